@@ -1,0 +1,68 @@
+//! Every message of the wire under one roof: what `envoy-types` generated, and what it lacks.
+//!
+//! Added here: both `TypedStruct`s, `xds.core.v3.Resource` and `ResourceName`, the IP, CEL and server name
+//! matchers, the ORCA load report. Sources: `proto/`; `tests/regenerate` keeps the code current.
+
+pub use envoy_types::pb::cel;
+pub use envoy_types::pb::envoy;
+pub use envoy_types::pb::google;
+pub use envoy_types::pb::io;
+pub use envoy_types::pb::opentelemetry;
+pub use envoy_types::pb::ratelimit;
+pub use envoy_types::pb::validate;
+
+/// The older half of the xDS packages.
+pub mod udpa {
+    pub use envoy_types::pb::udpa::annotations;
+
+    /// `udpa.type`.
+    pub mod r#type {
+        /// `udpa.type.v1`.
+        pub mod v1 {
+            include!("generated/udpa.r#type.v1.rs");
+        }
+    }
+}
+
+/// The packages xDS shares beyond Envoy.
+pub mod xds {
+    pub use envoy_types::pb::xds::annotations;
+
+    /// `xds.core`.
+    pub mod core {
+        /// `xds.core.v3`.
+        pub mod v3 {
+            pub use envoy_types::pb::xds::core::v3::*;
+            include!("generated/xds.core.v3.rs");
+        }
+    }
+
+    /// `xds.data`.
+    pub mod data {
+        /// `xds.data.orca`.
+        pub mod orca {
+            /// `xds.data.orca.v3`.
+            pub mod v3 {
+                include!("generated/xds.data.orca.v3.rs");
+            }
+        }
+    }
+
+    /// `xds.type`.
+    pub mod r#type {
+        /// `xds.type.matcher`.
+        pub mod matcher {
+            /// `xds.type.matcher.v3`.
+            pub mod v3 {
+                pub use envoy_types::pb::xds::r#type::matcher::v3::*;
+                include!("generated/xds.r#type.matcher.v3.rs");
+            }
+        }
+
+        /// `xds.type.v3`.
+        pub mod v3 {
+            pub use envoy_types::pb::xds::r#type::v3::*;
+            include!("generated/xds.r#type.v3.rs");
+        }
+    }
+}
