@@ -1,0 +1,167 @@
+//! The composition root: sources, store and gRPC services on one listener.
+//!
+//! Runs inside the caller's tokio runtime, next to other things; starts no thread but the file
+//! watcher's, and leaves nothing behind when [`Server::serve`] returns.
+
+use std::future::Future;
+use std::future::pending;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::sync::watch;
+
+use crate::limits::Limits;
+use crate::service;
+use crate::service::Shared;
+use crate::source::file::FileSource;
+use crate::source::push::Handle;
+use crate::status::Registry;
+use crate::store::Store;
+use crate::stream::Policy;
+
+mod incoming;
+
+use incoming::Incoming;
+
+/// An xDS server that is not running yet.
+#[derive(Debug)]
+pub struct Server {
+    policy: Policy,
+    identifier: Arc<str>,
+    files: Option<FileSource>,
+    store: Store,
+    registry: Registry,
+}
+
+/// What [`Server::builder`] collects.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    policy: Policy,
+    identifier: String,
+    resources_dir: Option<PathBuf>,
+}
+
+/// Why the server ended other than by request.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The transport failed.
+    #[error("transport failed")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+impl Server {
+    /// A server with default limits and no source but its [`Handle`].
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder {
+            policy: Policy::default(),
+            identifier: concat!("weir/", env!("CARGO_PKG_VERSION")).to_owned(),
+            resources_dir: None,
+        }
+    }
+
+    /// Commits resources and reads the status, before and while the server runs.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        let files = self.files.as_ref().map(FileSource::status);
+        Handle::new(self.store.clone(), self.registry.clone(), files)
+    }
+
+    /// Reads the resource directory, then serves until `shutdown` completes, ends every stream and
+    /// returns. A directory with mistakes does not keep the server from starting: it has nothing
+    /// to say until they are mended, see [`Handle::files`].
+    ///
+    /// # Errors
+    /// When the transport fails.
+    pub async fn serve(
+        mut self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), ServeError> {
+        let limits = self.policy.limits.clone();
+        let (stopper, stop) = watch::channel(false);
+        let shared = Shared {
+            streams: Arc::new(Semaphore::new(limits.streams_max)),
+            store: self.store,
+            registry: self.registry,
+            policy: self.policy,
+            identifier: self.identifier,
+            stop,
+        };
+        let stopped = async move {
+            shutdown.await;
+            // Streams last as long as their client wants; end them, or the server never would.
+            stopper.send_replace(true);
+        };
+        if let Some(files) = &mut self.files {
+            files.start().await;
+        }
+        let following = async {
+            match self.files {
+                Some(files) => files.run().await,
+                None => pending().await,
+            }
+        };
+        let serving = tonic::transport::Server::builder()
+            .tcp_nodelay(true)
+            .http2_keepalive_interval(Some(limits.keepalive_interval))
+            .http2_keepalive_timeout(Some(limits.keepalive_timeout))
+            .max_concurrent_streams(limits.streams_per_connection_max)
+            .add_routes(service::routes(shared))
+            .serve_with_incoming_shutdown(Incoming::new(listener, limits.connections_max), stopped);
+        tokio::select! {
+            served = serving => Ok(served?),
+            () = following => Ok(()),
+        }
+    }
+}
+
+impl Builder {
+    /// Serves the files of this directory and follows their changes; see
+    /// [`crate::source::file`].
+    #[must_use]
+    pub fn resources_dir(mut self, path: impl AsRef<Path>) -> Self {
+        self.resources_dir = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// Replaces the default limits.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.policy.limits = limits;
+        self
+    }
+
+    /// Serves clients that do not send `node.id` as well.
+    #[must_use]
+    pub fn allow_anonymous(mut self) -> Self {
+        self.policy.needs_node_id = false;
+        self
+    }
+
+    /// What responses carry as `control_plane.identifier`.
+    #[must_use]
+    pub fn identifier(mut self, identifier: &str) -> Self {
+        identifier.clone_into(&mut self.identifier);
+        self
+    }
+
+    /// The server.
+    #[must_use]
+    pub fn build(self) -> Server {
+        let store = Store::new();
+        let limits = &self.policy.limits;
+        let dir = self.resources_dir;
+        let files = dir.map(|dir| FileSource::new(&dir, store.clone(), limits.clone()));
+        Server {
+            policy: self.policy,
+            identifier: Arc::from(self.identifier),
+            files,
+            store,
+            registry: Registry::default(),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! From files to resources. Parses only files whose text changed since they were last good.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use xds_proto::Pool;
+use xds_proto::load;
+use xds_proto::load::LoadError;
+use xds_proto::load::LoadedResource;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::Mistake;
+use super::scan::Found;
+use super::scan::scan;
+use crate::limits::MISTAKES_MAX;
+use crate::resource::Resource;
+use crate::store::Desired;
+
+/// Reads a directory once, for checking it.
+///
+/// # Errors
+/// Every mistake found, up to a bound.
+pub fn load_dir(dir: &Path) -> Result<Desired, Vec<Mistake>> {
+    Loader::default().load(dir)
+}
+
+/// Remembers what good files meant.
+#[derive(Debug, Default)]
+pub(super) struct Loader {
+    files: HashMap<PathBuf, Parsed>,
+}
+
+#[derive(Clone, Debug)]
+struct Parsed {
+    hash: u64,
+    resources: Vec<Arc<Resource>>,
+}
+
+impl Loader {
+    /// The whole set, or every mistake in it.
+    pub(super) fn load(&mut self, dir: &Path) -> Result<Desired, Vec<Mistake>> {
+        let scan = scan(dir)?;
+        if scan.files.is_empty() {
+            // An unmounted volume looks like this, and must not delete everything everywhere.
+            return Err(vec![Mistake::other(dir, EMPTY)]);
+        }
+        let mut desired = Desired::from([(String::new(), Vec::new())]);
+        desired.extend(scan.groups.into_iter().map(|group| (group, Vec::new())));
+        let (mut files, mut mistakes) = (HashMap::new(), Vec::new());
+        // Descriptors cost megabytes, so they live for this one load, if a file needs them.
+        let mut pool = None;
+        for found in &scan.files {
+            match self.parse(&mut pool, found) {
+                Ok(parsed) => {
+                    let group = desired.entry(found.group.clone()).or_default();
+                    group.extend(parsed.resources.iter().cloned());
+                    files.insert(found.path.clone(), parsed);
+                }
+                Err(found) => mistakes.extend(found),
+            }
+        }
+        self.files = files;
+        mistakes.truncate(MISTAKES_MAX);
+        if mistakes.is_empty() {
+            Ok(desired)
+        } else {
+            Err(mistakes)
+        }
+    }
+
+    fn parse(&self, pool: &mut Option<Pool>, found: &Found) -> Result<Parsed, Vec<Mistake>> {
+        let hash = xxh3_64(found.text.as_bytes());
+        if let Some(known) = self
+            .files
+            .get(&found.path)
+            .filter(|parsed| parsed.hash == hash)
+        {
+            return Ok(known.clone());
+        }
+        let pool = pool.get_or_insert_with(Pool::new);
+        let file = load::resources(pool, &found.path, &found.text).map_err(to_mistakes)?;
+        let (mut resources, mut mistakes) = (Vec::new(), Vec::new());
+        for loaded in &file.resources {
+            match prepare(loaded) {
+                Ok(resource) => resources.push(Arc::new(resource)),
+                Err(mistake) => mistakes.push(mistake),
+            }
+        }
+        if mistakes.is_empty() {
+            Ok(Parsed { hash, resources })
+        } else {
+            Err(mistakes)
+        }
+    }
+}
+
+fn to_mistakes(errors: Vec<LoadError>) -> Vec<Mistake> {
+    errors
+        .into_iter()
+        .map(|error| Mistake::Load(Box::new(error)))
+        .collect()
+}
+
+fn prepare(loaded: &LoadedResource) -> Result<Resource, Mistake> {
+    let origin = loaded.origin.to_string();
+    match Resource::named(&loaded.any, &loaded.name) {
+        Ok(resource) => {
+            let resource = resource.with_origin(&origin);
+            Ok(match loaded.ttl {
+                Some(ttl) => resource.with_ttl(ttl),
+                None => resource,
+            })
+        }
+        Err(error) => Err(Mistake::Resource {
+            origin,
+            reason: error.to_string(),
+        }),
+    }
+}
+
+const EMPTY: &str =
+    "no resource files; to serve nothing on purpose, write a file with `resources: []`";
