@@ -1,0 +1,222 @@
+//! `/clusters`: clusters, their limits and their hosts.
+
+use std::fmt::Display;
+use std::fmt::Write;
+
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::admin::endpoint::address_json;
+use crate::admin::endpoint::address_text;
+use crate::admin::endpoint::format_of;
+use crate::admin::endpoint::pattern;
+use crate::admin::reply::Reply;
+use crate::admin::route::Call;
+use crate::admin::state::ClusterView;
+use crate::admin::state::HostStats;
+use crate::admin::state::HostView;
+use crate::admin::state::ThresholdsView;
+use crate::config::endpoint::HealthStatus;
+
+/// As Envoy's lines, or in the shape of `envoy.admin.v3.Clusters`.
+pub(in crate::admin) fn reply(call: &Call<'_>) -> Reply {
+    let asked = format_of(call.query, "/clusters", &["text", "json"]);
+    let (format, filter) =
+        match asked.and_then(|format| Ok((format, pattern(call.query, "filter")?))) {
+            Ok(asked) => asked,
+            Err(reply) => return reply,
+        };
+    let mut clusters = call.admin.inspect.clusters();
+    if let Some(filter) = filter {
+        clusters.retain(|cluster| filter.is_match(&cluster.name));
+    }
+    if format == "json" {
+        let statuses: Vec<_> = clusters.iter().map(status).collect();
+        return Reply::json(&json!({ "cluster_statuses": statuses }));
+    }
+    let mut body = String::new();
+    clusters.iter().for_each(|cluster| text(cluster, &mut body));
+    Reply::text(body)
+}
+
+fn text(cluster: &ClusterView, out: &mut String) {
+    let mut line = |what: &str, value: &dyn Display| {
+        let name = &cluster.name;
+        writeln!(out, "{name}::{what}::{value}").expect("a string takes every character");
+    };
+    line("observability_name", &cluster.name);
+    for (name, limits) in [
+        ("default_priority", cluster.default_thresholds),
+        ("high_priority", cluster.high_thresholds),
+    ] {
+        for (limit, value) in thresholds(limits) {
+            line(&format!("{name}::{limit}"), &value);
+        }
+    }
+    line("added_via_api", &cluster.added_via_api);
+    for host in &cluster.hosts {
+        let address = address_text(&host.address);
+        host_text(host, &mut |what, value| {
+            line(&format!("{address}::{what}"), value);
+        });
+    }
+}
+
+fn host_text(host: &HostView, line: &mut dyn FnMut(&str, &dyn Display)) {
+    for (name, value, _) in counters(host.stats) {
+        line(name, &value);
+    }
+    line("hostname", &host.hostname);
+    line("health_flags", &health_flags(host));
+    line("weight", &host.weight);
+    if let Some(weight) = host.effective_weight {
+        line("effective_weight", &weight);
+    }
+    line("region", &host.locality.region);
+    line("zone", &host.locality.zone);
+    line("sub_zone", &host.locality.sub_zone);
+    line("canary", &false);
+    line("priority", &host.priority);
+    line("success_rate", &host.success_rate.unwrap_or(-1.0));
+    line("local_origin_success_rate", &-1);
+}
+
+/// `healthy`, or every reason why not.
+fn health_flags(host: &HostView) -> String {
+    let eds = match host.health {
+        HealthStatus::Degraded => Some("/degraded_eds_health"),
+        HealthStatus::Draining => Some("/eds_status_draining"),
+        HealthStatus::Timeout | HealthStatus::Unhealthy => Some("/failed_eds_health"),
+        HealthStatus::Healthy | HealthStatus::Unknown => None,
+    };
+    let active = host
+        .failed_active_health_check
+        .then_some("/failed_active_hc");
+    let outlier = host.ejected.then_some("/failed_outlier_check");
+    let flags: String = [active, outlier, eds].into_iter().flatten().collect();
+    if flags.is_empty() {
+        "healthy".to_owned()
+    } else {
+        flags
+    }
+}
+
+const fn thresholds(limits: ThresholdsView) -> [(&'static str, u32); 4] {
+    [
+        ("max_connections", limits.max_connections),
+        ("max_pending_requests", limits.max_pending_requests),
+        ("max_requests", limits.max_requests),
+        ("max_retries", limits.max_retries),
+    ]
+}
+
+/// Name, value, whether it is a gauge; in Envoy's order.
+const fn counters(stats: HostStats) -> [(&'static str, u64, bool); 9] {
+    [
+        ("cx_active", stats.cx_active, true),
+        ("cx_connect_fail", stats.cx_connect_fail, false),
+        ("cx_total", stats.cx_total, false),
+        ("rq_active", stats.rq_active, true),
+        ("rq_error", stats.rq_error, false),
+        ("rq_pending_active", stats.rq_pending_active, true),
+        ("rq_success", stats.rq_success, false),
+        ("rq_timeout", stats.rq_timeout, false),
+        ("rq_total", stats.rq_total, false),
+    ]
+}
+
+fn status(cluster: &ClusterView) -> Value {
+    let limits = |limits| {
+        let limits = thresholds(limits).into_iter();
+        limits
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .collect::<Map<_, _>>()
+    };
+    let mut high = limits(cluster.high_thresholds);
+    high.insert("priority".to_owned(), "HIGH".into());
+    let hosts: Vec<_> = cluster.hosts.iter().map(host_status).collect();
+    // As protobuf's JSON, a false is left out.
+    let mut status = json!({
+        "name": cluster.name,
+        "observability_name": cluster.name,
+        "circuit_breakers": {"thresholds": [limits(cluster.default_thresholds), high]},
+        "host_statuses": hosts,
+    });
+    if cluster.added_via_api {
+        status["added_via_api"] = true.into();
+    }
+    status
+}
+
+fn host_status(host: &HostView) -> Value {
+    let mut status = json!({
+        "address": address_json(&host.address),
+        "stats": host_stats(host.stats),
+        "health_status": health_status(host),
+        "weight": host.weight,
+        "locality": locality(host),
+    });
+    if !host.hostname.is_empty() {
+        status["hostname"] = host.hostname.clone().into();
+    }
+    if host.priority > 0 {
+        status["priority"] = host.priority.into();
+    }
+    if let Some(percent) = host.success_rate {
+        status["success_rate"] = json!({ "value": percent });
+    }
+    if let Some(weight) = host.effective_weight {
+        status["weir_effective_weight"] = weight.into();
+    }
+    status
+}
+
+/// Counters first, zeros left out, as protobuf's JSON.
+fn host_stats(stats: HostStats) -> Vec<Value> {
+    let mut all = Vec::new();
+    for gauges in [false, true] {
+        for (name, value, is_gauge) in counters(stats) {
+            if is_gauge == gauges {
+                let mut one = json!({ "name": name });
+                if value > 0 {
+                    one["value"] = value.to_string().into();
+                }
+                if is_gauge {
+                    one["type"] = "GAUGE".into();
+                }
+                all.push(one);
+            }
+        }
+    }
+    all
+}
+
+fn health_status(host: &HostView) -> Value {
+    let eds = match host.health {
+        HealthStatus::Degraded => "DEGRADED",
+        HealthStatus::Draining => "DRAINING",
+        HealthStatus::Healthy | HealthStatus::Unknown => "HEALTHY",
+        HealthStatus::Timeout => "TIMEOUT",
+        HealthStatus::Unhealthy => "UNHEALTHY",
+    };
+    let mut status = json!({ "eds_health_status": eds });
+    if host.failed_active_health_check {
+        status["failed_active_health_check"] = true.into();
+    }
+    if host.ejected {
+        status["failed_outlier_check"] = true.into();
+    }
+    status
+}
+
+fn locality(host: &HostView) -> Value {
+    let names = [
+        ("region", &host.locality.region),
+        ("zone", &host.locality.zone),
+        ("sub_zone", &host.locality.sub_zone),
+    ];
+    let given = names.into_iter().filter(|(_, name)| !name.is_empty());
+    let given = given.map(|(key, name)| (key.to_owned(), Value::from(&**name)));
+    Value::Object(given.collect())
+}

@@ -1,0 +1,97 @@
+//! Live clusters by name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::config;
+use crate::config::Endpoints;
+use crate::config::Name;
+use crate::config::Snapshot;
+use crate::telemetry::stats::Registry;
+use crate::upstream::ClusterHandle;
+
+/// Live clusters by name.
+#[derive(Debug)]
+pub(super) struct Clusters {
+    registry: Arc<Registry>,
+    workers: usize,
+    live: BTreeMap<Name, ClusterHandle>,
+}
+
+impl Clusters {
+    pub(super) fn new(registry: Arc<Registry>, workers: usize) -> Self {
+        Self {
+            registry,
+            workers,
+            live: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &ClusterHandle> {
+        self.live.values()
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&ClusterHandle> {
+        self.live.get(name)
+    }
+
+    /// Makes every cluster of `snapshot` live, as it is there.
+    pub(super) fn add(&mut self, snapshot: &Snapshot) {
+        let empty = Arc::new(Endpoints::default());
+        for (name, config) in &snapshot.clusters {
+            let endpoints = snapshot.endpoints.get(name).unwrap_or(&empty);
+            match self.live.get(name) {
+                Some(cluster) => update(cluster, config, endpoints),
+                None => {
+                    let stats = self.registry.cluster(&config.stat_name);
+                    let handle = ClusterHandle::new(
+                        Arc::clone(config),
+                        Arc::clone(endpoints),
+                        stats,
+                        self.workers,
+                    );
+                    self.live.insert(Arc::clone(name), handle);
+                    self.registry.cluster_manager().cluster_added().inc();
+                }
+            }
+        }
+        self.record();
+    }
+
+    /// Ends the clusters that are not in `snapshot`.
+    pub(super) fn remove(&mut self, snapshot: &Snapshot) {
+        self.live.retain(|name, cluster| {
+            let stays = snapshot.clusters.contains_key(name);
+            if !stays {
+                cluster.retire();
+                self.registry.cluster_manager().cluster_removed().inc();
+            }
+            stays
+        });
+        self.record();
+    }
+
+    /// Changes the members of one cluster.
+    pub(super) fn set_endpoints(&self, name: &str, endpoints: &Arc<Endpoints>) {
+        if let Some(cluster) = self.live.get(name) {
+            cluster.set_endpoints(Arc::clone(endpoints));
+            self.registry.cluster_manager().cluster_updated().inc();
+        }
+    }
+
+    fn record(&self) {
+        self.registry
+            .cluster_manager()
+            .active_clusters()
+            .set_count(self.live.len());
+    }
+}
+
+fn update(cluster: &ClusterHandle, config: &Arc<config::Cluster>, endpoints: &Arc<Endpoints>) {
+    let current = cluster.load();
+    if !Arc::ptr_eq(&current.config, config) && current.config != *config {
+        cluster.set_config(Arc::clone(config), Arc::clone(endpoints));
+    } else if !Arc::ptr_eq(&current.endpoints, endpoints) && current.endpoints != *endpoints {
+        cluster.set_endpoints(Arc::clone(endpoints));
+    }
+}

@@ -1,0 +1,302 @@
+//! Bound listeners: only a change of address opens new sockets, only connections of chains that are
+//! gone are drained.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::apply::ApplyError;
+use crate::apply::clusters::Clusters;
+use crate::apply::routes::LiveTable;
+use crate::apply::routes::Tables;
+use crate::config;
+use crate::config::Name;
+use crate::config::Snapshot;
+use crate::config::endpoint::Address;
+use crate::config::listener::FilterChain;
+use crate::config::listener::HttpConnectionManager;
+use crate::config::listener::NetworkFilter;
+use crate::config::listener::RouteSource;
+use crate::http::connection_manager::HttpManager;
+use crate::listener::ActiveChain;
+use crate::listener::ActiveListener;
+use crate::listener::active::Chains;
+use crate::net::BoundSocket;
+use crate::telemetry::access_log::AccessLogWriter;
+use crate::telemetry::stats::Registry;
+use crate::worker::Command;
+
+/// Bound listeners by name.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    registry: Arc<Registry>,
+    logs: Arc<AccessLogWriter>,
+    live: BTreeMap<Name, Live>,
+}
+
+#[derive(Debug)]
+struct Live {
+    active: Arc<ActiveListener>,
+    /// The address as configured; port 0 stays 0 here.
+    wanted: Address,
+    /// Tables that are part of the listener, by chain id.
+    inline: HashMap<u64, (Arc<config::RouteConfig>, LiveTable)>,
+}
+
+/// What the workers must do, and what could not be done.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) commands: BTreeMap<usize, Vec<Command>>,
+    pub(super) errors: Vec<ApplyError>,
+}
+
+impl Outcome {
+    fn tell_all(&mut self, workers: usize, command: impl Fn() -> Command) {
+        for worker in 0..workers {
+            self.commands.entry(worker).or_default().push(command());
+        }
+    }
+}
+
+impl Listeners {
+    pub(super) fn new(registry: Arc<Registry>, logs: Arc<AccessLogWriter>) -> Self {
+        Self {
+            registry,
+            logs,
+            live: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<ActiveListener>> {
+        self.live.values().map(|live| &live.active)
+    }
+
+    /// Makes the listeners of `snapshot` live and ends the others.
+    pub(super) fn update(
+        &mut self,
+        snapshot: &Snapshot,
+        tables: &Tables,
+        clusters: &Clusters,
+        workers: usize,
+    ) -> Outcome {
+        let mut outcome = Outcome::default();
+        self.remove(snapshot, workers, &mut outcome);
+        for (name, config) in &snapshot.listeners {
+            let moved = self
+                .live
+                .get(name)
+                .is_some_and(|live| live.wanted != config.address);
+            match self.live.get_mut(name) {
+                Some(live) if !moved => {
+                    live.refresh(clusters);
+                    if !Arc::ptr_eq(&live.active.chains().config, config) {
+                        let made = self.make_chains(config, tables, clusters, name);
+                        self.swap(name, made, workers, &mut outcome);
+                    }
+                }
+                Some(_) | None => {
+                    self.open(name, config, (tables, clusters), workers, &mut outcome);
+                }
+            }
+        }
+        let stats = self.registry.listener_manager();
+        stats.total_listeners_active().set_count(self.live.len());
+        outcome
+    }
+
+    fn open(
+        &mut self,
+        name: &Name,
+        config: &Arc<config::Listener>,
+        (tables, clusters): (&Tables, &Clusters),
+        workers: usize,
+        outcome: &mut Outcome,
+    ) {
+        let (sockets, address) = match BoundSocket::bind_all(
+            &config.address,
+            config.backlog,
+            config.reuse_port,
+            workers,
+        ) {
+            Ok(bound) => bound,
+            Err(source) => {
+                self.registry
+                    .listener_manager()
+                    .listener_create_failure()
+                    .inc();
+                outcome.errors.push(ApplyError::Bind {
+                    listener: name.to_string(),
+                    address: format!("{:?}", config.address),
+                    source,
+                });
+                return;
+            }
+        };
+        let (chains, inline) = self.make_chains(config, tables, clusters, name);
+        let stats = self.registry.listener(&stat_name(&address));
+        let active = Arc::new(ActiveListener::new(chains, address, stats));
+        for (worker, socket) in sockets.into_iter().enumerate() {
+            outcome
+                .commands
+                .entry(worker)
+                .or_default()
+                .push(Command::Listen(Arc::clone(&active), socket));
+        }
+        let live = Live {
+            active,
+            wanted: config.address.clone(),
+            inline,
+        };
+        if let Some(old) = self.live.insert(Arc::clone(name), live) {
+            end(&old, workers, outcome);
+            self.registry.listener_manager().listener_modified().inc();
+        } else {
+            self.registry.listener_manager().listener_added().inc();
+        }
+        self.registry
+            .listener_manager()
+            .listener_create_success()
+            .inc();
+    }
+
+    fn swap(
+        &mut self,
+        name: &Name,
+        (mut chains, mut inline): Made,
+        workers: usize,
+        outcome: &mut Outcome,
+    ) {
+        let Some(live) = self.live.get_mut(name) else {
+            return;
+        };
+        let old = live.active.chains();
+        keep_unchanged(&old, &mut chains, &mut live.inline, &mut inline);
+        let kept: Vec<u64> = chains.all().map(|chain| chain.id).collect();
+        let gone: Vec<u64> = old
+            .all()
+            .map(|chain| chain.id)
+            .filter(|id| !kept.contains(id))
+            .collect();
+        live.active.set_chains(chains);
+        live.inline = inline;
+        if !gone.is_empty() {
+            outcome.tell_all(workers, || Command::DrainChains(gone.clone()));
+        }
+        self.registry
+            .listener_manager()
+            .listener_in_place_updated()
+            .inc();
+    }
+
+    fn remove(&mut self, snapshot: &Snapshot, workers: usize, outcome: &mut Outcome) {
+        let gone: Vec<Name> = self
+            .live
+            .keys()
+            .filter(|name| !snapshot.listeners.contains_key(*name))
+            .cloned()
+            .collect();
+        for name in gone {
+            if let Some(live) = self.live.remove(&name) {
+                end(&live, workers, outcome);
+                self.registry.listener_manager().listener_removed().inc();
+            }
+        }
+    }
+
+    fn make_chains(
+        &self,
+        config: &Arc<config::Listener>,
+        tables: &Tables,
+        clusters: &Clusters,
+        name: &Name,
+    ) -> Made {
+        let mut inline = HashMap::new();
+        let mut make = |chain: &Arc<FilterChain>| {
+            let NetworkFilter::HttpConnectionManager(http) = &chain.filter;
+            let (routes, own) = match &http.routes {
+                RouteSource::Inline(routes) => {
+                    let table = LiveTable::new(routes, clusters);
+                    (table.handle.clone(), Some((Arc::clone(routes), table)))
+                }
+                RouteSource::Rds(name) => (tables.handle(name), None),
+            };
+            let manager = self.make_manager(http, routes, name);
+            let chain = Arc::new(ActiveChain::new(Arc::clone(chain), Arc::new(manager)));
+            if let Some(own) = own {
+                inline.insert(chain.id, own);
+            }
+            chain
+        };
+        let chains = Chains {
+            config: Arc::clone(config),
+            chains: config.filter_chains.iter().map(&mut make).collect(),
+            default: config.default_filter_chain.as_ref().map(&mut make),
+        };
+        (chains, inline)
+    }
+
+    fn make_manager(
+        &self,
+        http: &Arc<HttpConnectionManager>,
+        routes: crate::http::connection_manager::RouteHandle,
+        listener: &Name,
+    ) -> HttpManager {
+        let stats = self.registry.http(&http.stat_prefix);
+        let loggers = http.access_logs.iter().filter_map(|log| {
+            let logger = self.logs.logger(log);
+            logger
+                .inspect_err(
+                    |error| tracing::error!(%listener, %error, "an access log cannot be opened"),
+                )
+                .ok()
+        });
+        HttpManager::new(Arc::clone(http), routes, stats, loggers.collect())
+    }
+}
+
+type Made = (Chains, HashMap<u64, (Arc<config::RouteConfig>, LiveTable)>);
+
+/// Chains that are configured as before stay themselves, with their connections.
+fn keep_unchanged(
+    old: &Chains,
+    new: &mut Chains,
+    old_inline: &mut HashMap<u64, (Arc<config::RouteConfig>, LiveTable)>,
+    new_inline: &mut HashMap<u64, (Arc<config::RouteConfig>, LiveTable)>,
+) {
+    let mut candidates: Vec<&Arc<ActiveChain>> = old.all().collect();
+    for chain in new.chains.iter_mut().chain(&mut new.default) {
+        let Some(place) = candidates.iter().position(|old| old.config == chain.config) else {
+            continue;
+        };
+        let kept = candidates.swap_remove(place);
+        new_inline.remove(&chain.id);
+        if let Some(own) = old_inline.remove(&kept.id) {
+            new_inline.insert(kept.id, own);
+        }
+        *chain = Arc::clone(kept);
+    }
+}
+
+impl Live {
+    /// Tables of the listener itself follow clusters that came or went.
+    fn refresh(&mut self, clusters: &Clusters) {
+        for (config, table) in self.inline.values_mut() {
+            table.update(config, clusters);
+        }
+    }
+}
+
+fn end(live: &Live, workers: usize, outcome: &mut Outcome) {
+    let chains: Vec<u64> = live.active.chains().all().map(|chain| chain.id).collect();
+    let id = live.active.id;
+    outcome.tell_all(workers, || Command::StopListening(id));
+    outcome.tell_all(workers, || Command::DrainChains(chains.clone()));
+}
+
+/// Envoy's name for a listener in statistics: its address, with `_` for the colon.
+fn stat_name(address: &Address) -> String {
+    match address {
+        Address::Pipe(path) => path.to_string_lossy().into_owned(),
+        Address::Socket(address) => format!("{}_{}", address.ip(), address.port()),
+    }
+}

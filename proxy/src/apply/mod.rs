@@ -1,0 +1,132 @@
+//! The only writer of live state: takes a [`Change`] and reconciles what runs with it, make before
+//! break. Clusters come first, then routes, then listeners; removals go the other way round.
+//!
+//! It runs on the control side, one change at a time. Workers see each part through one swap.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `clusters` | live clusters by name |
+//! | `routes` | live route tables by RDS name |
+//! | `listeners` | bound listeners by name |
+
+mod clusters;
+mod listeners;
+mod routes;
+
+use std::sync::Arc;
+
+use crate::config::Change;
+use crate::config::Snapshot;
+use crate::listener::ActiveListener;
+use crate::telemetry::access_log::AccessLogWriter;
+use crate::telemetry::stats::Registry;
+use crate::upstream::ClusterHandle;
+use crate::worker::Command;
+use crate::worker::WorkerHandle;
+use clusters::Clusters;
+use listeners::Listeners;
+use routes::Tables;
+
+/// Something that could not be made live; the last good state of it stays.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// A listener's address cannot be bound.
+    #[error("listener {listener}: cannot bind {address}: {source}")]
+    Bind {
+        /// The listener.
+        listener: String,
+        /// What was to be bound.
+        address: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+/// Live state, and those who use it.
+#[derive(Debug)]
+pub struct Applier {
+    workers: Vec<WorkerHandle>,
+    clusters: Clusters,
+    tables: Tables,
+    listeners: Listeners,
+}
+
+impl Applier {
+    /// Nothing is live yet.
+    pub fn new(
+        workers: Vec<WorkerHandle>,
+        registry: Arc<Registry>,
+        logs: Arc<AccessLogWriter>,
+    ) -> Self {
+        Self {
+            clusters: Clusters::new(Arc::clone(&registry), workers.len()),
+            tables: Tables::default(),
+            listeners: Listeners::new(registry, logs),
+            workers,
+        }
+    }
+
+    /// Makes a change live.
+    ///
+    /// # Errors
+    /// What could not be made live; all the rest is.
+    pub async fn apply(&mut self, change: Change) -> Result<(), Vec<ApplyError>> {
+        match change {
+            Change::Endpoints { cluster, endpoints } => {
+                self.clusters.set_endpoints(&cluster, &endpoints);
+                Ok(())
+            }
+            Change::Snapshot(snapshot) => self.apply_snapshot(&snapshot).await,
+        }
+    }
+
+    async fn apply_snapshot(&mut self, snapshot: &Snapshot) -> Result<(), Vec<ApplyError>> {
+        self.clusters.add(snapshot);
+        self.tables.update(snapshot, &self.clusters);
+        let outcome =
+            self.listeners
+                .update(snapshot, &self.tables, &self.clusters, self.workers.len());
+        for (worker, commands) in outcome.commands {
+            if let Some(worker) = self.workers.get(worker) {
+                for command in commands {
+                    worker.send(command).await;
+                }
+            }
+        }
+        self.tables.remove(snapshot);
+        self.clusters.remove(snapshot);
+        if outcome.errors.is_empty() {
+            Ok(())
+        } else {
+            Err(outcome.errors)
+        }
+    }
+
+    /// Live clusters, by name.
+    pub fn clusters(&self) -> impl Iterator<Item = &ClusterHandle> {
+        self.clusters.iter()
+    }
+
+    /// Bound listeners, by name.
+    pub fn listeners(&self) -> impl Iterator<Item = &Arc<ActiveListener>> {
+        self.listeners.iter()
+    }
+
+    /// Closes every listening socket and asks every connection to finish; done when all are gone.
+    pub async fn drain(&self) {
+        let mut done = Vec::new();
+        for worker in &self.workers {
+            let (sender, receiver) = tokio::sync::oneshot::channel();
+            worker.send(Command::DrainAll(sender)).await;
+            done.push(receiver);
+        }
+        for receiver in done {
+            let _ = receiver.await; // a worker that is gone has no connections
+        }
+    }
+
+    /// Ends the workers.
+    pub fn stop(self) {
+        self.workers.into_iter().for_each(WorkerHandle::stop);
+    }
+}

@@ -1,0 +1,192 @@
+//! `Bootstrap` itself, `Admin`, `ClusterManager` and the extensions.
+
+use xds_proto::pb::envoy::config::bootstrap::v3 as pb;
+use xds_proto::pb::envoy::config::core::v3 as core;
+use xds_proto::pb::envoy::extensions::bootstrap::internal_listener::v3::InternalListener;
+use xds_proto::pb::envoy::extensions::regex_engines::v3::GoogleRe2;
+
+use super::Admin;
+use super::Bootstrap;
+use super::resources;
+use super::resources::Statics;
+use super::sources;
+use crate::xds::decode::Context;
+use crate::xds::decode::address;
+use crate::xds::decode::cluster_dns;
+use crate::xds::decode::extension;
+use crate::xds::decode::unsupported;
+
+/// Reads a bootstrap.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one message, taken apart field by field"
+)]
+#[expect(
+    deprecated,
+    reason = "existing bootstraps still have deprecated fields"
+)]
+pub(super) fn decode(context: &mut Context, bootstrap: pb::Bootstrap) -> Option<Bootstrap> {
+    let raw = xds_proto::any::pack(&bootstrap);
+    let pb::Bootstrap {
+        node,
+        node_context_params,
+        static_resources,
+        dynamic_resources,
+        cluster_manager,
+        hds_config,
+        flags_path,
+        stats_sinks,
+        deferred_stat_options,
+        stats_config,
+        stats_flush_interval,
+        watchdog,
+        watchdogs,
+        tracing,
+        layered_runtime,
+        admin,
+        overload_manager,
+        enable_dispatcher_stats,
+        header_prefix,
+        stats_server_version_override,
+        use_tcp_for_dns_lookups,
+        dns_resolution_config,
+        typed_dns_resolver_config,
+        bootstrap_extensions,
+        fatal_actions,
+        config_sources,
+        default_config_source,
+        default_socket_interface,
+        certificate_provider_instances,
+        inline_headers,
+        perf_tracing_file_path,
+        default_regex_engine,
+        xds_delegate_extension,
+        xds_config_tracker_extension,
+        listener_manager,
+        application_log_config,
+        grpc_async_client_manager_config,
+        memory_allocator_manager,
+        enable_worker_cpu_affinity,
+        stats_flush,
+        stats_eviction,
+    } = bootstrap;
+    // Observation, Envoy's own insides, and protection that `config::limits` gives in another way.
+    unsupported!(context, warn: node_context_params, hds_config, flags_path, stats_sinks,
+        deferred_stat_options, stats_config, stats_flush_interval, watchdog, watchdogs, tracing,
+        layered_runtime, overload_manager, enable_dispatcher_stats, stats_server_version_override,
+        use_tcp_for_dns_lookups, fatal_actions, certificate_provider_instances, inline_headers,
+        perf_tracing_file_path, xds_config_tracker_extension, application_log_config,
+        grpc_async_client_manager_config, memory_allocator_manager, enable_worker_cpu_affinity,
+        stats_flush, stats_eviction);
+    // Other names for headers, other ways to resolve, to find configuration or to open sockets.
+    unsupported!(context, reject: header_prefix, dns_resolution_config, config_sources,
+        default_config_source, default_socket_interface, xds_delegate_extension, listener_manager);
+    context.optional(
+        "typed_dns_resolver_config",
+        typed_dns_resolver_config,
+        cluster_dns::resolver,
+    );
+    context.optional("default_regex_engine", default_regex_engine, regex_engine);
+    context.optional("cluster_manager", cluster_manager, self::cluster_manager);
+    context.each(
+        "bootstrap_extensions",
+        bootstrap_extensions,
+        bootstrap_extension,
+    );
+    let admin = context.optional("admin", admin, self::admin);
+    let statics = static_resources.map(|statics| {
+        context.field("static_resources", |context| {
+            resources::decode(context, statics)
+        })
+    });
+    let Statics {
+        listeners,
+        clusters,
+    } = statics.unwrap_or_default();
+    let dynamic = context
+        .optional(
+            "dynamic_resources",
+            dynamic_resources,
+            |context, dynamic| sources::decode(context, dynamic, &clusters),
+        )
+        .unwrap_or_default();
+    let node = node.unwrap_or_default();
+    // A control plane tells its clients apart by these two (S-10).
+    if dynamic.ads.is_some() && (node.id.is_empty() || node.cluster.is_empty()) {
+        context.reject("node", "needs an id and a cluster to ask a control plane");
+    }
+    Some(Bootstrap {
+        raw,
+        node_id: node.id.as_str().into(),
+        node_cluster: node.cluster.as_str().into(),
+        node,
+        admin,
+        static_listeners: listeners,
+        static_clusters: clusters,
+        dynamic,
+        warnings: Vec::new(),
+    })
+}
+
+#[expect(deprecated, reason = "existing bootstraps still have access_log_path")]
+fn admin(context: &mut Context, admin: pb::Admin) -> Option<Admin> {
+    let pb::Admin {
+        access_log,
+        access_log_path,
+        profile_path,
+        address,
+        socket_options,
+        ignore_global_conn_limit,
+        allow_paths,
+    } = admin;
+    unsupported!(context, warn: access_log, access_log_path, profile_path, socket_options,
+        ignore_global_conn_limit);
+    // It takes paths away; without it they would be open.
+    unsupported!(context, reject: allow_paths);
+    let address = context.optional("address", address, |context, address| {
+        address::listen(context, address, true)
+    })?;
+    Some(Admin { address })
+}
+
+fn cluster_manager(context: &mut Context, manager: pb::ClusterManager) -> Option<()> {
+    let pb::ClusterManager {
+        local_cluster_name,
+        outlier_detection,
+        upstream_bind_config,
+        load_stats_config,
+        enable_deferred_cluster_creation,
+    } = manager;
+    unsupported!(context, warn: local_cluster_name, outlier_detection, load_stats_config,
+        enable_deferred_cluster_creation);
+    unsupported!(context, reject: upstream_bind_config);
+    Some(())
+}
+
+/// RE2 is what our own engine stands for.
+fn regex_engine(context: &mut Context, config: core::TypedExtensionConfig) -> Option<()> {
+    let core::TypedExtensionConfig {
+        name: _,
+        typed_config,
+    } = config;
+    let any = typed_config.unwrap_or_default();
+    if !extension::holds::<GoogleRe2>(&any) {
+        let name = extension::type_name(&any);
+        context.reject("typed_config", format!("{name:?} is not supported"));
+    }
+    Some(())
+}
+
+/// Internal listeners are refused where they are used; announcing that there may be some is not.
+fn bootstrap_extension(context: &mut Context, config: core::TypedExtensionConfig) -> Option<()> {
+    let core::TypedExtensionConfig {
+        name: _,
+        typed_config,
+    } = config;
+    let any = typed_config.unwrap_or_default();
+    let is_internal = extension::type_name(&any) == <InternalListener as prost::Name>::full_name();
+    context.field("typed_config", |context| {
+        extension::unknown(context, &any, is_internal);
+    });
+    Some(())
+}

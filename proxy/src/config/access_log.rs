@@ -1,0 +1,158 @@
+//! Where and in what form exchanges are logged, and the `%COMMAND%` templates used there and in
+//! header edits.
+
+use std::path::PathBuf;
+
+/// One access log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessLog {
+    /// Where entries go.
+    pub sink: Sink,
+    /// What an entry looks like.
+    pub format: Format,
+}
+
+/// Where entries go.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Sink {
+    /// Appended to a file, reopened on USR1.
+    File(PathBuf),
+    /// Standard error.
+    Stderr,
+    /// Standard output.
+    Stdout,
+}
+
+/// What an entry looks like.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Format {
+    /// One JSON object per line; keys in the order given.
+    Json {
+        /// The members.
+        fields: Vec<(Box<str>, JsonValue)>,
+        /// Leave out members whose command has no value, instead of `null`.
+        omit_empty: bool,
+    },
+    /// Text, as given (Envoy's default format ends with a line feed).
+    Text(Template),
+}
+
+/// A member of a JSON entry.
+#[derive(Clone, Debug, PartialEq)]
+pub enum JsonValue {
+    /// A literal.
+    Bool(bool),
+    /// A literal.
+    Null,
+    /// A literal.
+    Number(f64),
+    /// A nested object.
+    Object(Vec<(Box<str>, Self)>),
+    /// Text with commands; a template that is one single numeric command gives a JSON number.
+    Template(Template),
+}
+
+/// Literal text and commands in turn.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Template {
+    /// In order of appearance.
+    pub parts: Vec<TemplatePart>,
+}
+
+/// One part of a [`Template`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TemplatePart {
+    /// A `%COMMAND%`, with the longest number of bytes it may give (`%REQ(X):10%`).
+    Command(Command, Option<usize>),
+    /// Text.
+    Literal(Box<str>),
+}
+
+/// Envoy's command operators that are supported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `BYTES_RECEIVED`: body bytes from the downstream.
+    BytesReceived,
+    /// `BYTES_SENT`: body bytes to the downstream.
+    BytesSent,
+    /// `CONNECTION_ID`.
+    ConnectionId,
+    /// `CONNECTION_TERMINATION_DETAILS`.
+    ConnectionTerminationDetails,
+    /// `DOWNSTREAM_DIRECT_REMOTE_ADDRESS`.
+    DownstreamDirectRemoteAddress,
+    /// `DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT`.
+    DownstreamDirectRemoteAddressWithoutPort,
+    /// `DOWNSTREAM_LOCAL_ADDRESS`.
+    DownstreamLocalAddress,
+    /// `DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT`.
+    DownstreamLocalAddressWithoutPort,
+    /// `DOWNSTREAM_LOCAL_PORT`.
+    DownstreamLocalPort,
+    /// `DOWNSTREAM_REMOTE_ADDRESS`.
+    DownstreamRemoteAddress,
+    /// `DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT`.
+    DownstreamRemoteAddressWithoutPort,
+    /// `DOWNSTREAM_REMOTE_PORT`.
+    DownstreamRemotePort,
+    /// `DURATION`: whole exchange, milliseconds.
+    Duration,
+    /// `HOSTNAME` of this machine.
+    Hostname,
+    /// `PROTOCOL` of the downstream.
+    Protocol,
+    /// `REQ(NAME?ALTERNATIVE)`.
+    Req {
+        /// The header, lower case; `:path` and its like are allowed.
+        name: Box<str>,
+        /// Used if the first is not there.
+        alternative: Option<Box<str>>,
+    },
+    /// `REQUEST_DURATION`: first to last byte of the request, milliseconds.
+    RequestDuration,
+    /// `REQUEST_HEADERS_BYTES`.
+    RequestHeadersBytes,
+    /// `RESP(NAME?ALTERNATIVE)`.
+    Resp {
+        /// The header, lower case.
+        name: Box<str>,
+        /// Used if the first is not there.
+        alternative: Option<Box<str>>,
+    },
+    /// `RESPONSE_CODE`.
+    ResponseCode,
+    /// `RESPONSE_CODE_DETAILS`.
+    ResponseCodeDetails,
+    /// `RESPONSE_DURATION`: start to first response byte from the upstream, milliseconds.
+    ResponseDuration,
+    /// `RESPONSE_FLAGS`, short.
+    ResponseFlags,
+    /// `RESPONSE_FLAGS_LONG`.
+    ResponseFlagsLong,
+    /// `RESPONSE_TX_DURATION`: first upstream byte to last downstream byte, milliseconds.
+    ResponseTxDuration,
+    /// `ROUTE_NAME`.
+    RouteName,
+    /// `START_TIME(FORMAT)`: strftime with Envoy's `%3f`, `%s` and so on; none is ISO 8601 with
+    /// milliseconds.
+    StartTime(Option<Box<str>>),
+    /// `TRAILER(NAME?ALTERNATIVE)` of the response.
+    Trailer {
+        /// The trailer, lower case.
+        name: Box<str>,
+        /// Used if the first is not there.
+        alternative: Option<Box<str>>,
+    },
+    /// `UPSTREAM_CLUSTER`.
+    UpstreamCluster,
+    /// `UPSTREAM_HOST`: address and port.
+    UpstreamHost,
+    /// `UPSTREAM_LOCAL_ADDRESS`.
+    UpstreamLocalAddress,
+    /// `UPSTREAM_REQUEST_ATTEMPT_COUNT`.
+    UpstreamRequestAttemptCount,
+    /// `UPSTREAM_TRANSPORT_FAILURE_REASON`.
+    UpstreamTransportFailureReason,
+    /// `VIRTUAL_CLUSTER_NAME` is always empty; `VIRTUAL_HOST_NAME`.
+    VirtualHostName,
+}

@@ -1,0 +1,141 @@
+//! Where and how to send (`envoy.config.cluster.v3.Cluster`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::Endpoints;
+use crate::config::Name;
+
+/// One upstream cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Its name in routes.
+    pub name: Name,
+    /// The name in statistics, `name` unless `alt_stat_name` says otherwise.
+    pub stat_name: Name,
+    /// Where its members come from.
+    pub discovery: Discovery,
+    /// Until a connection stands.
+    pub connect_timeout: Duration,
+    /// How one of several members is chosen.
+    pub lb_policy: LbPolicy,
+    /// What is spoken to the members.
+    pub protocol: UpstreamProtocol,
+    /// An upstream connection without a stream is closed after this; `None` is never.
+    pub idle_timeout: Option<Duration>,
+    /// An upstream connection is closed at this age, when its streams have ended.
+    pub max_connection_duration: Option<Duration>,
+    /// An upstream connection carries this many requests and is closed.
+    pub max_requests_per_connection: Option<u32>,
+    /// HTTP/2 settings towards the members.
+    pub http2: Http2Options,
+}
+
+/// Where members come from (`Cluster.type`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Discovery {
+    /// Subscribed to by EDS under this name.
+    Eds {
+        /// `eds_cluster_config.service_name`, or the cluster's name.
+        service_name: Name,
+    },
+    /// Part of the cluster itself.
+    Static(Arc<Endpoints>),
+    /// Host names resolved again and again; every address is a member.
+    StrictDns(Dns),
+}
+
+/// The names of a `STRICT_DNS` cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// What to resolve.
+    pub targets: Vec<DnsTarget>,
+    /// Between two resolutions; Envoy's default is 5 s.
+    pub refresh_rate: Duration,
+    /// Which address families are wanted.
+    pub family: DnsFamily,
+}
+
+/// One name of a `STRICT_DNS` cluster; its addresses share the locality and the weight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsTarget {
+    /// Host name or literal address.
+    pub host: Name,
+    /// TCP port.
+    pub port: u16,
+    /// Index into the localities of the assignment.
+    pub locality: crate::config::endpoint::Locality,
+    /// Priority of the locality.
+    pub priority: u32,
+    /// Weight of the locality.
+    pub locality_weight: Option<u32>,
+    /// Weight of each resolved address.
+    pub weight: u32,
+    /// As in [`crate::config::endpoint::Endpoint::hostname`]; the host if none was given.
+    pub hostname: Name,
+    /// Health stated in the assignment.
+    pub health: crate::config::endpoint::HealthStatus,
+}
+
+/// `Cluster.dns_lookup_family`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DnsFamily {
+    /// Both, all are members.
+    All,
+    /// IPv6 if there is any, else IPv4: Envoy's default.
+    #[default]
+    Auto,
+    /// IPv4 only.
+    V4Only,
+    /// IPv4 if there is any, else IPv6.
+    V4Preferred,
+    /// IPv6 only.
+    V6Only,
+}
+
+/// How one of several members is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LbPolicy {
+    /// Weighted round robin.
+    #[default]
+    RoundRobin,
+}
+
+/// What is spoken upstream (`HttpProtocolOptions`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1 always.
+    #[default]
+    Http1,
+    /// HTTP/2 with prior knowledge always.
+    Http2,
+    /// What the downstream speaks (`use_downstream_protocol_config`).
+    SameAsDownstream,
+}
+
+/// HTTP/2 settings of one side (`core.v3.Http2ProtocolOptions`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2Options {
+    /// `SETTINGS_MAX_CONCURRENT_STREAMS` we announce, or the most we open upstream.
+    pub max_concurrent_streams: u32,
+    /// `SETTINGS_INITIAL_WINDOW_SIZE`, bytes.
+    pub initial_stream_window: u32,
+    /// Window of the whole connection, bytes.
+    pub initial_connection_window: u32,
+    /// Send a PING after this much silence; `None` never.
+    pub keepalive_interval: Option<Duration>,
+    /// Close if the PING is not answered in time.
+    pub keepalive_timeout: Duration,
+}
+
+impl Default for Http2Options {
+    fn default() -> Self {
+        Self {
+            max_concurrent_streams: crate::config::limits::HTTP2_STREAMS_MAX,
+            initial_stream_window: crate::config::limits::HTTP2_STREAM_WINDOW,
+            initial_connection_window: crate::config::limits::HTTP2_CONNECTION_WINDOW,
+            keepalive_interval: None,
+            keepalive_timeout: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Every bound of the data plane, each with its reason. Network input never grows memory past these.
+
+use std::time::Duration;
+
+/// Largest HTTP/1 head or HTTP/2 header list accepted, bytes: Envoy's default (60 KiB), so that
+/// what a stock Envoy accepts is accepted here.
+pub const REQUEST_HEADERS_BYTES_MAX: usize = 60 * 1024;
+
+/// Most header fields of one message: Envoy's default; each costs about 100 bytes of table.
+pub const HEADER_COUNT_MAX: usize = 100;
+
+/// Bytes buffered per connection and direction before reading stops: Envoy's edge guide. The
+/// backpressure tests hold resident memory flat against it.
+pub const BUFFER_BYTES: usize = 32 * 1024;
+
+/// Concurrent streams of one downstream HTTP/2 connection: Envoy's edge guide.
+pub const HTTP2_STREAMS_MAX: u32 = 100;
+
+/// HTTP/2 window of one stream, bytes: Envoy's edge guide.
+pub const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
+
+/// HTTP/2 window of one connection, bytes: Envoy's edge guide.
+pub const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Bytes queued for sending per HTTP/2 stream: 100 streams then hold 3.2 MB, not h2's 40 MB.
+pub const HTTP2_SEND_BUFFER: usize = 32 * 1024;
+
+/// Streams reset by us for peer errors before the connection is closed (CVE-2025-8671).
+pub const HTTP2_LOCAL_RESETS_MAX: usize = 100;
+
+/// Streams reset by the peer before they were accepted (CVE-2023-44487).
+pub const HTTP2_PENDING_RESETS_MAX: usize = 20;
+
+/// Sum of chunk extension bytes of one message: they are dropped on re-framing, so only the cost of
+/// skipping them matters (security case S6).
+pub const CHUNK_EXTENSION_BYTES_MAX: usize = 16 * 1024;
+
+/// From accept, or the end of the last exchange, to a complete request head.
+pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// No byte moved on a stream, either way: Envoy's `stream_idle_timeout` default.
+pub const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// No stream on a connection: Envoy's `idle_timeout` default.
+pub const CONNECTION_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// For the streams of a connection that is asked to go, before it is cut: Envoy's default drain
+/// time.
+pub const DRAIN_TIME: Duration = Duration::from_secs(600);
+
+/// Whole response, when the route says nothing: Envoy's default.
+pub const ROUTE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Upstream connect, when the cluster says nothing: Envoy's default.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Idle upstream connections kept per host and worker: beyond this a burst has passed and sockets
+/// cost more than a new handshake.
+pub const IDLE_UPSTREAM_PER_HOST: usize = 256;
+
+/// Open downstream connections of the process: with 32 KiB each way it is 3 GiB at the very worst.
+pub const DOWNSTREAM_CONNECTIONS_MAX: usize = 50_000;
+
+/// Largest regular expression program, bytes: linear-time, but the compiled form is not free.
+pub const REGEX_BYTES_MAX: usize = 1024 * 1024;
+
+/// Resources of one type held from one control plane: 4x the largest published mesh.
+pub const RESOURCES_MAX: usize = 400_000;
+
+/// Largest gRPC message accepted from a control plane, bytes. Stock servers send one type in one
+/// message; 10,000 clusters are about 10 MB.
+pub const XDS_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Length of the accept queue asked for, when a listener says nothing: Linux's default of
+/// `net.core.somaxconn`, which caps it in any case.
+pub const LISTEN_BACKLOG: u32 = 4096;
+
+/// Connections accepted at one wake-up, when a listener says nothing: Envoy takes all there are,
+/// which lets a burst starve the connections a worker already has.
+pub const ACCEPTS_PER_EVENT: u32 = 16;

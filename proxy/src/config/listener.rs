@@ -1,0 +1,177 @@
+//! Listeners (`envoy.config.listener.v3.Listener`) and the HTTP connection manager.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use crate::config::Name;
+use crate::config::RouteConfig;
+use crate::config::access_log::AccessLog;
+use crate::config::cluster::Http2Options;
+use crate::config::endpoint::Address;
+
+/// One listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// Its name.
+    pub name: Name,
+    /// Where it accepts; port 0 only if it comes from the bootstrap.
+    pub address: Address,
+    /// Tried in order. At least one, or a default.
+    pub filter_chains: Vec<Arc<FilterChain>>,
+    /// Used when none matches.
+    pub default_filter_chain: Option<Arc<FilterChain>>,
+    /// Length of the accept queue.
+    pub backlog: u32,
+    /// One socket per worker.
+    pub reuse_port: bool,
+    /// Accept at most this many connections at one wake-up.
+    pub accepts_per_event: u32,
+}
+
+/// What is done with a connection (`FilterChain`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct FilterChain {
+    /// Its name; may be empty.
+    pub name: Name,
+    /// The one terminal filter.
+    pub filter: NetworkFilter,
+}
+
+/// The network filters there are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NetworkFilter {
+    /// HTTP.
+    HttpConnectionManager(Arc<HttpConnectionManager>),
+}
+
+/// `HttpConnectionManager`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpConnectionManager {
+    /// Prefix of its statistics.
+    pub stat_prefix: Name,
+    /// Which protocol is spoken.
+    pub codec: Codec,
+    /// Where the routes come from.
+    pub routes: RouteSource,
+    /// In order; the last is `Router`.
+    pub http_filters: Vec<HttpFilter>,
+    /// All are written.
+    pub access_logs: Vec<AccessLog>,
+    /// Value of the `server` header; Envoy's default is `envoy`, ours `weir`.
+    pub server_name: HeaderValue,
+    /// What becomes of the upstream's `server` header.
+    pub server_header: ServerHeader,
+    /// Text of the `via` header, if one is to be added.
+    pub via: Option<HeaderValue>,
+    /// Trust what stands in the connection's address rather than in `x-forwarded-for`.
+    pub use_remote_address: bool,
+    /// How many proxies before us are trusted.
+    pub xff_trusted_hops: u32,
+    /// Do not add the peer to `x-forwarded-for`.
+    pub skip_xff_append: bool,
+    /// Make `x-request-id` where none is (default on).
+    pub generate_request_id: bool,
+    /// Keep the `x-request-id` of an outside client.
+    pub preserve_external_request_id: bool,
+    /// Send `x-request-id` back to the downstream.
+    pub always_set_request_id_in_response: bool,
+    /// From the first byte to the end of the request; `None` is no limit.
+    pub request_timeout: Option<Duration>,
+    /// Until the head is complete; `None` leaves `limits::REQUEST_HEAD_TIMEOUT`.
+    pub request_headers_timeout: Option<Duration>,
+    /// No byte on a stream; `None` is no limit.
+    pub stream_idle_timeout: Option<Duration>,
+    /// A connection without stream; `None` is no limit.
+    pub idle_timeout: Option<Duration>,
+    /// A connection's age at which it is drained.
+    pub max_connection_duration: Option<Duration>,
+    /// Requests after which a connection is drained.
+    pub max_requests_per_connection: Option<u32>,
+    /// Between the GOAWAY that warns and the one that counts.
+    pub drain_timeout: Duration,
+    /// Largest request head, bytes.
+    pub request_headers_bytes_max: usize,
+    /// Most header fields.
+    pub header_count_max: usize,
+    /// What becomes of header names with `_`.
+    pub underscores: Underscores,
+    /// Resolve `.` and `..` in paths (RFC 3986).
+    pub normalize_path: bool,
+    /// Take `//` as `/`.
+    pub merge_slashes: bool,
+    /// Strip any port, or the listener's own, from the authority before routing.
+    pub strip_host_port: StripHostPort,
+    /// HTTP/1.0 is answered (default: 426, as Envoy).
+    pub accept_http_10: bool,
+    /// HTTP/2 towards the downstream.
+    pub http2: Http2Options,
+}
+
+/// `HttpConnectionManager.codec_type`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Codec {
+    /// By the first bytes.
+    #[default]
+    Auto,
+    /// HTTP/1.1 only.
+    Http1,
+    /// HTTP/2 only.
+    Http2,
+}
+
+/// Where routes come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RouteSource {
+    /// Part of the listener.
+    Inline(Arc<RouteConfig>),
+    /// Subscribed to under this name.
+    Rds(Name),
+}
+
+/// The HTTP filters there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HttpFilter {
+    /// The last one: sends to the upstream.
+    Router {
+        /// Do not add `x-envoy-*` headers.
+        suppress_envoy_headers: bool,
+    },
+}
+
+/// `server_header_transformation`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServerHeader {
+    /// Only if the upstream sent none.
+    AppendIfAbsent,
+    /// Always ours.
+    #[default]
+    Overwrite,
+    /// As the upstream sent it, or none.
+    PassThrough,
+}
+
+/// `headers_with_underscores_action`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Underscores {
+    /// As any other.
+    #[default]
+    Allow,
+    /// Taken out, the request goes on.
+    Drop,
+    /// The request is refused with 400.
+    Reject,
+}
+
+/// `strip_any_host_port` and `strip_matching_host_port`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StripHostPort {
+    /// Any port.
+    Any,
+    /// Only the port the listener has.
+    Matching,
+    /// None.
+    #[default]
+    None,
+}

@@ -1,0 +1,65 @@
+//! The model: what the configuration says, as plain validated immutable values.
+//!
+//! It does no I/O, holds no lock and knows neither prost nor tokio; `xds::decode` makes these values
+//! from the wire and `apply` turns them into live state. Names are `Arc<str>` so that a snapshot of
+//! many resources shares them.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `listener` | address, filter chains, the HTTP connection manager |
+//! | `route` | route tables as written |
+//! | `cluster` | where and how to send |
+//! | `endpoint` | members of a cluster |
+//! | `matcher` | string and header predicates |
+//! | `access_log` | where and in what form exchanges are logged |
+//! | `limits` | every bound of the data plane, each with its reason |
+
+pub mod access_log;
+pub mod cluster;
+pub mod endpoint;
+pub mod limits;
+pub mod listener;
+pub mod matcher;
+pub mod route;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use cluster::Cluster;
+pub use endpoint::Endpoints;
+pub use listener::Listener;
+pub use route::RouteConfig;
+
+/// A resource or cluster name.
+pub type Name = Arc<str>;
+
+/// One consistent set of configuration: what is live after one swap.
+///
+/// Invariants, kept by `xds::stage`: every cluster in `clusters` has an entry in `endpoints`; every
+/// RDS name a listener uses is in `routes`. A cluster named by a route is in `clusters`, unless
+/// waiting for it timed out.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Listeners by name.
+    pub listeners: BTreeMap<Name, Arc<Listener>>,
+    /// Route tables that come by RDS, by route configuration name.
+    pub routes: BTreeMap<Name, Arc<RouteConfig>>,
+    /// Clusters by name.
+    pub clusters: BTreeMap<Name, Arc<Cluster>>,
+    /// Members by *cluster* name, whatever their source (static, DNS, EDS).
+    pub endpoints: BTreeMap<Name, Arc<Endpoints>>,
+}
+
+/// What a configuration source hands to `apply`.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Only the members of one live cluster changed.
+    Endpoints {
+        /// The cluster's name.
+        cluster: Name,
+        /// All its members now.
+        endpoints: Arc<Endpoints>,
+    },
+    /// Anything else: the whole new state.
+    Snapshot(Arc<Snapshot>),
+}

@@ -1,0 +1,245 @@
+//! Route tables as written (`envoy.config.route.v3.RouteConfiguration`).
+
+use std::time::Duration;
+
+use http::HeaderName;
+use http::HeaderValue;
+use http::StatusCode;
+use regex::bytes::Regex;
+
+use crate::config::Name;
+use crate::config::matcher::HeaderMatch;
+use crate::config::matcher::StringMatch;
+
+/// One route table.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RouteConfig {
+    /// Its name in RDS.
+    pub name: Name,
+    /// Hosts, each with its routes.
+    pub virtual_hosts: Vec<VirtualHost>,
+    /// Compare domains without the port of the Host header.
+    pub ignore_port_in_host_matching: bool,
+    /// Edits of the outermost level.
+    pub headers: HeaderEdits,
+    /// Apply edits from the table to the route instead of the other way round, so the most specific
+    /// wins (`most_specific_header_mutations_wins`).
+    pub most_specific_header_edits_win: bool,
+}
+
+/// A set of domains with their routes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct VirtualHost {
+    /// Its name in logs.
+    pub name: Name,
+    /// Lower case; `a.b`, `*.b`, `a.*` or `*`. Precedence: exact, longest suffix wildcard, longest
+    /// prefix wildcard, `*`. Unique in the table.
+    pub domains: Vec<Box<str>>,
+    /// First match wins.
+    pub routes: Vec<Route>,
+    /// Edits of the middle level.
+    pub headers: HeaderEdits,
+}
+
+/// A predicate and what to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Its name in logs; may be empty.
+    pub name: Name,
+    /// When it applies.
+    pub matches: RouteMatch,
+    /// What it does.
+    pub action: Action,
+    /// Edits of the innermost level.
+    pub headers: HeaderEdits,
+}
+
+/// All parts must hold (`RouteMatch`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteMatch {
+    /// On the path without query, except where said.
+    pub path: PathMatch,
+    /// `false`: `Prefix`, `Exact` and `PathSeparatedPrefix` compare without ASCII case.
+    pub case_sensitive: bool,
+    /// All must hold.
+    pub headers: Vec<HeaderMatch>,
+    /// All must hold.
+    pub query_parameters: Vec<QueryMatch>,
+    /// Share of requests, numerator of a million; `None` is all.
+    pub runtime_fraction_per_million: Option<u32>,
+    /// Only requests whose content type is gRPC.
+    pub grpc: bool,
+}
+
+/// The kinds of path predicate.
+#[derive(Clone, Debug)]
+pub enum PathMatch {
+    /// The whole path.
+    Exact(Box<str>),
+    /// The path is this, or goes on with `/`. Stored without a trailing slash.
+    PathSeparatedPrefix(Box<str>),
+    /// The path begins so.
+    Prefix(Box<str>),
+    /// The whole path matches (already anchored on both ends).
+    Regex(Regex),
+}
+
+impl PartialEq for PathMatch {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(a), Self::Exact(b))
+            | (Self::PathSeparatedPrefix(a), Self::PathSeparatedPrefix(b))
+            | (Self::Prefix(a), Self::Prefix(b)) => a == b,
+            (Self::Regex(a), Self::Regex(b)) => a.as_str() == b.as_str(),
+            _ => false,
+        }
+    }
+}
+
+/// A predicate on one query parameter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueryMatch {
+    /// Its name, compared as written.
+    pub name: Box<str>,
+    /// `None`: it must only be there.
+    pub value: Option<StringMatch>,
+}
+
+/// What a route does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Answers by itself.
+    DirectResponse {
+        /// Its status.
+        status: StatusCode,
+        /// Its body; empty if none.
+        body: bytes::Bytes,
+    },
+    /// Sends to a cluster.
+    Forward(Box<Forward>),
+    /// Answers with a redirect.
+    Redirect(Box<Redirect>),
+}
+
+/// Where and how to send (`RouteAction`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Forward {
+    /// Which cluster.
+    pub cluster: ClusterSpecifier,
+    /// Status when the cluster does not exist; Envoy's default 503.
+    pub cluster_not_found: StatusCode,
+    /// From the end of the request to the end of the response; `None` is no limit.
+    pub timeout: Option<Duration>,
+    /// No byte either way; overrides the connection manager's. `Some(None)` is no limit.
+    pub idle_timeout: Option<Option<Duration>>,
+    /// Replaces the matched prefix or path.
+    pub prefix_rewrite: Option<Box<str>>,
+    /// What becomes of the authority.
+    pub host_rewrite: HostRewrite,
+}
+
+/// `RouteAction.host_rewrite_specifier`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HostRewrite {
+    /// The chosen member's host name.
+    Auto,
+    /// Unchanged.
+    #[default]
+    Keep,
+    /// This text.
+    Literal(HeaderValue),
+}
+
+/// Which cluster a route sends to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ClusterSpecifier {
+    /// Always this one.
+    Cluster(Name),
+    /// One of several, by weight.
+    Weighted(Vec<WeightedCluster>),
+}
+
+/// One choice of [`ClusterSpecifier::Weighted`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeightedCluster {
+    /// Its name.
+    pub name: Name,
+    /// Its share of the sum; the sum is at least 1 and fits u32.
+    pub weight: u32,
+    /// Edits when this one is chosen, more specific than the route's.
+    pub headers: HeaderEdits,
+}
+
+/// `RedirectAction`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Redirect {
+    /// New scheme: `https` or `http`.
+    pub scheme: Option<Box<str>>,
+    /// New host.
+    pub host: Option<Box<str>>,
+    /// New port.
+    pub port: Option<u16>,
+    /// What becomes of the path.
+    pub path: RedirectPath,
+    /// 301, 302, 303, 307 or 308.
+    pub status: StatusCode,
+    /// Drop the query.
+    pub strip_query: bool,
+}
+
+/// `RedirectAction.path_rewrite_specifier`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RedirectPath {
+    /// Unchanged.
+    #[default]
+    Keep,
+    /// The matched prefix is replaced.
+    Prefix(Box<str>),
+    /// The whole path is replaced; may carry its own query.
+    Whole(Box<str>),
+}
+
+/// Header edits of one level, requests and responses.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HeaderEdits {
+    /// On the way to the upstream.
+    pub request: HeaderEdit,
+    /// On the way to the downstream.
+    pub response: HeaderEdit,
+}
+
+/// Removals come first, then additions in order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HeaderEdit {
+    /// To be set or appended.
+    pub add: Vec<HeaderAdd>,
+    /// To be removed.
+    pub remove: Vec<HeaderName>,
+}
+
+/// One `HeaderValueOption`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeaderAdd {
+    /// The header.
+    pub name: HeaderName,
+    /// Literal value, or a template with Envoy's `%COMMAND%` operators.
+    pub value: crate::config::access_log::Template,
+    /// What to do if it is there.
+    pub action: AppendAction,
+    /// Set it also when the value comes out empty.
+    pub keep_empty_value: bool,
+}
+
+/// `HeaderValueOption.HeaderAppendAction`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AppendAction {
+    /// Only if it is not there.
+    AddIfAbsent,
+    /// One more value.
+    #[default]
+    AppendIfExistsOrAdd,
+    /// Only if it is there.
+    OverwriteIfExists,
+    /// In place of what is there.
+    OverwriteIfExistsOrAdd,
+}

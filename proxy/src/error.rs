@@ -1,0 +1,253 @@
+//! The one error of the data path: which side failed, why, and whether another try is safe. One
+//! table turns it into status, response flag, details and text, in Envoy's words.
+
+use std::fmt;
+
+use http::StatusCode;
+
+use crate::telemetry::ResponseFlag;
+
+/// Who is to blame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The client.
+    Downstream,
+    /// This proxy or its configuration.
+    Local,
+    /// The backend.
+    Upstream,
+}
+
+/// Whether another try is safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Only if the connection had carried another exchange before.
+    IfReused,
+    /// Never by itself.
+    No,
+    /// The upstream cannot have acted on it.
+    Yes,
+}
+
+/// Why an exchange failed. Each reason has one row in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// A connection could not be made.
+    ConnectFailed,
+    /// A connection was not made in time.
+    ConnectTimeout,
+    /// The client went away.
+    DownstreamGone,
+    /// The client's HTTP is broken; the text says how.
+    DownstreamProtocol(&'static str),
+    /// The request's head or body took too long.
+    DownstreamTimeout,
+    /// The client speaks HTTP/1.0 or older, which is not accepted.
+    DownstreamVersion,
+    /// The route names a cluster that does not exist.
+    NoCluster,
+    /// The cluster has no usable member.
+    NoHealthyUpstream,
+    /// No route matches.
+    NoRoute,
+    /// The client stopped in the middle of its request.
+    RequestIdle,
+    /// Nothing moved on the stream.
+    StreamIdle,
+    /// The upstream closed the connection.
+    UpstreamClosed,
+    /// The upstream's HTTP is broken.
+    UpstreamProtocol,
+    /// The upstream reset the stream.
+    UpstreamReset,
+    /// The route's timeout passed.
+    UpstreamTimeout,
+}
+
+/// A failed exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProxyError {
+    /// Who is to blame.
+    pub side: Side,
+    /// Why.
+    pub reason: Reason,
+    /// Whether another try is safe.
+    pub retry: Retry,
+}
+
+/// How a reason is told to the client and to the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Telling {
+    /// The status of the local reply.
+    pub status: StatusCode,
+    /// The flag in logs and metrics.
+    pub flag: Option<ResponseFlag>,
+    /// `%RESPONSE_CODE_DETAILS%`.
+    pub details: &'static str,
+    /// The body of the local reply.
+    pub text: &'static str,
+}
+
+impl Reason {
+    /// Its row of the table.
+    #[expect(clippy::too_many_lines, reason = "one table")]
+    pub fn telling(self) -> Telling {
+        let row = |status, flag, details, text| Telling {
+            status,
+            flag,
+            details,
+            text,
+        };
+        match self {
+            Self::ConnectFailed => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Some(ResponseFlag::UpstreamConnectionFailure),
+                "upstream_reset_before_response_started{remote_connection_failure}",
+                "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
+            ),
+            Self::ConnectTimeout => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Some(ResponseFlag::UpstreamConnectionFailure),
+                "upstream_reset_before_response_started{connection_timeout}",
+                "upstream connect error or disconnect/reset before headers. reset reason: connection timeout",
+            ),
+            Self::DownstreamGone => row(
+                StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+                Some(ResponseFlag::DownstreamConnectionTermination),
+                "downstream_remote_disconnect",
+                "",
+            ),
+            Self::DownstreamProtocol(details) => row(
+                StatusCode::BAD_REQUEST,
+                Some(ResponseFlag::DownstreamProtocolError),
+                details,
+                "",
+            ),
+            Self::DownstreamTimeout => row(
+                StatusCode::REQUEST_TIMEOUT,
+                None,
+                "request_overall_timeout",
+                "request timeout",
+            ),
+            Self::DownstreamVersion => row(
+                StatusCode::UPGRADE_REQUIRED,
+                Some(ResponseFlag::DownstreamProtocolError),
+                "low_version",
+                "",
+            ),
+            Self::NoCluster => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Some(ResponseFlag::NoClusterFound),
+                "cluster_not_found",
+                "",
+            ),
+            Self::NoHealthyUpstream => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Some(ResponseFlag::NoHealthyUpstream),
+                "no_healthy_upstream",
+                "no healthy upstream",
+            ),
+            Self::NoRoute => row(
+                StatusCode::NOT_FOUND,
+                Some(ResponseFlag::NoRouteFound),
+                "route_not_found",
+                "",
+            ),
+            Self::RequestIdle => row(
+                StatusCode::REQUEST_TIMEOUT,
+                Some(ResponseFlag::StreamIdleTimeout),
+                "stream_idle_timeout",
+                "stream timeout",
+            ),
+            Self::StreamIdle => row(
+                StatusCode::GATEWAY_TIMEOUT,
+                Some(ResponseFlag::StreamIdleTimeout),
+                "stream_idle_timeout",
+                "stream timeout",
+            ),
+            Self::UpstreamClosed => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Some(ResponseFlag::UpstreamConnectionTermination),
+                "upstream_reset_before_response_started{connection_termination}",
+                "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+            ),
+            Self::UpstreamProtocol => row(
+                StatusCode::BAD_GATEWAY,
+                Some(ResponseFlag::UpstreamProtocolError),
+                "upstream_reset_before_response_started{protocol_error}",
+                "upstream connect error or disconnect/reset before headers. reset reason: protocol error",
+            ),
+            Self::UpstreamReset => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Some(ResponseFlag::UpstreamRemoteReset),
+                "upstream_reset_before_response_started{remote_reset}",
+                "upstream connect error or disconnect/reset before headers. reset reason: remote reset",
+            ),
+            Self::UpstreamTimeout => row(
+                StatusCode::GATEWAY_TIMEOUT,
+                Some(ResponseFlag::UpstreamRequestTimeout),
+                "response_timeout",
+                "upstream request timeout",
+            ),
+        }
+    }
+
+    /// Whether the client's connection cannot be used after the answer: its framing is in doubt, or
+    /// the rest of its request is still on the way.
+    pub fn ends_connection(self) -> bool {
+        match self {
+            Self::DownstreamGone
+            | Self::DownstreamProtocol(_)
+            | Self::DownstreamTimeout
+            | Self::DownstreamVersion
+            | Self::RequestIdle => true,
+            Self::ConnectFailed
+            | Self::ConnectTimeout
+            | Self::NoCluster
+            | Self::NoHealthyUpstream
+            | Self::NoRoute
+            | Self::StreamIdle
+            | Self::UpstreamClosed
+            | Self::UpstreamProtocol
+            | Self::UpstreamReset
+            | Self::UpstreamTimeout => false,
+        }
+    }
+
+    fn verdict(self) -> (Side, Retry) {
+        match self {
+            Self::ConnectFailed | Self::ConnectTimeout => (Side::Upstream, Retry::Yes),
+            Self::DownstreamGone
+            | Self::DownstreamProtocol(_)
+            | Self::DownstreamTimeout
+            | Self::DownstreamVersion
+            | Self::RequestIdle => (Side::Downstream, Retry::No),
+            Self::NoCluster | Self::NoHealthyUpstream | Self::NoRoute | Self::StreamIdle => {
+                (Side::Local, Retry::No)
+            }
+            Self::UpstreamClosed => (Side::Upstream, Retry::IfReused),
+            Self::UpstreamProtocol | Self::UpstreamReset | Self::UpstreamTimeout => {
+                (Side::Upstream, Retry::No)
+            }
+        }
+    }
+}
+
+impl From<Reason> for ProxyError {
+    fn from(reason: Reason) -> Self {
+        let (side, retry) = reason.verdict();
+        Self {
+            side,
+            reason,
+            retry,
+        }
+    }
+}
+
+impl fmt::Display for ProxyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason.telling().details)
+    }
+}
+
+impl std::error::Error for ProxyError {}

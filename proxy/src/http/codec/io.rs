@@ -1,0 +1,167 @@
+//! The downstream socket as the codec reads it: the first bytes, read to find the protocol, are
+//! replayed, HTTP/1 passes the guard, and what the deadlines need to know is written down.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Context;
+use std::task::Poll;
+
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
+use tokio::time::Instant;
+
+use crate::http::guard::Guard;
+use crate::http::guard::Inspect;
+use crate::http::guard::Violation;
+use crate::net::NetStream;
+
+/// What the connection's deadlines and statistics need to know of its socket.
+#[derive(Debug)]
+pub struct IoFacts {
+    /// When the first byte of a head came that is not complete yet; `None` between messages.
+    pub head_since: Cell<Option<Instant>>,
+    /// Bytes read.
+    pub received: Cell<u64>,
+    /// Bytes written.
+    pub sent: Cell<u64>,
+    /// The first rule of HTTP/1 a request broke, if any.
+    pub violation: Cell<Option<Violation>>,
+}
+
+impl IoFacts {
+    /// Nothing moved yet.
+    pub fn new() -> Self {
+        Self {
+            head_since: Cell::new(None),
+            received: Cell::new(0),
+            sent: Cell::new(0),
+            violation: Cell::new(None),
+        }
+    }
+}
+
+impl Default for IoFacts {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A downstream socket.
+#[derive(Debug)]
+pub(super) struct ServerIo {
+    stream: NetStream,
+    /// First bytes not handed on yet, and how many of them were.
+    replay: Vec<u8>,
+    replayed: usize,
+    /// For HTTP/1.
+    guard: Option<Box<Guard>>,
+    facts: Rc<IoFacts>,
+}
+
+impl ServerIo {
+    pub(super) fn new(
+        stream: NetStream,
+        first: Vec<u8>,
+        guard: Option<Guard>,
+        facts: Rc<IoFacts>,
+    ) -> Self {
+        Self {
+            stream,
+            replay: first,
+            replayed: 0,
+            guard: guard.map(Box::new),
+            facts,
+        }
+    }
+
+    /// Lets the guard judge what was read; after a violation nothing more is handed on.
+    fn judge(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        let Some(guard) = &mut self.guard else { return };
+        let fresh = buf.filled_mut().get_mut(before..).unwrap_or_default();
+        if let Inspect::Violation(violation) = guard.inspect(fresh) {
+            buf.set_filled(before + violation.keep);
+            self.facts.violation.set(Some(violation));
+        }
+        let inside = guard.is_inside_head();
+        if inside != self.facts.head_since.get().is_some() {
+            self.facts.head_since.set(inside.then(Instant::now));
+        }
+    }
+
+    fn replay(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let rest = self.replay.get(self.replayed..).unwrap_or_default();
+        if rest.is_empty() {
+            return false;
+        }
+        let len = rest.len().min(buf.remaining());
+        buf.put_slice(rest.get(..len).unwrap_or_default());
+        self.replayed += len;
+        if self.replayed == self.replay.len() {
+            self.replay = Vec::new();
+            self.replayed = 0;
+        }
+        true
+    }
+}
+
+impl AsyncRead for ServerIo {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        if this.facts.violation.get().is_some() {
+            return Poll::Ready(Ok(())); // end of stream, as far as the codec is concerned
+        }
+        if !this.replay(buf) {
+            std::task::ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        }
+        let len = buf.filled().len() - before;
+        this.judge(buf, before);
+        this.facts
+            .received
+            .set(this.facts.received.get() + len as u64);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ServerIo {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let len = std::task::ready!(Pin::new(&mut this.stream).poll_write(cx, buf))?;
+        this.facts.sent.set(this.facts.sent.get() + len as u64);
+        Poll::Ready(Ok(len))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let len = std::task::ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, bufs))?;
+        this.facts.sent.set(this.facts.sent.get() + len as u64);
+        Poll::Ready(Ok(len))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+}

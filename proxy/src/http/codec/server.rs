@@ -1,0 +1,221 @@
+//! A downstream connection, driven to its end.
+//!
+//! The driver polls the codec first and its `control` second, so that a connection which is told
+//! to stop has done all the work that was possible before.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Context;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::Request;
+use http::Response;
+use http_body::Body;
+use hyper::rt::Executor;
+use hyper::server::conn::http1;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use tokio::io::AsyncReadExt;
+
+use crate::config::cluster::Http2Options;
+use crate::config::limits;
+use crate::config::listener::Codec;
+use crate::http::codec::Error;
+use crate::http::codec::Incoming;
+use crate::http::codec::IoFacts;
+use crate::http::codec::io::ServerIo;
+use crate::http::guard::Guard;
+use crate::http::guard::GuardLimits;
+use crate::net::NetStream;
+
+/// What HTTP/2 connections begin with (RFC 9113 section 3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Room for the bytes read to find the protocol: a typical request head, so that one read does.
+const FIRST_READ_BYTES: usize = 1024;
+
+/// The protocol of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.0 or HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+/// What a driver's `control` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Finish what runs, take nothing new.
+    Gracefully,
+    /// Drop the connection.
+    Now,
+}
+
+/// Limits of a downstream connection.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerOptions {
+    /// Largest head, bytes.
+    pub head_bytes_max: usize,
+    /// Most header fields.
+    pub header_count_max: usize,
+    /// HTTP/2 settings.
+    pub http2: Http2Options,
+}
+
+/// Finds the protocol by the first bytes, which are returned to be replayed.
+///
+/// # Errors
+/// The connection ended or failed before a byte came.
+pub async fn sniff(stream: &mut NetStream, codec: Codec) -> io::Result<(Protocol, Vec<u8>)> {
+    match codec {
+        Codec::Http1 => return Ok((Protocol::Http1, Vec::new())),
+        Codec::Http2 => return Ok((Protocol::Http2, Vec::new())),
+        Codec::Auto => {}
+    }
+    let mut first = Vec::with_capacity(FIRST_READ_BYTES);
+    loop {
+        if stream.read_buf(&mut first).await? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+        }
+        let len = first.len().min(HTTP2_PREFACE.len());
+        if first.get(..len) != HTTP2_PREFACE.get(..len) {
+            return Ok((Protocol::Http1, first));
+        }
+        if len == HTTP2_PREFACE.len() {
+            return Ok((Protocol::Http2, first));
+        }
+    }
+}
+
+/// Serves one connection until it ends. `control` is polled after each step; see [`Stop`].
+///
+/// # Errors
+/// The connection broke, or broke a rule of HTTP.
+pub async fn serve<F, Fut, B, C>(
+    (stream, first): (NetStream, Vec<u8>),
+    protocol: Protocol,
+    options: &ServerOptions,
+    facts: Rc<IoFacts>,
+    service: F,
+    control: C,
+) -> Result<(), Error>
+where
+    F: Fn(Request<Incoming>) -> Fut,
+    Fut: Future<Output = Response<B>> + 'static,
+    B: Body<Data = Bytes, Error = Error> + 'static,
+    C: FnMut(&mut Context<'_>) -> Poll<Stop>,
+{
+    let guard = (protocol == Protocol::Http1).then(|| Guard::new(guard_limits(options)));
+    let io = TokioIo::new(ServerIo::new(stream, first, guard, facts));
+    let service = service_fn(|request: Request<hyper::body::Incoming>| {
+        let response = service(request.map(Incoming::new));
+        async move { Ok::<_, Infallible>(response.await) }
+    });
+    match protocol {
+        Protocol::Http1 => {
+            let connection = http1_builder(options).serve_connection(io, service);
+            drive(
+                pin!(connection),
+                control,
+                http1::Connection::graceful_shutdown,
+            )
+            .await
+        }
+        Protocol::Http2 => {
+            let connection = http2_builder(options).serve_connection(io, service);
+            drive(
+                pin!(connection),
+                control,
+                http2::Connection::graceful_shutdown,
+            )
+            .await
+        }
+    }
+}
+
+async fn drive<T, C>(
+    mut connection: Pin<&mut T>,
+    mut control: C,
+    shut_down: fn(Pin<&mut T>),
+) -> Result<(), Error>
+where
+    T: Future<Output = hyper::Result<()>>,
+    C: FnMut(&mut Context<'_>) -> Poll<Stop>,
+{
+    let mut stopping = false;
+    std::future::poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+                return Poll::Ready(result.map_err(Error::from));
+            }
+            match control(cx) {
+                Poll::Ready(Stop::Now) => return Poll::Ready(Ok(())),
+                Poll::Ready(Stop::Gracefully) if !stopping => {
+                    stopping = true;
+                    shut_down(connection.as_mut());
+                }
+                Poll::Ready(Stop::Gracefully) | Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await
+}
+
+/// Twice what the codec allows: then it is the codec that finds a head too large and answers 431.
+fn guard_limits(options: &ServerOptions) -> GuardLimits {
+    GuardLimits {
+        head_bytes_max: options.head_bytes_max.saturating_mul(2),
+        fields_max: options.header_count_max.saturating_mul(2),
+        extension_bytes_max: limits::CHUNK_EXTENSION_BYTES_MAX,
+    }
+}
+
+fn http1_builder(options: &ServerOptions) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    if options.header_count_max != limits::HEADER_COUNT_MAX {
+        builder.max_headers(options.header_count_max); // another number than the codec's own costs more
+    }
+    builder
+        .max_header_size(options.head_bytes_max)
+        .max_buf_size(options.head_bytes_max.max(limits::BUFFER_BYTES))
+        .half_close(false);
+    builder
+}
+
+fn http2_builder(options: &ServerOptions) -> http2::Builder<LocalExecutor> {
+    let mut builder = http2::Builder::new(LocalExecutor);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(options.http2.max_concurrent_streams)
+        .initial_stream_window_size(options.http2.initial_stream_window)
+        .initial_connection_window_size(options.http2.initial_connection_window)
+        .max_header_list_size(u32::try_from(options.head_bytes_max).unwrap_or(u32::MAX))
+        .max_send_buf_size(limits::HTTP2_SEND_BUFFER)
+        .max_local_error_reset_streams(limits::HTTP2_LOCAL_RESETS_MAX)
+        .max_pending_accept_reset_streams(limits::HTTP2_PENDING_RESETS_MAX)
+        .keep_alive_interval(options.http2.keepalive_interval)
+        .keep_alive_timeout(options.http2.keepalive_timeout);
+    builder
+}
+
+/// Runs the tasks of HTTP/2 connections on the worker's own thread.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LocalExecutor;
+
+impl<F> Executor<F> for LocalExecutor
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}

@@ -1,0 +1,380 @@
+//! One downstream HTTP connection: which protocol it speaks, how long it may be silent, when it is
+//! asked to go. Requests on it are exchanges.
+
+use std::cell::Cell;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::time::Instant;
+
+use crate::config::limits;
+use crate::config::listener::HttpConnectionManager;
+use crate::config::listener::HttpFilter;
+use crate::downstream::Downstream;
+use crate::http::codec;
+use crate::http::codec::IoFacts;
+use crate::http::codec::Protocol;
+use crate::http::codec::ServerOptions;
+use crate::http::codec::Stop;
+use crate::http::exchange;
+use crate::http::guard::Violation;
+use crate::http::headers::Peer;
+use crate::http::headers::RequestPolicy;
+use crate::http::headers::ResponsePolicy;
+use crate::http::logged::LoggedHeaders;
+use crate::http::router::RouteTable;
+use crate::net::NetStream;
+use crate::telemetry::access_log::Logger;
+use crate::telemetry::stats::HttpStats;
+use crate::timer::LazyTimer;
+use crate::upstream::ClusterHandle;
+use crate::worker::ConnectionGuard;
+use crate::worker::WorkerContext;
+
+/// A route table with live clusters.
+pub type Routes = RouteTable<ClusterHandle>;
+
+/// The cell of a route table: listeners that use one RDS name share it.
+#[derive(Clone, Debug)]
+pub struct RouteHandle(Arc<ArcSwap<Routes>>);
+
+impl RouteHandle {
+    /// A cell with its first table.
+    pub fn new(table: Routes) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(table)))
+    }
+
+    /// The table of an exchange that begins now.
+    pub fn load(&self) -> Arc<Routes> {
+        self.0.load_full()
+    }
+
+    /// Changes the table for exchanges that begin later. Called by `apply`.
+    pub fn store(&self, table: Routes) {
+        self.0.store(Arc::new(table));
+    }
+}
+
+/// An HTTP connection manager as it lives: its configuration with everything resolved.
+#[derive(Debug)]
+pub struct HttpManager {
+    /// As configured.
+    pub config: Arc<HttpConnectionManager>,
+    /// Where requests go.
+    pub routes: RouteHandle,
+    /// Its counters.
+    pub stats: Arc<HttpStats>,
+    /// What it writes at the end of each exchange.
+    pub loggers: Vec<Logger>,
+    /// The configured part of request header rules.
+    pub request_policy: RequestPolicy,
+    /// The configured part of response header rules.
+    pub response_policy: ResponsePolicy,
+    /// Leave `x-envoy-*` headers out.
+    pub suppress_envoy_headers: bool,
+    /// Headers the loggers need at the end.
+    pub logged: LoggedHeaders,
+    options: ServerOptions,
+}
+
+impl HttpManager {
+    /// Resolves what `config` names.
+    pub fn new(
+        config: Arc<HttpConnectionManager>,
+        routes: RouteHandle,
+        stats: Arc<HttpStats>,
+        loggers: Vec<Logger>,
+    ) -> Self {
+        let suppress_envoy_headers = config.http_filters.iter().any(|filter| {
+            matches!(
+                filter,
+                HttpFilter::Router {
+                    suppress_envoy_headers: true
+                }
+            )
+        });
+        Self {
+            routes,
+            stats,
+            loggers,
+            request_policy: RequestPolicy::new(&config),
+            response_policy: ResponsePolicy::new(&config),
+            suppress_envoy_headers,
+            logged: LoggedHeaders::new(&config.access_logs),
+            options: ServerOptions {
+                head_bytes_max: config.request_headers_bytes_max,
+                header_count_max: config.header_count_max,
+                http2: config.http2,
+            },
+            config,
+        }
+    }
+}
+
+/// What the exchanges of one connection share.
+#[derive(Debug)]
+pub struct Connection {
+    /// The connection manager it belongs to.
+    pub manager: Arc<HttpManager>,
+    /// The worker it lives on.
+    pub worker: Rc<WorkerContext>,
+    /// Its addresses.
+    pub downstream: Downstream,
+    /// Its address as forwarding headers want it.
+    pub peer: Peer,
+    /// What is spoken.
+    pub protocol: Protocol,
+    active: Cell<u32>,
+    served: Cell<u32>,
+    idle_since: Cell<Instant>,
+    closing: Cell<bool>,
+    born: Instant,
+    facts: Rc<IoFacts>,
+}
+
+impl Connection {
+    /// An exchange begins.
+    pub fn enter(&self) {
+        self.active.set(self.active.get() + 1);
+        self.served.set(self.served.get().saturating_add(1));
+        if self
+            .manager
+            .config
+            .max_requests_per_connection
+            .is_some_and(|max| self.served.get() >= max)
+        {
+            self.manager
+                .stats
+                .downstream_cx_max_requests_reached()
+                .inc();
+            self.closing.set(true);
+        }
+    }
+
+    /// An exchange has ended.
+    pub fn leave(&self, now: Instant) {
+        self.active.set(self.active.get() - 1);
+        self.idle_since.set(now);
+    }
+
+    /// The rule of HTTP/1 the client broke, if any.
+    pub fn violation(&self) -> Option<Violation> {
+        self.facts.violation.get()
+    }
+
+    /// Closes the connection once its exchanges have ended.
+    pub fn close(&self) {
+        self.closing.set(true);
+    }
+}
+
+/// Serves a connection to its end.
+pub async fn serve(
+    worker: Rc<WorkerContext>,
+    manager: Arc<HttpManager>,
+    downstream: Downstream,
+    mut stream: NetStream,
+    drain: ConnectionGuard,
+) {
+    let Some((protocol, first)) = find_protocol(&manager, &mut stream).await else {
+        return;
+    };
+    let facts = Rc::new(IoFacts::new());
+    let now = Instant::now();
+    let connection = Rc::new(Connection {
+        peer: peer_of(downstream),
+        worker,
+        downstream,
+        protocol,
+        active: Cell::new(0),
+        served: Cell::new(0),
+        idle_since: Cell::new(now),
+        closing: Cell::new(false),
+        born: now,
+        facts: Rc::clone(&facts),
+        manager: Arc::clone(&manager),
+    });
+    let _counted = Counted::enter(&connection);
+    let service = {
+        let connection = Rc::clone(&connection);
+        move |request| exchange::run(Rc::clone(&connection), request)
+    };
+    let mut control = Control {
+        connection: Rc::clone(&connection),
+        drain,
+        timer: LazyTimer::default(),
+        cut: None,
+    };
+    let options = &manager.options;
+    let served = codec::serve((stream, first), protocol, options, facts, service, |cx| {
+        control.poll(cx)
+    });
+    if let Err(error) = Box::pin(served).await {
+        connection.ended_with(&error);
+    }
+}
+
+/// The client's address for forwarding headers; a client on a Unix socket is this machine.
+fn peer_of(downstream: Downstream) -> Peer {
+    let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    Peer::new(downstream.peer.unwrap_or(local), false, None)
+}
+
+/// The protocol, unless the client leaves or stays silent.
+async fn find_protocol(
+    manager: &HttpManager,
+    stream: &mut NetStream,
+) -> Option<(Protocol, Vec<u8>)> {
+    let patience = manager
+        .config
+        .idle_timeout
+        .unwrap_or(limits::CONNECTION_IDLE_TIMEOUT);
+    let sniffed = codec::sniff(stream, manager.config.codec);
+    match tokio::time::timeout(patience, sniffed).await {
+        Ok(Ok(found)) => Some(found),
+        Ok(Err(_)) => None,
+        Err(_) => {
+            manager.stats.downstream_cx_idle_timeout().inc();
+            None
+        }
+    }
+}
+
+impl Connection {
+    fn ended_with(&self, error: &codec::Error) {
+        if error.kind() == codec::ErrorKind::Protocol {
+            self.manager.stats.downstream_cx_protocol_error().inc();
+            let violation = self.facts.violation.get();
+            exchange::log_refused(self, violation.map(|violation| violation.details()));
+        }
+        tracing::debug!(connection = self.downstream.connection_id, %error, "downstream connection ended");
+    }
+}
+
+/// Decides when a connection has to go.
+struct Control {
+    connection: Rc<Connection>,
+    drain: ConnectionGuard,
+    timer: LazyTimer,
+    /// When a closing connection is cut, whatever it still does.
+    cut: Option<Instant>,
+}
+
+impl Control {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
+        if !self.connection.closing.get() && self.drain.chain.poll_draining(cx).is_ready() {
+            self.connection
+                .manager
+                .stats
+                .downstream_cx_drain_close()
+                .inc();
+            self.connection.closing.set(true);
+        }
+        if self.connection.closing.get() {
+            let cut = *self
+                .cut
+                .get_or_insert_with(|| Instant::now() + limits::DRAIN_TIME);
+            let stop = if self.timer.poll_until(cut, cx).is_ready() {
+                Stop::Now
+            } else {
+                Stop::Gracefully
+            };
+            return Poll::Ready(stop);
+        }
+        let Some((deadline, cause)) = self.deadline() else {
+            return Poll::Pending;
+        };
+        std::task::ready!(self.timer.poll_until(deadline, cx));
+        let stats = &self.connection.manager.stats;
+        match cause {
+            Cause::Age => stats.downstream_cx_max_duration_reached().inc(),
+            Cause::Head => stats.downstream_rq_header_timeout().inc(),
+            Cause::Idle => stats.downstream_cx_idle_timeout().inc(),
+        }
+        self.connection.closing.set(true);
+        Poll::Ready(if matches!(cause, Cause::Head) {
+            Stop::Now
+        } else {
+            Stop::Gracefully
+        })
+    }
+
+    /// The next deadline of the connection itself; exchanges have their own.
+    fn deadline(&self) -> Option<(Instant, Cause)> {
+        let connection = &self.connection;
+        let config = &connection.manager.config;
+        let head = connection.facts.head_since.get().map(|since| {
+            (
+                since
+                    + config
+                        .request_headers_timeout
+                        .unwrap_or(limits::REQUEST_HEAD_TIMEOUT),
+                Cause::Head,
+            )
+        });
+        let idle = (connection.active.get() == 0)
+            .then_some(config.idle_timeout)
+            .flatten();
+        let idle = idle.map(|max| (connection.idle_since.get() + max, Cause::Idle));
+        let age = config
+            .max_connection_duration
+            .map(|max: Duration| (connection.born + max, Cause::Age));
+        [head, idle, age]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(deadline, _)| *deadline)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Cause {
+    Age,
+    Head,
+    Idle,
+}
+
+/// Counts the connection while it is open.
+struct Counted(Rc<Connection>);
+
+impl Counted {
+    fn enter(connection: &Rc<Connection>) -> Self {
+        let stats = &connection.manager.stats;
+        stats.downstream_cx_total().inc();
+        stats.downstream_cx_active().inc();
+        match connection.protocol {
+            Protocol::Http1 => {
+                stats.downstream_cx_http1_total().inc();
+                stats.downstream_cx_http1_active().inc();
+            }
+            Protocol::Http2 => {
+                stats.downstream_cx_http2_total().inc();
+                stats.downstream_cx_http2_active().inc();
+            }
+        }
+        Self(Rc::clone(connection))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let stats = &self.0.manager.stats;
+        stats.downstream_cx_active().dec();
+        stats.downstream_cx_destroy().inc();
+        match self.0.protocol {
+            Protocol::Http1 => stats.downstream_cx_http1_active().dec(),
+            Protocol::Http2 => stats.downstream_cx_http2_active().dec(),
+        }
+        stats
+            .downstream_cx_rx_bytes_total()
+            .add(self.0.facts.received.get());
+        stats
+            .downstream_cx_tx_bytes_total()
+            .add(self.0.facts.sent.get());
+    }
+}

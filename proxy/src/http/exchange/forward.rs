@@ -1,0 +1,273 @@
+//! One attempt after another: a host, a connection, the request, the head of the response.
+//!
+//! A second attempt is made only when the first cannot have reached the upstream: it was put on a
+//! connection that had been idle, and the codec gave it back unwritten.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::HeaderValue;
+use http::Method;
+use http::Request;
+use http::Response;
+use http::StatusCode;
+use http::Uri;
+use http::Version;
+use http::header::CONTENT_LENGTH;
+use http::header::COOKIE;
+use http::header::EXPECT;
+use http::header::HOST;
+use http::header::TRANSFER_ENCODING;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::uri::Scheme;
+use http_body::Body;
+
+use crate::config;
+use crate::config::cluster::UpstreamProtocol;
+use crate::config::route::Action;
+use crate::config::route::HostRewrite;
+use crate::error::ProxyError;
+use crate::error::Reason;
+use crate::http::codec::Error;
+use crate::http::codec::ErrorKind;
+use crate::http::codec::Incoming;
+use crate::http::codec::Protocol;
+use crate::http::codec::RequestBody;
+use crate::http::exchange::Exchange;
+use crate::http::exchange::prepare::Authority;
+use crate::http::headers;
+use crate::upstream::ClusterHandle;
+use crate::upstream::Host;
+use crate::upstream::pool::Lease;
+
+/// Attempts of one exchange. An idle connection may have been closed under our hands, and the next
+/// one too; the third is almost surely new.
+const ATTEMPTS_MAX: u32 = 3;
+
+/// Sends the request kept in the exchange and returns the head of the response.
+pub(super) async fn forward(
+    exchange: &mut Exchange,
+    cluster: ClusterHandle,
+    authority: Authority,
+) -> Result<Response<Incoming>, ProxyError> {
+    loop {
+        exchange.attempts += 1;
+        let (config, host) = cluster.pick();
+        let host = host.ok_or(Reason::NoHealthyUpstream)?;
+        let protocol = match config.protocol {
+            UpstreamProtocol::Http1 => Protocol::Http1,
+            UpstreamProtocol::Http2 => Protocol::Http2,
+            UpstreamProtocol::SameAsDownstream => exchange.connection.protocol,
+        };
+        exchange.host = Some(Arc::clone(&host));
+        let lease = match exchange.connection.worker.pools.idle(&host, protocol) {
+            Some(lease) => lease,
+            None => connect(exchange, (&cluster, &config, &host), protocol).await?,
+        };
+        exchange.begin_upstream(&cluster, &lease);
+        exchange.shape(&host, &authority, protocol);
+        if let Some(response) = send(exchange, lease).await? {
+            return Ok(response);
+        }
+    }
+}
+
+/// A new connection. Boxed, as it is rare and its future is large.
+async fn connect(
+    exchange: &mut Exchange,
+    (cluster, config, host): (&ClusterHandle, &Arc<config::Cluster>, &Arc<Host>),
+    protocol: Protocol,
+) -> Result<Lease, ProxyError> {
+    let connection = Rc::clone(&exchange.connection);
+    let pools = &connection.worker.pools;
+    let connecting = Box::pin(pools.connect(config, cluster.stats(), host, protocol));
+    exchange.deadlines.bound(connecting).await?
+}
+
+/// Sends the request; `None` if nothing of it was written and another attempt may be made.
+async fn send(
+    exchange: &mut Exchange,
+    lease: Lease,
+) -> Result<Option<Response<Incoming>>, ProxyError> {
+    let Some(request) = exchange.request.take() else {
+        return Err(Reason::UpstreamClosed.into()); // it was sent, and nothing came back
+    };
+    let reused = lease.is_reused();
+    let sent = match exchange.lease.insert(lease) {
+        Lease::Http1(lease) => {
+            let answer = lease.send(request);
+            exchange.deadlines.bound(answer).await
+        }
+        Lease::Http2(lease) => {
+            let answer = lease.send(request);
+            exchange.deadlines.bound(answer).await
+        }
+    };
+    let failed = match sent {
+        Ok(Ok(response)) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {
+            return Ok(Some(response));
+        }
+        Ok(Ok(_)) => Reason::UpstreamProtocol, // nobody asked for another protocol
+        Ok(Err(unsent)) => {
+            exchange.request = unsent.request;
+            if exchange.request.is_some() && reused && exchange.attempts < ATTEMPTS_MAX {
+                exchange.lease = None;
+                return Ok(None);
+            }
+            exchange.reason_of(&unsent.error)
+        }
+        Err(reason) => reason,
+    };
+    exchange.lease = None;
+    Err(failed.into())
+}
+
+/// Puts authority and target where the protocol wants them.
+fn address(request: &mut Request<RequestBody>, protocol: Protocol, authority: &HeaderValue) {
+    let target = request
+        .uri()
+        .path_and_query()
+        .cloned()
+        .unwrap_or_else(|| PathAndQuery::from_static("/"));
+    match protocol {
+        Protocol::Http1 => {
+            *request.version_mut() = Version::HTTP_11;
+            *request.uri_mut() = Uri::from(target);
+            request.headers_mut().insert(HOST, authority.clone());
+        }
+        Protocol::Http2 => {
+            *request.version_mut() = Version::HTTP_2;
+            request.headers_mut().remove(HOST);
+            let uri = Uri::builder()
+                .scheme(Scheme::HTTP)
+                .authority(authority.as_bytes())
+                .path_and_query(target);
+            if let Ok(uri) = uri.build() {
+                *request.uri_mut() = uri;
+            }
+        }
+    }
+}
+
+/// HTTP/2 may cut a cookie into fields that only it may join again (RFC 9113 section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    if crumbs.next().is_none() || crumbs.next().is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    // Joining valid values gives a valid one.
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+/// Says how long the body is where the protocol needs it said. HTTP/1.1 would take a GET without
+/// either field for one without a body, and some servers refuse a POST without (RFC 9110 section
+/// 8.6); the methods that expect no body are Envoy's.
+fn frame(request: &mut Request<RequestBody>, protocol: Protocol) {
+    let has_body = !request.body().is_end_stream();
+    let expects_none = matches!(
+        *request.method(),
+        Method::CONNECT | Method::DELETE | Method::GET | Method::HEAD | Method::TRACE
+    );
+    let headers = request.headers_mut();
+    headers.remove(TRANSFER_ENCODING); // of an attempt over another protocol
+    if protocol == Protocol::Http2 || headers.contains_key(CONTENT_LENGTH) {
+        return;
+    }
+    if has_body {
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    } else if !expects_none {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+}
+
+impl Exchange {
+    /// Keeps the request until it is sent.
+    pub(super) fn keep_request(&mut self, mut parts: Parts, body: Incoming) {
+        let body = match &self.deadlines.progress {
+            Some(progress) => RequestBody::relay(body, Rc::clone(progress)),
+            None => RequestBody::empty(),
+        };
+        parts.headers.remove(EXPECT); // answered by the codec when the body is first read
+        self.request = Some(Request::from_parts(parts, body));
+    }
+
+    /// Brings the request into the form of the upstream's protocol.
+    fn shape(&mut self, host: &Host, authority: &Authority, protocol: Protocol) {
+        let Some(mut request) = self.request.take() else {
+            return;
+        };
+        let target = self.authority_for(host, authority);
+        if target != *authority.value() && !self.connection.manager.suppress_envoy_headers {
+            headers::set_original_host(request.headers_mut(), authority.value());
+        }
+        address(&mut request, protocol, &target);
+        if self.connection.protocol == Protocol::Http2 {
+            join_cookies(request.headers_mut());
+        }
+        frame(&mut request, protocol);
+        self.request = Some(request);
+    }
+
+    /// The authority that goes upstream.
+    fn authority_for(&self, host: &Host, original: &Authority) -> HeaderValue {
+        let found = self
+            .route
+            .as_ref()
+            .and_then(|(table, place)| table.at(*place));
+        let rewrite = match found.map(|found| &found.route.action) {
+            Some(Action::Forward(forward)) => &forward.host_rewrite,
+            _ => &HostRewrite::Keep,
+        };
+        match rewrite {
+            HostRewrite::Auto if !host.hostname.is_empty() => {
+                HeaderValue::from_str(&host.hostname).unwrap_or_else(|_| original.value().clone())
+            }
+            HostRewrite::Auto | HostRewrite::Keep => original.value().clone(),
+            HostRewrite::Literal(value) => value.clone(),
+        }
+    }
+
+    /// The upstream request is counted as active until the exchange ends.
+    fn begin_upstream(&mut self, cluster: &ClusterHandle, lease: &Lease) {
+        self.end_attempt(true);
+        let counts = lease.counts();
+        counts.rq_total.inc();
+        counts.rq_active.inc();
+        self.counts = Some(counts);
+        if !std::mem::replace(&mut self.was_sent, true) {
+            cluster.stats().upstream_rq_active().inc();
+        }
+        cluster.stats().upstream_rq_total().inc();
+    }
+
+    /// Why sending failed, and on whose side.
+    pub(super) fn reason_of(&self, error: &Error) -> Reason {
+        if self
+            .deadlines
+            .progress
+            .as_ref()
+            .is_some_and(|progress| progress.failed.get())
+        {
+            // A client that broke the framing is still there to be told.
+            let violation = self.connection.violation();
+            return violation.map_or(Reason::DownstreamGone, |violation| {
+                Reason::DownstreamProtocol(violation.details())
+            });
+        }
+        match error.kind() {
+            ErrorKind::Canceled | ErrorKind::Closed | ErrorKind::Timeout => Reason::UpstreamClosed,
+            ErrorKind::Protocol => Reason::UpstreamProtocol,
+            ErrorKind::Refused | ErrorKind::Reset => Reason::UpstreamReset,
+            ErrorKind::User => Reason::DownstreamGone,
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! One request and its response. The order of everything that happens stands here:
+//! prepare → route → forward → respond → finish.
+//!
+//! An exchange sees one route table and, per attempt, one host set, from start to end. However it
+//! ends, by its last byte, by an error or because the client left, [`Exchange`] is dropped, and
+//! that is where it is counted and logged, once.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `prepare` | checks and canonical form of the request |
+//! | `forward` | attempt: host, connection, request, response head |
+//! | `respond` | the response, and the body that carries the exchange to its end |
+//! | `deadlines` | how long each phase may take |
+//! | `finish` | counters and access log |
+
+mod deadlines;
+mod finish;
+mod forward;
+mod prepare;
+mod respond;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use http::Request;
+use http::Response;
+use http::request::Parts;
+
+use crate::config::route::Action;
+use crate::error::ProxyError;
+use crate::error::Reason;
+use crate::http::codec::Incoming;
+use crate::http::codec::RequestBody;
+use crate::http::connection_manager::Connection;
+use crate::http::connection_manager::Routes;
+use crate::http::local_reply;
+use crate::http::local_reply::LocalReply;
+use crate::http::router::Match;
+use crate::http::router::Place;
+use crate::http::router::Target;
+use crate::telemetry::ResponseFlags;
+use crate::upstream::ClusterHandle;
+use crate::upstream::Host;
+use crate::upstream::HostCounts;
+use crate::upstream::pool::Lease;
+use deadlines::Deadlines;
+use finish::LogFacts;
+pub use finish::log_refused;
+use prepare::Authority;
+pub use respond::ExchangeBody;
+
+/// One request and its response, from the head of the one to the end of the other.
+#[derive(Debug)]
+pub struct Exchange {
+    connection: Rc<Connection>,
+    deadlines: Deadlines,
+    route: Option<(Arc<Routes>, Place)>,
+    cluster: Option<ClusterHandle>,
+    host: Option<Arc<Host>>,
+    /// Until it is sent.
+    request: Option<Request<RequestBody>>,
+    lease: Option<Lease>,
+    /// Of the host of the last attempt.
+    counts: Option<Arc<HostCounts>>,
+    upstream_local: Option<SocketAddr>,
+    attempts: u32,
+    /// Counted among the cluster's active requests.
+    was_sent: bool,
+    is_grpc: bool,
+    is_head: bool,
+    /// Kept for the response if it is to be sent back.
+    request_id: Option<HeaderValue>,
+    client: Option<SocketAddr>,
+    status: u16,
+    flags: ResponseFlags,
+    details: &'static str,
+    sent: u64,
+    complete: bool,
+    /// Only if something is to be logged.
+    log: Option<Box<LogFacts>>,
+}
+
+/// Serves one request.
+pub async fn run(connection: Rc<Connection>, request: Request<Incoming>) -> Response<ExchangeBody> {
+    let mut exchange = Box::new(Exchange::start(connection, &request));
+    let error = match exchange.decide(request) {
+        Ok(Decision::Reply(reply)) => return exchange.reply(reply),
+        Ok(Decision::Forward(cluster, authority)) => {
+            match forward::forward(&mut exchange, cluster, authority).await {
+                Ok(response) => return exchange.relay(response),
+                Err(error) => error,
+            }
+        }
+        Err(error) => error,
+    };
+    exchange.fail(error)
+}
+
+/// What is to be done with a request. Nothing large is kept here: the request waits in the exchange,
+/// so that the future of an exchange stays small.
+enum Decision {
+    /// Send it to this cluster, under this authority.
+    Forward(ClusterHandle, Authority),
+    /// The route answers by itself.
+    Reply(LocalReply),
+}
+
+impl Exchange {
+    /// Prepares the request, routes it and makes it fit for the next hop.
+    fn decide(&mut self, request: Request<Incoming>) -> Result<Decision, ProxyError> {
+        let (mut parts, body) = request.into_parts();
+        let authority = prepare::prepare(self, &mut parts)?;
+        let table = self.connection.manager.routes.load();
+        let found = prepare::find_route(&table, &parts, authority.as_str())?;
+        self.route = Some((Arc::clone(&table), found.place()));
+        if !found.keeps_response_headers() {
+            finish::remember_for_edits(self, &parts, &authority);
+        }
+        let forward = match found.target {
+            Target::Forward {
+                forward, cluster, ..
+            } => {
+                self.deadlines.set_route(forward);
+                self.cluster = cluster.cloned();
+                forward
+            }
+            Target::DirectResponse { .. } | Target::Redirect(_) => {
+                return self.own_reply(&found, &parts, &authority);
+            }
+        };
+        let Some(cluster) = self.cluster.clone() else {
+            self.connection.manager.stats.no_cluster().inc();
+            return Err(Reason::NoCluster.into());
+        };
+        prepare::edit(self, &found, (forward, &authority), &mut parts);
+        if !found.keeps_response_headers() && !found.keeps_request_headers() {
+            finish::remember_for_edits(self, &parts, &authority); // the request as it goes out
+        }
+        self.keep_request(parts, body);
+        Ok(Decision::Forward(cluster, authority))
+    }
+
+    /// The answer of a route that sends nothing on.
+    fn own_reply(
+        &self,
+        found: &Match<'_, ClusterHandle>,
+        parts: &Parts,
+        authority: &Authority,
+    ) -> Result<Decision, ProxyError> {
+        let stats = &self.connection.manager.stats;
+        let reply = match found.target {
+            Target::DirectResponse { status, body } => {
+                stats.rq_direct_response().inc();
+                Some(local_reply::direct(status, body, self.is_grpc))
+            }
+            Target::Redirect(redirect) => {
+                stats.rq_redirect().inc();
+                let asked = (authority.as_str(), prepare::scheme_of(parts), self.is_grpc);
+                local_reply::redirect(found, redirect, parts, asked)
+            }
+            Target::Forward { .. } => None,
+        };
+        reply
+            .map(Decision::Reply)
+            .ok_or_else(|| Reason::NoRoute.into())
+    }
+
+    /// Status of an answer for a cluster that does not exist, which the route may choose.
+    fn status_of(&self, error: ProxyError) -> http::StatusCode {
+        let telling = error.reason.telling();
+        if error.reason == Reason::NoCluster
+            && let Some((table, place)) = &self.route
+            && let Some(found) = table.at(*place)
+            && let Action::Forward(forward) = &found.route.action
+        {
+            return forward.cluster_not_found;
+        }
+        telling.status
+    }
+}

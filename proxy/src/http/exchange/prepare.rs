@@ -1,0 +1,173 @@
+//! Checks and canonical form of a request: what the router sees is what goes on the wire.
+
+use http::Version;
+use http::request::Parts;
+
+use crate::config::listener::StripHostPort;
+use crate::config::route::Forward;
+use crate::error::ProxyError;
+use crate::error::Reason;
+use crate::http::connection_manager::Routes;
+use crate::http::exchange::Exchange;
+use crate::http::exchange::finish;
+use crate::http::headers;
+use crate::http::path;
+use crate::http::router;
+use crate::http::router::Match;
+use crate::http::router::RequestView;
+use crate::upstream::ClusterHandle;
+
+/// The authority of a request, without copying it where that can be avoided.
+#[derive(Clone, Debug)]
+pub(super) struct Authority(http::HeaderValue);
+
+impl Authority {
+    /// As text; it was checked to be ASCII.
+    pub(super) fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+
+    /// As the value of `Host`.
+    pub(super) fn value(&self) -> &http::HeaderValue {
+        &self.0
+    }
+}
+
+/// Refuses what is not a proper request and brings the rest into canonical form.
+pub(super) fn prepare(exchange: &mut Exchange, parts: &mut Parts) -> Result<Authority, ProxyError> {
+    let manager = std::sync::Arc::clone(&exchange.connection.manager);
+    if parts.version < Version::HTTP_11 && !manager.config.accept_http_10 {
+        exchange.connection.close();
+        return Err(Reason::DownstreamVersion.into());
+    }
+    headers::validate_request(parts).map_err(Reason::DownstreamProtocol)?;
+    let mut authority =
+        authority_of(parts).ok_or(Reason::DownstreamProtocol("missing_host_header"))?;
+    strip_port(manager.config.strip_host_port, exchange, &mut authority);
+    path::canonicalize(&manager.config, &mut parts.uri).map_err(Reason::DownstreamProtocol)?;
+    exchange.is_grpc = is_grpc(parts);
+    let random = || fastrand::u128(..);
+    let outcome = headers::sanitize_request(
+        &mut parts.headers,
+        &manager.request_policy,
+        &exchange.connection.peer,
+        false,
+        random,
+    )
+    .map_err(Reason::DownstreamProtocol)?;
+    exchange.client = Some(outcome.client);
+    if manager.config.always_set_request_id_in_response {
+        exchange.request_id = parts.headers.get("x-request-id").cloned();
+    }
+    finish::remember_request(exchange, parts, &authority);
+    Ok(authority)
+}
+
+fn authority_of(parts: &Parts) -> Option<Authority> {
+    if let Some(host) = parts.headers.get(http::header::HOST) {
+        return Some(Authority(host.clone()));
+    }
+    let authority = parts.uri.authority();
+    let text = authority.map_or("", http::uri::Authority::as_str);
+    if text.is_empty() && parts.version == Version::HTTP_11 {
+        return None;
+    }
+    http::HeaderValue::from_str(text).ok().map(Authority)
+}
+
+fn strip_port(strip: StripHostPort, exchange: &Exchange, authority: &mut Authority) {
+    let host = headers::host_without_port(authority.as_str());
+    let port = authority
+        .as_str()
+        .get(host.len() + 1..)
+        .and_then(|port| port.parse::<u16>().ok());
+    let local = exchange
+        .connection
+        .downstream
+        .local
+        .map(|local| local.port());
+    let strips = match strip {
+        StripHostPort::Any => port.is_some(),
+        StripHostPort::Matching => port.is_some() && port == local,
+        StripHostPort::None => false,
+    };
+    if strips && let Ok(host) = http::HeaderValue::from_str(host) {
+        *authority = Authority(host);
+    }
+}
+
+fn is_grpc(parts: &Parts) -> bool {
+    let content_type = parts.headers.get(http::header::CONTENT_TYPE);
+    content_type.is_some_and(|value| {
+        value
+            .as_bytes()
+            .strip_prefix(b"application/grpc")
+            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    })
+}
+
+/// The scheme the client used: what its target says, else what a proxy in front of us says, as far
+/// as that was left standing. Two proxies that say it say nothing, as in Envoy.
+pub(super) fn scheme_of(parts: &Parts) -> &'static str {
+    let forwarded = || {
+        let mut values = parts.headers.get_all("x-forwarded-proto").iter();
+        let said = values.next().filter(|_| values.next().is_none());
+        said.map(http::HeaderValue::as_bytes)
+    };
+    let said = parts.uri.scheme_str().map(str::as_bytes).or_else(forwarded);
+    if said.is_some_and(|said| said.eq_ignore_ascii_case(b"https")) {
+        "https"
+    } else {
+        "http"
+    }
+}
+
+/// The route of a prepared request.
+pub(super) fn find_route<'t>(
+    table: &'t Routes,
+    parts: &Parts,
+    authority: &str,
+) -> Result<Match<'t, ClusterHandle>, ProxyError> {
+    let view = RequestView {
+        method: &parts.method,
+        scheme: scheme_of(parts),
+        authority,
+        path_and_query: parts
+            .uri
+            .path_and_query()
+            .map_or("/", http::uri::PathAndQuery::as_str),
+        headers: &parts.headers,
+    };
+    table
+        .find(&view, fastrand::u64(..))
+        .ok_or_else(|| Reason::NoRoute.into())
+}
+
+/// Changes the request as its route says.
+pub(super) fn edit(
+    exchange: &Exchange,
+    found: &Match<'_, ClusterHandle>,
+    (forward, authority): (&Forward, &Authority),
+    parts: &mut Parts,
+) {
+    let suppress = exchange.connection.manager.suppress_envoy_headers;
+    let path = parts
+        .uri
+        .path_and_query()
+        .map_or("/", http::uri::PathAndQuery::as_str);
+    if let Some(rewritten) = router::rewrite(found, forward, path) {
+        if !suppress {
+            headers::set_original_path(&mut parts.headers, path);
+        }
+        let mut uri = std::mem::take(&mut parts.uri).into_parts();
+        uri.path_and_query = Some(rewritten);
+        parts.uri = http::Uri::from_parts(uri).unwrap_or_default();
+    }
+    if !suppress && let Some(timeout) = forward.timeout {
+        headers::set_expected_timeout(&mut parts.headers, timeout);
+    }
+    if !found.keeps_request_headers() {
+        let facts = finish::Facts::of_request(exchange, parts, authority);
+        found.edit_request(&mut parts.headers, &facts);
+    }
+}

@@ -1,0 +1,232 @@
+//! The response, and the body that carries the exchange to its end.
+
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::Response;
+use http::Version;
+use http::header::CONTENT_TYPE;
+use http_body::Body;
+use http_body::Frame;
+use http_body::SizeHint;
+use tokio::time::Instant;
+
+use crate::error::ProxyError;
+use crate::error::Reason;
+use crate::http::codec::Error;
+use crate::http::codec::ErrorKind;
+use crate::http::codec::Incoming;
+use crate::http::exchange::Exchange;
+use crate::http::exchange::finish;
+use crate::http::headers;
+use crate::http::local_reply;
+use crate::http::local_reply::LocalReply;
+
+/// A response body. The exchange ends when it does, or when it is dropped.
+#[derive(Debug)]
+pub struct ExchangeBody {
+    content: Content,
+    exchange: Box<Exchange>,
+}
+
+#[derive(Debug)]
+enum Content {
+    /// Made here; `None` once sent.
+    Local(Option<Bytes>),
+    /// From the upstream.
+    Relayed(Incoming),
+}
+
+impl Exchange {
+    /// Sends on the upstream's response.
+    pub(super) fn relay(
+        mut self: Box<Self>,
+        response: Response<Incoming>,
+    ) -> Response<ExchangeBody> {
+        let (mut parts, body) = response.into_parts();
+        let now = Instant::now();
+        self.deadlines.answered.set(Some(now));
+        self.deadlines.touch(now);
+        self.details = "via_upstream";
+        parts.version = Version::HTTP_11; // the codec writes what the connection speaks
+        let manager = std::sync::Arc::clone(&self.connection.manager);
+        headers::sanitize_response(
+            &mut parts.headers,
+            &manager.response_policy,
+            self.request_id.as_ref(),
+            false,
+        );
+        if !manager.suppress_envoy_headers {
+            headers::set_upstream_service_time(&mut parts.headers, now - self.deadlines.started);
+        }
+        self.status = parts.status.as_u16();
+        self.edit_response(&mut parts);
+        finish::remember_response(&mut self, &parts);
+        if body.is_end_stream() {
+            self.end();
+        }
+        let body = ExchangeBody {
+            content: Content::Relayed(body),
+            exchange: self,
+        };
+        Response::from_parts(parts, body)
+    }
+
+    /// Answers with a reply of the route's own.
+    pub(super) fn reply(mut self: Box<Self>, reply: LocalReply) -> Response<ExchangeBody> {
+        let (mut parts, bytes) = reply.response.into_parts();
+        self.details = reply.details;
+        let manager = std::sync::Arc::clone(&self.connection.manager);
+        headers::sanitize_response(
+            &mut parts.headers,
+            &manager.response_policy,
+            self.request_id.as_ref(),
+            false,
+        );
+        self.status = parts.status.as_u16();
+        self.edit_response(&mut parts);
+        if self.is_grpc {
+            // A gRPC client understands nothing else, whatever the route sets.
+            parts
+                .headers
+                .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        }
+        finish::remember_response(&mut self, &parts);
+        self.complete = true;
+        // HTTP/2 has nobody else who would keep the body of an answer to HEAD back.
+        let content =
+            Content::Local(Some(bytes).filter(|bytes| !bytes.is_empty() && !self.is_head));
+        Response::from_parts(
+            parts,
+            ExchangeBody {
+                content,
+                exchange: self,
+            },
+        )
+    }
+
+    /// Answers with the local reply for an error.
+    pub(super) fn fail(mut self: Box<Self>, error: ProxyError) -> Response<ExchangeBody> {
+        let telling = error.reason.telling();
+        if let Some(flag) = telling.flag {
+            self.flags.insert(flag);
+        }
+        if error.reason.ends_connection() {
+            self.connection.close();
+        }
+        let reply = local_reply::error(self.status_of(error), &telling, self.is_grpc);
+        self.reply(reply)
+    }
+
+    fn edit_response(&self, parts: &mut http::response::Parts) {
+        if let Some((table, place)) = &self.route
+            && let Some(found) = table.at(*place)
+            && !found.keeps_response_headers()
+        {
+            let facts = finish::Facts::of_response(self, parts);
+            found.edit_response(&mut parts.headers, &facts);
+        }
+    }
+
+    /// The response was read to its end.
+    fn end(&mut self) {
+        self.complete = true;
+        if let Some(lease) = self.lease.take() {
+            lease.finish();
+        }
+    }
+
+    /// The response broke off after its head had been sent; only closing can tell the client.
+    fn break_off(&mut self, reason: Reason) {
+        if let Some(flag) = reason.telling().flag {
+            self.flags.insert(flag);
+        }
+        self.details = reason.telling().details;
+        self.lease = None;
+        self.connection
+            .manager
+            .stats
+            .rq_reset_after_downstream_response_started()
+            .inc();
+    }
+}
+
+impl ExchangeBody {
+    fn relayed(
+        &mut self,
+        frame: Option<Result<Frame<Bytes>, Error>>,
+    ) -> Option<Result<Frame<Bytes>, Error>> {
+        match frame {
+            Some(Ok(frame)) => {
+                if !self.is_end_stream() {
+                    self.exchange.deadlines.touch(Instant::now()); // after the last one nobody waits
+                }
+                if let Some(data) = frame.data_ref() {
+                    self.exchange.sent += data.len() as u64;
+                } else if let Some(trailers) = frame.trailers_ref() {
+                    finish::remember_trailers(&mut self.exchange, trailers);
+                }
+                if self.is_end_stream() {
+                    self.exchange.end();
+                }
+                Some(Ok(frame))
+            }
+            Some(Err(error)) => {
+                let reason = self.exchange.reason_of(&error);
+                self.exchange.break_off(reason);
+                Some(Err(error))
+            }
+            None => {
+                self.exchange.end();
+                None
+            }
+        }
+    }
+}
+
+impl Body for ExchangeBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = self.get_mut();
+        let body = match &mut this.content {
+            Content::Local(bytes) => {
+                let bytes = bytes.take();
+                this.exchange.sent += bytes.as_ref().map_or(0, Bytes::len) as u64;
+                return Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))));
+            }
+            Content::Relayed(body) => body,
+        };
+        match Pin::new(body).poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(this.relayed(frame)),
+            Poll::Pending => {
+                let reason = std::task::ready!(this.exchange.deadlines.poll_passed(cx));
+                this.exchange.break_off(reason);
+                Poll::Ready(Some(Err(ErrorKind::Timeout.into())))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Local(bytes) => bytes.is_none(),
+            Content::Relayed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Local(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
+            }
+            Content::Relayed(body) => body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The status line: `version SP status [SP reason] CRLF` (RFC 9112 section 4).
+//!
+//! The space before an absent reason may be absent too: many servers leave it out.
+
+use crate::http::guard::Fault;
+use crate::http::guard::Step;
+use crate::http::guard::ViolationKind;
+use crate::http::guard::line::expect_lf;
+use crate::http::guard::scan;
+
+const VERSION: &[u8; 7] = b"HTTP/1.";
+
+/// The part of the machine for one status line.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct StatusLine {
+    state: State,
+    http_10: bool,
+    status: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Bytes of version, space and status seen.
+    Fixed(u8),
+    AfterStatus,
+    Reason,
+    Lf,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Fixed(0)
+    }
+}
+
+impl StatusLine {
+    pub(super) fn is_http_10(self) -> bool {
+        self.http_10
+    }
+
+    pub(super) fn status(self) -> u16 {
+        self.status
+    }
+
+    pub(super) fn advance(&mut self, bytes: &[u8]) -> Result<Step, Fault> {
+        let mut at = 0;
+        while let Some(byte) = bytes.get(at) {
+            let fault = |kind| Fault { at, kind };
+            let wrong = ViolationKind::of(*byte, ViolationKind::InvalidStatusLine);
+            match self.state {
+                State::Fixed(seen) => self.fixed(seen, *byte).map_err(fault)?,
+                State::AfterStatus => match *byte {
+                    b' ' => self.state = State::Reason,
+                    b'\r' => self.state = State::Lf,
+                    _ => return Err(fault(wrong)),
+                },
+                State::Reason => {
+                    at = scan::value_end(bytes, at);
+                    match bytes.get(at) {
+                        None => return Ok(Step::More),
+                        Some(b'\r') => self.state = State::Lf,
+                        Some(byte) => {
+                            let kind = ViolationKind::of(*byte, ViolationKind::InvalidStatusLine);
+                            return Err(Fault { at, kind });
+                        }
+                    }
+                }
+                State::Lf => {
+                    expect_lf(*byte).map_err(fault)?;
+                    return Ok(Step::Done(at + 1));
+                }
+            }
+            at += 1;
+        }
+        Ok(Step::More)
+    }
+
+    fn fixed(&mut self, seen: u8, byte: u8) -> Result<(), ViolationKind> {
+        let is_right = match seen {
+            7 => {
+                self.http_10 = byte == b'0';
+                matches!(byte, b'0' | b'1')
+            }
+            8 => byte == b' ',
+            9 => matches!(byte, b'1'..=b'9'),
+            10 | 11 => byte.is_ascii_digit(),
+            _ => VERSION.get(usize::from(seen)) == Some(&byte),
+        };
+        if !is_right {
+            return Err(ViolationKind::of(byte, ViolationKind::InvalidStatusLine));
+        }
+        if seen >= 9 {
+            self.status = self.status * 10 + u16::from(byte - b'0');
+        }
+        self.state = if seen == 11 {
+            State::AfterStatus
+        } else {
+            State::Fixed(seen + 1)
+        };
+        Ok(())
+    }
+}

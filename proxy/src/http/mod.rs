@@ -1,0 +1,23 @@
+//! HTTP: from a connection's bytes to an exchange with an upstream and back.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `codec` | the only place that names hyper: both protocols, both sides |
+//! | `connection_manager` | one downstream connection: protocol choice, deadlines, drain |
+//! | `exchange` | one request and its response, all control flow of the path |
+//! | `guard` | the byte guard that reads HTTP/1 requests before the codec does |
+//! | `headers` | what forwarding does to header maps |
+//! | `local_reply` | answers made here |
+//! | `logged` | which headers the access logs name |
+//! | `path` | the canonical form of a path |
+//! | `router` | which route a request takes |
+
+pub mod codec;
+pub mod connection_manager;
+pub mod exchange;
+pub mod guard;
+pub mod headers;
+pub mod local_reply;
+pub mod logged;
+pub mod path;
+pub mod router;

@@ -1,0 +1,171 @@
+//! The predicates of a route match other than its path.
+//!
+//! It does not order routes and keeps no state.
+
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+
+use crate::config::matcher::HeaderMatch;
+use crate::config::matcher::HeaderMatchName;
+use crate::config::matcher::HeaderValueMatch;
+use crate::config::matcher::StringMatch;
+use crate::config::matcher::StringPattern;
+use crate::config::route::PathMatch;
+use crate::config::route::QueryMatch;
+use crate::config::route::RouteMatch;
+use crate::http::router::RequestView;
+
+/// The path without query and fragment.
+pub(super) fn path_of(path_and_query: &str) -> &str {
+    memchr::memchr2(b'?', b'#', path_and_query.as_bytes())
+        .and_then(|end| path_and_query.get(..end))
+        .unwrap_or(path_and_query)
+}
+
+/// True if all predicates hold.
+pub(super) fn matches(
+    route: &RouteMatch,
+    path: &str,
+    request: &RequestView<'_>,
+    random: u64,
+) -> bool {
+    path_matches(route, path) && rest_matches(route, request, random)
+}
+
+/// True if the path predicate holds.
+pub(super) fn path_matches(route: &RouteMatch, path: &str) -> bool {
+    let bytes = path.as_bytes();
+    match &route.path {
+        PathMatch::Exact(text) if route.case_sensitive => path == &**text,
+        PathMatch::Exact(text) => path.eq_ignore_ascii_case(text),
+        PathMatch::Prefix(text) => starts_with(bytes, text.as_bytes(), !route.case_sensitive),
+        PathMatch::PathSeparatedPrefix(text) => {
+            starts_with(bytes, text.as_bytes(), !route.case_sensitive)
+                && bytes.get(text.len()).is_none_or(|next| *next == b'/')
+        }
+        PathMatch::Regex(regex) => regex.is_match(bytes),
+    }
+}
+
+/// True if every predicate but that on the path holds.
+pub(super) fn rest_matches(route: &RouteMatch, request: &RequestView<'_>, random: u64) -> bool {
+    let in_fraction = route
+        .runtime_fraction_per_million
+        .is_none_or(|share| random % 1_000_000 < u64::from(share));
+    in_fraction
+        && (!route.grpc || is_grpc(request.headers))
+        && route.headers.iter().all(|m| header_matches(m, request))
+        && (route.query_parameters.is_empty() || query_matches(route, request.path_and_query))
+}
+
+/// `application/grpc` or `application/grpc+...`, so not gRPC-Web.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"))
+        .is_some_and(|rest| rest.first().is_none_or(|next| *next == b'+'))
+}
+
+fn header_matches(header: &HeaderMatch, request: &RequestView<'_>) -> bool {
+    let once = |value: &str| value_matches(header, std::iter::once(value.as_bytes()));
+    match &header.name {
+        HeaderMatchName::Authority => once(request.authority),
+        HeaderMatchName::Method => once(request.method.as_str()),
+        HeaderMatchName::Path => once(request.path_and_query),
+        HeaderMatchName::Scheme => once(request.scheme),
+        HeaderMatchName::Header(name) => {
+            let values = request.headers.get_all(name).iter();
+            value_matches(header, values.map(http::HeaderValue::as_bytes))
+        }
+    }
+}
+
+/// As Envoy from 1.39 on: of several values one has to fit, and inverted none may; joined they are
+/// not looked at. A missing header fails every predicate but presence, inverted or not, unless it
+/// counts as empty.
+fn value_matches<'v>(header: &HeaderMatch, values: impl Iterator<Item = &'v [u8]>) -> bool {
+    let mut values = values.peekable();
+    let is_present = values.peek().is_some();
+    let verdict = match &header.value {
+        HeaderValueMatch::Present(present) => is_present == *present,
+        _ if !is_present && !header.treat_missing_as_empty => return false,
+        _ if !is_present => one_matches(header, b""),
+        _ => values.any(|value| one_matches(header, value)),
+    };
+    verdict != header.invert
+}
+
+/// The predicate on one value, not inverted.
+fn one_matches(header: &HeaderMatch, value: &[u8]) -> bool {
+    match &header.value {
+        HeaderValueMatch::Present(present) => *present,
+        HeaderValueMatch::Range { start, end } => std::str::from_utf8(value)
+            .ok()
+            .and_then(|text| text.trim_ascii().parse::<i64>().ok())
+            .is_some_and(|number| (*start..*end).contains(&number)),
+        HeaderValueMatch::String(pattern) => string_matches(pattern, value),
+    }
+}
+
+/// True if `value` fits the pattern.
+pub(super) fn string_matches(string: &StringMatch, value: &[u8]) -> bool {
+    let fold = string.ignore_case;
+    match &string.pattern {
+        StringPattern::Contains(text) => contains(value, text.as_bytes(), fold),
+        StringPattern::Exact(text) if fold => value.eq_ignore_ascii_case(text.as_bytes()),
+        StringPattern::Exact(text) => value == text.as_bytes(),
+        StringPattern::Prefix(text) => starts_with(value, text.as_bytes(), fold),
+        StringPattern::Regex(regex) => regex.is_match(value),
+        StringPattern::Suffix(text) => value
+            .len()
+            .checked_sub(text.len())
+            .and_then(|start| value.get(start..))
+            .is_some_and(|end| starts_with(end, text.as_bytes(), fold)),
+    }
+}
+
+fn starts_with(value: &[u8], start: &[u8], fold: bool) -> bool {
+    if fold {
+        value
+            .get(..start.len())
+            .is_some_and(|head| head.eq_ignore_ascii_case(start))
+    } else {
+        value.starts_with(start)
+    }
+}
+
+fn contains(value: &[u8], part: &[u8], fold: bool) -> bool {
+    if fold && !part.is_empty() {
+        value
+            .windows(part.len())
+            .any(|window| window.eq_ignore_ascii_case(part))
+    } else {
+        memchr::memmem::find(value, part).is_some()
+    }
+}
+
+fn query_matches(route: &RouteMatch, path_and_query: &str) -> bool {
+    let query = path_and_query
+        .split_once('?')
+        .map_or("", |(_, query)| query);
+    route
+        .query_parameters
+        .iter()
+        .all(|parameter| parameter_matches(parameter, query))
+}
+
+/// The first parameter of that name counts, compared as written (Envoy decodes neither).
+fn parameter_matches(parameter: &QueryMatch, query: &str) -> bool {
+    if query.is_empty() {
+        return false;
+    }
+    let value = query
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .find_map(|(name, value)| (name == &*parameter.name).then_some(value));
+    match (value, &parameter.value) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(value), Some(string)) => string_matches(string, value.as_bytes()),
+    }
+}

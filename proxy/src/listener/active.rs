@@ -1,0 +1,105 @@
+//! A listener as it lives.
+//!
+//! Its sockets stay; what is done with a new connection is swapped. A connection pins the chain it
+//! began with, so a change drains only connections of chains that are gone.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use arc_swap::ArcSwap;
+
+use crate::config;
+use crate::config::Name;
+use crate::config::endpoint::Address;
+use crate::config::listener::FilterChain;
+use crate::http::connection_manager::HttpManager;
+use crate::telemetry::stats::ListenerStats;
+
+/// A bound listener.
+#[derive(Debug)]
+pub struct ActiveListener {
+    /// Never used twice in a process.
+    pub id: u64,
+    /// Its name.
+    pub name: Name,
+    /// Where it really listens.
+    pub address: Address,
+    /// Its counters.
+    pub stats: Arc<ListenerStats>,
+    current: ArcSwap<Chains>,
+}
+
+/// What is done with new connections.
+#[derive(Debug)]
+pub struct Chains {
+    /// The configuration it was made from.
+    pub config: Arc<config::Listener>,
+    /// Tried in order.
+    pub chains: Vec<Arc<ActiveChain>>,
+    /// Taken if none matches.
+    pub default: Option<Arc<ActiveChain>>,
+}
+
+/// A filter chain as it lives.
+#[derive(Debug)]
+pub struct ActiveChain {
+    /// Never used twice in a process; what is drained.
+    pub id: u64,
+    /// The configuration it was made from.
+    pub config: Arc<FilterChain>,
+    /// Its one filter.
+    pub http: Arc<HttpManager>,
+}
+
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+impl ActiveChain {
+    /// A new chain.
+    pub fn new(config: Arc<FilterChain>, http: Arc<HttpManager>) -> Self {
+        Self {
+            id: next_id(),
+            config,
+            http,
+        }
+    }
+}
+
+impl ActiveListener {
+    /// A listener whose sockets are bound to `address`.
+    pub fn new(chains: Chains, address: Address, stats: Arc<ListenerStats>) -> Self {
+        let name = Arc::clone(&chains.config.name);
+        Self {
+            id: next_id(),
+            name,
+            address,
+            stats,
+            current: ArcSwap::from_pointee(chains),
+        }
+    }
+
+    /// What is done with a connection accepted now.
+    pub fn chains(&self) -> Arc<Chains> {
+        self.current.load_full()
+    }
+
+    /// Changes what is done with connections from now on. Called by `apply`.
+    pub fn set_chains(&self, chains: Chains) {
+        self.current.store(Arc::new(chains));
+    }
+}
+
+impl Chains {
+    /// The chain for a connection. There is no match to make yet: the first chain takes all.
+    pub fn find(&self) -> Option<&Arc<ActiveChain>> {
+        self.chains.first().or(self.default.as_ref())
+    }
+
+    /// All chains.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<ActiveChain>> {
+        self.chains.iter().chain(&self.default)
+    }
+}

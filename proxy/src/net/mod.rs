@@ -1,0 +1,14 @@
+//! Sockets: binding, accepting, connecting. The only room where `unsafe` may be allowed, for
+//! zero-copy relays; today nothing here needs it.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `listen` | bound sockets, one per worker |
+//! | `stream` | a connected socket, TCP or Unix |
+
+pub mod listen;
+pub mod stream;
+
+pub use listen::Acceptor;
+pub use listen::BoundSocket;
+pub use stream::NetStream;

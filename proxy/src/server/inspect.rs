@@ -1,0 +1,434 @@
+//! What the admin server, and whoever embeds the proxy, can see of it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
+
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use xds_proto::pb::google::protobuf::Any;
+
+use crate::admin::ClusterView;
+use crate::admin::ConfigError;
+use crate::admin::ConfigView;
+use crate::admin::HostStats;
+use crate::admin::HostView;
+use crate::admin::Inspect;
+use crate::admin::ListenerView;
+use crate::admin::Readiness;
+use crate::admin::ResourceState;
+use crate::admin::ResourceView;
+use crate::admin::Resources;
+use crate::admin::ServerInfo;
+use crate::admin::ServerState;
+use crate::admin::ThresholdsView;
+use crate::apply::Applier;
+use crate::bootstrap::Bootstrap;
+use crate::config::endpoint::Address;
+use crate::config::endpoint::Locality;
+use crate::listener::ActiveListener;
+use crate::server::Options;
+use crate::telemetry::access_log::AccessLogWriter;
+use crate::telemetry::stats::Registry;
+use crate::upstream::ClusterHandle;
+use crate::upstream::Host;
+use crate::xds::resource::ResourceType;
+use crate::xds::status::TypeStatus;
+use crate::xds::status::XdsStatus;
+use crate::xds::store::ClientStatus;
+use crate::xds::store::Stored;
+
+/// Envoy's default thresholds, shown until breakers can be configured.
+const DEFAULT_THRESHOLDS: ThresholdsView = ThresholdsView {
+    max_connections: 1024,
+    max_pending_requests: 1024,
+    max_requests: 1024,
+    max_retries: 3,
+};
+
+/// The live state of a running proxy, for readers on any thread.
+#[derive(Debug)]
+pub struct Live {
+    /// Counters.
+    pub registry: Arc<Registry>,
+    /// The conversation with the control plane.
+    pub xds: Arc<XdsStatus>,
+    logs: Arc<AccessLogWriter>,
+    started: Instant,
+    draining: AtomicBool,
+    /// The configuration needed to start is not only there but applied.
+    caught_up: AtomicBool,
+    quit: watch::Sender<bool>,
+    applied: Mutex<Applied>,
+    /// What [`Live::record_xds`] has counted already.
+    recorded: Mutex<BTreeMap<ResourceType, TypeStatus>>,
+    /// Told whenever something was applied.
+    applied_signal: watch::Sender<u64>,
+    admin_address: Mutex<Option<SocketAddr>>,
+    node: Value,
+    command_line: Value,
+    statics: Statics,
+}
+
+/// What was applied last.
+#[derive(Debug, Default)]
+struct Applied {
+    clusters: Vec<ClusterHandle>,
+    listeners: Vec<Arc<ActiveListener>>,
+}
+
+#[derive(Debug)]
+struct Statics {
+    read: SystemTime,
+    bootstrap: Any,
+    clusters: Vec<(String, Any)>,
+    listeners: Vec<(String, Any)>,
+}
+
+impl Live {
+    pub(super) fn new(
+        bootstrap: &Bootstrap,
+        options: &Options,
+        (registry, logs): (Arc<Registry>, Arc<AccessLogWriter>),
+        quit: watch::Sender<bool>,
+    ) -> Self {
+        let clusters = bootstrap
+            .static_clusters
+            .iter()
+            .map(|c| (c.value.name.to_string(), c.raw.clone()));
+        let listeners = bootstrap
+            .static_listeners
+            .iter()
+            .map(|l| (l.value.name.to_string(), l.raw.clone()));
+        Self {
+            registry,
+            logs,
+            xds: Arc::default(),
+            started: Instant::now(),
+            draining: AtomicBool::new(false),
+            caught_up: AtomicBool::new(false),
+            quit,
+            applied: Mutex::default(),
+            recorded: Mutex::default(),
+            applied_signal: watch::Sender::new(0),
+            admin_address: Mutex::default(),
+            node: serde_json::json!({ "id": &*bootstrap.node_id, "cluster": &*bootstrap.node_cluster }),
+            command_line: options.command_line.clone(),
+            statics: Statics {
+                read: super::clock(),
+                bootstrap: bootstrap.raw.clone(),
+                clusters: clusters.collect(),
+                listeners: listeners.collect(),
+            },
+        }
+    }
+
+    /// Where the admin interface really listens.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        *self
+            .admin_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where a listener really listens, once it does.
+    pub fn listener_address(&self, name: &str) -> Option<Address> {
+        let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        applied
+            .listeners
+            .iter()
+            .find(|listener| &*listener.name == name)
+            .map(|listener| listener.address.clone())
+    }
+
+    /// Listeners that accept.
+    pub fn listener_count(&self) -> usize {
+        self.applied
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .listeners
+            .len()
+    }
+
+    /// Opens the access logs anew, after a rotation.
+    pub fn reopen_logs(&self) {
+        self.logs.reopen();
+    }
+
+    /// Whether traffic may come.
+    pub fn is_ready(&self) -> bool {
+        !self.draining.load(Ordering::Relaxed) && self.is_caught_up()
+    }
+
+    /// Changes whenever configuration was applied.
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.applied_signal.subscribe()
+    }
+
+    pub(super) fn set_admin_address(&self, address: Option<SocketAddr>) {
+        *self
+            .admin_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = address;
+    }
+
+    pub(super) fn is_caught_up(&self) -> bool {
+        self.caught_up.load(Ordering::Acquire)
+    }
+
+    /// Called between two changes: everything taken so far is applied.
+    pub(super) fn catch_up(&self, nothing_waits: impl FnOnce() -> bool) {
+        // In this order: once the driver says so, all it had is in the channel or was taken out.
+        if !self.is_caught_up() && self.xds.is_initialized() && nothing_waits() {
+            self.caught_up.store(true, Ordering::Release);
+            self.applied_signal.send_modify(|count| *count += 1);
+        }
+    }
+
+    pub(super) fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn publish(&self, applier: &Applier) {
+        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        applied.clusters = applier.clusters().cloned().collect();
+        applied.listeners = applier.listeners().cloned().collect();
+        drop(applied);
+        self.applied_signal.send_modify(|count| *count += 1);
+    }
+
+    /// Brings the counters of the xDS client up to what it says; called about once a second.
+    pub(super) fn record_xds(&self) {
+        let facts = self.xds.facts();
+        let connected = i64::from(facts.connected_state);
+        self.registry
+            .control_plane()
+            .connected_state()
+            .set(connected);
+        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        for (resource_type, stats) in [
+            (ResourceType::Cluster, self.registry.cds()),
+            (ResourceType::Listener, self.registry.lds()),
+        ] {
+            let before = recorded.remove(&resource_type).unwrap_or_default();
+            let now = facts.types.get(&resource_type).cloned().unwrap_or_default();
+            stats
+                .update_attempt()
+                .add(now.update_attempt - before.update_attempt);
+            stats
+                .update_success()
+                .add(now.update_success - before.update_success);
+            stats
+                .update_failure()
+                .add(now.update_failure - before.update_failure);
+            stats
+                .update_rejected()
+                .add(now.update_rejected - before.update_rejected);
+            stats
+                .init_fetch_timeout()
+                .add(now.init_fetch_timeout - before.init_fetch_timeout);
+            let since_1970 = now
+                .update_time
+                .and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+            let millis = since_1970.and_then(|since| i64::try_from(since.as_millis()).ok());
+            stats.update_time().set(millis.unwrap_or(0));
+            recorded.insert(resource_type, now);
+        }
+    }
+
+    fn is_static(&self, name: &str) -> bool {
+        self.statics.clusters.iter().any(|(known, _)| known == name)
+    }
+}
+
+/// [`Live`] as the admin server wants to see it.
+#[derive(Debug)]
+pub(super) struct Inspector(pub(super) Arc<Live>);
+
+impl Inspect for Inspector {
+    fn readiness(&self) -> Readiness {
+        let facts = self.0.xds.facts();
+        let state = if self.0.draining.load(Ordering::Relaxed) {
+            ServerState::Draining
+        } else if self.0.is_caught_up() {
+            ServerState::Live
+        } else {
+            ServerState::Initializing
+        };
+        Readiness {
+            state,
+            waiting_for: facts.waiting_for,
+        }
+    }
+
+    fn server_info(&self) -> ServerInfo {
+        ServerInfo {
+            uptime: self.0.started.elapsed(),
+            command_line_options: self.0.command_line.clone(),
+            node: self.0.node.clone(),
+        }
+    }
+
+    fn clusters(&self) -> Vec<ClusterView> {
+        let applied = self
+            .0
+            .applied
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        applied
+            .clusters
+            .iter()
+            .map(|cluster| cluster_view(cluster, !self.0.is_static(cluster.name())))
+            .collect()
+    }
+
+    fn listeners(&self) -> Vec<ListenerView> {
+        let applied = self
+            .0
+            .applied
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let views = applied.listeners.iter().map(|listener| ListenerView {
+            name: listener.name.to_string(),
+            addresses: vec![listener.address.clone()],
+        });
+        views.collect()
+    }
+
+    fn config(&self) -> ConfigView {
+        let statics = &self.0.statics;
+        ConfigView {
+            bootstrap: Some((statics.bootstrap.clone(), statics.read)),
+            clusters: self.resources(ResourceType::Cluster, &statics.clusters),
+            endpoints: self.resources(ResourceType::Endpoints, &[]),
+            listeners: self.resources(ResourceType::Listener, &statics.listeners),
+            routes: self.resources(ResourceType::RouteConfig, &[]),
+            secrets: Resources::default(),
+        }
+    }
+
+    fn drain_listeners(&self, _graceful: bool) {
+        self.0.set_draining();
+        let _ = self.0.quit.send(true); // nobody listens any more if it is stopping already
+    }
+
+    fn quit(&self) {
+        let _ = self.0.quit.send(true);
+    }
+
+    fn reopen_logs(&self) {
+        self.0.logs.reopen();
+    }
+}
+
+impl Inspector {
+    fn resources(&self, resource_type: ResourceType, statics: &[(String, Any)]) -> Resources {
+        let fixed = statics.iter().map(|(name, raw)| ResourceView {
+            name: name.clone(),
+            state: ResourceState::Static,
+            version_info: String::new(),
+            last_updated: Some(self.0.statics.read),
+            resource: Some(raw.clone()),
+            error: None,
+        });
+        let mut resources: Vec<ResourceView> = fixed.collect();
+        self.0.xds.with_store(|store| {
+            let known = store.resources(resource_type);
+            resources.extend(known.map(|(name, stored)| stored_view(resource_type, name, stored)));
+        });
+        let version = self
+            .0
+            .xds
+            .facts()
+            .types
+            .get(&resource_type)
+            .map(|status| status.version.clone());
+        Resources {
+            version_info: version.unwrap_or_default(),
+            resources,
+        }
+    }
+}
+
+fn stored_view(resource_type: ResourceType, name: &str, stored: &Stored) -> ResourceView {
+    let good = stored.good.as_ref();
+    ResourceView {
+        name: name.to_owned(),
+        state: if matches!(stored.status, ClientStatus::Acked | ClientStatus::Nacked)
+            && good.is_some()
+        {
+            ResourceState::Active
+        } else {
+            ResourceState::Warming
+        },
+        version_info: good.map(|good| good.version.clone()).unwrap_or_default(),
+        last_updated: good.map(|good| good.last_updated),
+        resource: good.map(|good| Any {
+            type_url: resource_type.type_url().to_owned(),
+            value: good.body.to_vec(),
+        }),
+        error: stored.last_error.as_ref().map(|error| ConfigError {
+            details: error.detail.clone(),
+            last_update_attempt: Some(error.at),
+            version_info: String::new(),
+            failed_configuration: None,
+        }),
+    }
+}
+
+fn host_stats(host: &Host) -> HostStats {
+    HostStats {
+        cx_active: host.sum(|counts| &counts.cx_active),
+        cx_connect_fail: host.sum(|counts| &counts.cx_connect_fail),
+        cx_total: host.sum(|counts| &counts.cx_total),
+        rq_active: host.sum(|counts| &counts.rq_active),
+        rq_error: host.sum(|counts| &counts.rq_error),
+        rq_pending_active: 0, // requests do not queue: each makes its own connection
+        rq_success: host.sum(|counts| &counts.rq_success),
+        rq_timeout: host.sum(|counts| &counts.rq_timeout),
+        rq_total: host.sum(|counts| &counts.rq_total),
+    }
+}
+
+fn cluster_view(cluster: &ClusterHandle, added_via_api: bool) -> ClusterView {
+    let current = cluster.load();
+    let localities = current.endpoints.localities.iter();
+    let places: Vec<&Locality> = localities
+        .flat_map(|locality| locality.endpoints.iter().map(|_| &locality.locality))
+        .collect();
+    let hosts = current
+        .hosts
+        .members()
+        .iter()
+        .enumerate()
+        .map(|(index, member)| HostView {
+            address: member.host.address.clone(),
+            hostname: member.host.hostname.to_string(),
+            locality: places
+                .get(index)
+                .map(|place| (*place).clone())
+                .unwrap_or_default(),
+            priority: member.priority,
+            weight: member.weight,
+            effective_weight: None,
+            health: member.health,
+            failed_active_health_check: false,
+            ejected: false,
+            success_rate: None,
+            stats: host_stats(&member.host),
+        });
+    ClusterView {
+        name: cluster.name().to_string(),
+        added_via_api,
+        default_thresholds: DEFAULT_THRESHOLDS,
+        high_thresholds: DEFAULT_THRESHOLDS,
+        hosts: hosts.collect(),
+    }
+}

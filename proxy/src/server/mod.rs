@@ -1,0 +1,266 @@
+//! The composition root: what is started, in which order, and how it stops.
+//!
+//! ```text
+//! control thread(s)                               worker threads
+//!   xds::run ──Change──► apply ──Command──────────► accept, serve
+//!   dns ◄──queries──┘      ▲ reads                  each its own runtime,
+//!   admin ─────────────────┘                        sockets and pools
+//! ```
+//!
+//! Start: workers, configuration, admin; listeners open as configuration arrives. Stop: readiness
+//! turns red, listening sockets close, connections finish or are cut at the drain timeout.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `inspect` | what the admin server reads |
+//! | `sources` | from a bootstrap to what the xDS driver needs |
+
+mod inspect;
+mod sources;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use tokio::sync::mpsc;
+use tokio::sync::watch;
+
+use crate::admin;
+use crate::admin::Admin;
+use crate::admin::AdminListener;
+use crate::admin::BuildInfo;
+use crate::apply::Applier;
+use crate::bootstrap::Bootstrap;
+use crate::config::Change;
+use crate::telemetry::access_log::AccessLogWriter;
+use crate::telemetry::log::LogControl;
+use crate::telemetry::stats::Registry;
+use crate::upstream::dns;
+use crate::worker::WorkerHandle;
+use crate::xds;
+use inspect::Inspector;
+pub use inspect::Live;
+
+/// Changes waiting for `apply`: the driver folds later ones together, so few are enough.
+const CHANGES_MAX: usize = 16;
+
+/// How often a proxy that is not ready looks whether it is; configuration may be complete without
+/// anything to apply.
+const READY_LOOK: Duration = Duration::from_millis(5);
+
+/// How often the xDS client's counters are brought to the statistics: scrapes are rarer.
+const RECORD: Duration = Duration::from_secs(1);
+
+/// DNS answers waiting for the driver.
+const DNS_ANSWERS_MAX: usize = 64;
+
+/// How the proxy is run, besides what the bootstrap says.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Data-plane threads.
+    pub workers: usize,
+    /// Between the end of readiness and the end of accepting, so that load balancers notice.
+    pub drain_delay: Duration,
+    /// For connections to finish after that; then they are cut.
+    pub drain_timeout: Duration,
+    /// Changing the level of the diagnostic log, for `/logging`.
+    pub log: Option<Arc<dyn LogControl>>,
+    /// Shown by `/server_info`.
+    pub command_line: serde_json::Value,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            drain_delay: Duration::ZERO,
+            drain_timeout: Duration::from_secs(30),
+            log: None,
+            command_line: serde_json::Value::Object(serde_json::Map::new()),
+        }
+    }
+}
+
+/// Why the proxy could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The admin interface's address.
+    #[error("cannot bind the admin interface to {address}: {source}")]
+    Admin {
+        /// What was to be bound.
+        address: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A thread could not be made.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// A running proxy.
+#[derive(Debug)]
+pub struct Server {
+    live: Arc<Live>,
+    applier: Applier,
+    changes: mpsc::Receiver<Change>,
+    logs: Arc<AccessLogWriter>,
+    options: Options,
+    quit: watch::Receiver<bool>,
+    tasks: tokio::task::JoinSet<()>,
+}
+
+impl Server {
+    /// Starts workers, configuration and admin on the current runtime. Traffic flows once
+    /// [`run`](Self::run) is polled.
+    ///
+    /// # Errors
+    /// Nothing is left running then.
+    pub async fn start(bootstrap: Bootstrap, options: Options) -> Result<Self, StartError> {
+        let registry = Arc::new(Registry::new(options.workers));
+        let workers = (0..options.workers)
+            .map(WorkerHandle::start)
+            .collect::<io::Result<Vec<_>>>()?;
+        let logs = Arc::new(AccessLogWriter::start(Arc::clone(registry.access_log()))?);
+        let (quit_sender, quit) = watch::channel(false);
+        let live = Arc::new(Live::new(
+            &bootstrap,
+            &options,
+            (Arc::clone(&registry), Arc::clone(&logs)),
+            quit_sender,
+        ));
+        let mut tasks = tokio::task::JoinSet::new();
+        start_admin(&bootstrap, &live, &options, &mut tasks).await?;
+        let changes = start_xds(&bootstrap, &live, &mut tasks);
+        let applier = Applier::new(workers, registry, Arc::clone(&logs));
+        Ok(Self {
+            live,
+            applier,
+            changes,
+            logs,
+            options,
+            quit,
+            tasks,
+        })
+    }
+
+    /// What the proxy is doing, for whoever embeds it.
+    pub fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live)
+    }
+
+    /// Serves until `shutdown` is done or the admin interface asks to quit, then drains. A second
+    /// `shutdown` cannot be told; drop the future to stop at once.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut look = tokio::time::interval(READY_LOOK);
+        let mut record = tokio::time::interval(RECORD);
+        loop {
+            self.live.catch_up(|| self.changes.is_empty());
+            tokio::select! {
+                () = &mut shutdown => break,
+                _ = self.quit.changed() => break,
+                _ = record.tick() => self.live.record_xds(),
+                _ = look.tick(), if !self.live.is_caught_up() => {}
+                change = self.changes.recv() => match change {
+                    Some(change) => self.apply(change).await,
+                    None => std::future::pending().await,
+                },
+            }
+        }
+        self.stop().await;
+    }
+
+    async fn apply(&mut self, change: Change) {
+        if let Err(errors) = self.applier.apply(change).await {
+            for error in errors {
+                tracing::error!(%error, "not applied, what was good before stays");
+            }
+        }
+        self.live.publish(&self.applier);
+    }
+
+    async fn stop(mut self) {
+        self.live.set_draining();
+        tracing::info!(timeout = ?self.options.drain_timeout, "draining");
+        tokio::time::sleep(self.options.drain_delay).await;
+        if tokio::time::timeout(self.options.drain_timeout, self.applier.drain())
+            .await
+            .is_err()
+        {
+            tracing::warn!("connections are still open at the drain timeout and are cut");
+        }
+        self.tasks.shutdown().await;
+        // Threads end when their work does; waiting for them must not hold up this runtime.
+        let (applier, logs) = (self.applier, self.logs);
+        let ended = tokio::task::spawn_blocking(move || {
+            applier.stop();
+            if let Some(logs) = Arc::into_inner(logs) {
+                logs.stop(); // writes what the workers left
+            }
+        });
+        if ended.await.is_err() {
+            tracing::error!("a thread panicked while stopping");
+        }
+        tracing::info!("stopped");
+    }
+}
+
+async fn start_admin(
+    bootstrap: &Bootstrap,
+    live: &Arc<Live>,
+    options: &Options,
+    tasks: &mut tokio::task::JoinSet<()>,
+) -> Result<(), StartError> {
+    let Some(configured) = &bootstrap.admin else {
+        return Ok(());
+    };
+    let bound = AdminListener::bind(&configured.address).await;
+    let listener = bound.map_err(|source| StartError::Admin {
+        address: format!("{:?}", configured.address),
+        source,
+    })?;
+    live.set_admin_address(listener.local_addr());
+    let admin = Admin {
+        inspect: Arc::new(Inspector(Arc::clone(live))),
+        registry: Arc::clone(&live.registry),
+        log: options.log.clone(),
+        build: BuildInfo {
+            version: env!("CARGO_PKG_VERSION"),
+            revision: "",
+        },
+    };
+    tasks.spawn(admin::serve(listener, admin, std::future::pending()));
+    Ok(())
+}
+
+fn start_xds(
+    bootstrap: &Bootstrap,
+    live: &Arc<Live>,
+    tasks: &mut tokio::task::JoinSet<()>,
+) -> mpsc::Receiver<Change> {
+    let (changes, receiver) = mpsc::channel(CHANGES_MAX);
+    let (dns_queries, dns_wanted) = watch::channel(Vec::new());
+    let (dns_results, dns_answers) = mpsc::channel(DNS_ANSWERS_MAX);
+    tasks.spawn(dns::run(dns_wanted, dns_results));
+    let ports = xds::driver::Ports {
+        changes,
+        dns_queries,
+        dns_answers,
+        decoder: Arc::new(xds::wire::WireDecoder),
+        loader: Arc::new(xds::wire::FileLoader),
+        status: Arc::clone(&live.xds),
+        rng: fastrand::Rng::new(),
+        clock,
+    };
+    tasks.spawn(xds::driver::run(sources::xds_config(bootstrap), ports));
+    receiver
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the composition root reads the clock for everybody"
+)]
+fn clock() -> SystemTime {
+    SystemTime::now()
+}

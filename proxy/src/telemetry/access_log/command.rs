@@ -1,0 +1,188 @@
+//! What a `%COMMAND%` gives for a record.
+
+use std::fs;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::Version;
+
+use crate::config::access_log::Command;
+use crate::config::endpoint::Address;
+use crate::telemetry::access_log::record::ExchangeRecord;
+use crate::telemetry::response_flag::ResponseFlags;
+
+/// The value of a command, not yet text.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Value<'a> {
+    /// There is none.
+    Absent,
+    /// `%RESPONSE_FLAGS%`.
+    Flags(ResponseFlags),
+    /// `%RESPONSE_FLAGS_LONG%`.
+    FlagsLong(ResponseFlags),
+    /// An address without its port.
+    Ip(IpAddr),
+    /// The only kind that is a number in JSON.
+    Number(u64),
+    /// An address.
+    Socket(SocketAddr),
+    /// `%START_TIME%`, with its format.
+    Start(Option<&'a str>),
+    /// Bytes that may come from a peer.
+    Text(&'a [u8]),
+}
+
+impl<'a> Value<'a> {
+    /// What `command` gives for `record`.
+    pub(super) fn of(command: &'a Command, record: &ExchangeRecord<'a>) -> Self {
+        match command {
+            Command::BytesReceived => Self::Number(record.bytes_received),
+            Command::BytesSent => Self::Number(record.bytes_sent),
+            Command::ConnectionId => Self::Number(record.connection_id),
+            Command::Duration => millis(record.duration),
+            Command::Hostname => hostname(),
+            Command::Protocol => record.protocol.map_or(Self::Absent, protocol),
+            Command::RequestDuration => millis(record.request_duration),
+            Command::RequestHeadersBytes => {
+                Self::Number(record.request.map_or(0, |request| request.headers_bytes))
+            }
+            Command::ResponseCode => Self::Number(record.response_code.map_or(0, u64::from)),
+            Command::ResponseDuration => millis(record.response_duration),
+            Command::ResponseFlags => Self::Flags(record.flags),
+            Command::ResponseFlagsLong => Self::FlagsLong(record.flags),
+            Command::ResponseTxDuration => millis(record.response_tx_duration),
+            Command::StartTime(format) => Self::Start(format.as_deref()),
+            Command::UpstreamRequestAttemptCount => Self::Number(record.attempts.into()),
+            Command::Req { .. } | Command::Resp { .. } | Command::Trailer { .. } => {
+                Self::of_header(command, record)
+            }
+            _ => Self::of_text_or_address(command, record),
+        }
+    }
+
+    fn of_header(command: &Command, record: &ExchangeRecord<'a>) -> Self {
+        let (name, alternative, find): (_, _, fn(&ExchangeRecord<'a>, &str) -> _) = match command {
+            Command::Req { name, alternative } => (name, alternative, request_field),
+            Command::Resp { name, alternative } => (name, alternative, |record, name| {
+                response_field(record, name)
+            }),
+            Command::Trailer { name, alternative } => (name, alternative, |record, name| {
+                field(record.response_trailers?, name)
+            }),
+            _ => return Self::Absent,
+        };
+        let other = || find(record, alternative.as_deref()?);
+        find(record, name)
+            .or_else(other)
+            .map_or(Self::Absent, Self::Text)
+    }
+
+    fn of_text_or_address(command: &Command, record: &ExchangeRecord<'a>) -> Self {
+        let local = record.downstream_local_address;
+        let remote = record.downstream_remote_address;
+        let direct = record.downstream_direct_remote_address;
+        match command {
+            Command::ConnectionTerminationDetails => text(record.connection_termination_details),
+            Command::DownstreamDirectRemoteAddress => socket(direct),
+            Command::DownstreamDirectRemoteAddressWithoutPort => ip(direct),
+            Command::DownstreamLocalAddress => socket(local),
+            Command::DownstreamLocalAddressWithoutPort => ip(local),
+            Command::DownstreamLocalPort => port(local),
+            Command::DownstreamRemoteAddress => socket(remote),
+            Command::DownstreamRemoteAddressWithoutPort => ip(remote),
+            Command::DownstreamRemotePort => port(remote),
+            Command::ResponseCodeDetails => text(record.response_code_details),
+            Command::RouteName => text(record.route_name),
+            Command::UpstreamCluster => text(record.upstream_cluster),
+            Command::UpstreamHost => record.upstream_host.map_or(Self::Absent, address),
+            Command::UpstreamLocalAddress => socket(record.upstream_local_address),
+            Command::UpstreamTransportFailureReason => {
+                text(record.upstream_transport_failure_reason)
+            }
+            Command::VirtualHostName => text(record.virtual_host_name),
+            _ => Self::Absent,
+        }
+    }
+}
+
+fn millis<'a>(duration: Option<Duration>) -> Value<'a> {
+    duration.map_or(Value::Absent, |duration| {
+        Value::Number(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    })
+}
+
+/// An empty name is no name.
+fn text(text: Option<&str>) -> Value<'_> {
+    match text {
+        None | Some("") => Value::Absent,
+        Some(text) => Value::Text(text.as_bytes()),
+    }
+}
+
+fn socket(address: Option<SocketAddr>) -> Value<'static> {
+    address.map_or(Value::Absent, Value::Socket)
+}
+
+fn ip(address: Option<SocketAddr>) -> Value<'static> {
+    address.map_or(Value::Absent, |address| Value::Ip(address.ip()))
+}
+
+fn port(address: Option<SocketAddr>) -> Value<'static> {
+    address.map_or(Value::Absent, |address| {
+        Value::Number(address.port().into())
+    })
+}
+
+fn address(address: &Address) -> Value<'_> {
+    match address {
+        Address::Pipe(path) => Value::Text(path.as_os_str().as_encoded_bytes()),
+        Address::Socket(address) => Value::Socket(*address),
+    }
+}
+
+fn protocol<'a>(version: Version) -> Value<'a> {
+    Value::Text(match version {
+        Version::HTTP_09 => b"HTTP/0.9",
+        Version::HTTP_10 => b"HTTP/1.0",
+        Version::HTTP_11 => b"HTTP/1.1",
+        Version::HTTP_2 => b"HTTP/2",
+        Version::HTTP_3 => b"HTTP/3",
+        _ => return Value::Absent,
+    })
+}
+
+fn hostname() -> Value<'static> {
+    static HOSTNAME: OnceLock<String> = OnceLock::new();
+    // Once per process; the kernel answers from memory.
+    let name = HOSTNAME.get_or_init(|| {
+        let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        name.trim_end().to_owned()
+    });
+    text(Some(name))
+}
+
+fn request_field<'a>(record: &ExchangeRecord<'a>, name: &str) -> Option<&'a [u8]> {
+    let request = record.request?;
+    let pseudo = match name {
+        ":authority" => request.authority,
+        ":method" => request.method,
+        ":path" => request.path,
+        ":scheme" => request.scheme,
+        // HTTP/2 has no such field, and HTTP/1's is the authority.
+        "host" => request.authority,
+        _ => return field(request.headers, name),
+    };
+    (!pseudo.is_empty()).then_some(pseudo.as_bytes())
+}
+
+fn response_field<'a>(record: &ExchangeRecord<'a>, name: &str) -> Option<&'a [u8]> {
+    field(record.response_headers?, name)
+}
+
+/// The first of several, as Envoy.
+fn field<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    headers.get(name).map(http::HeaderValue::as_bytes)
+}

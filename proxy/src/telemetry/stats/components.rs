@@ -1,0 +1,197 @@
+//! The groups of the data plane, under Envoy's names so that existing dashboards and alerts work.
+//!
+//! Only what Weir counts is declared: a name that would always be zero is not shown.
+
+stats! {
+    /// Of one cluster.
+    pub struct ClusterStats(ClusterCells) in "cluster" by "envoy_cluster_name" {
+        counter upstream_cx_total: "Connections opened.";
+        gauge upstream_cx_active: "Connections open.";
+        counter upstream_cx_http1_total: "HTTP/1 connections opened.";
+        counter upstream_cx_http2_total: "HTTP/2 connections opened.";
+        counter upstream_cx_connect_fail: "Connections that could not be opened.";
+        counter upstream_cx_connect_timeout: "Connections that could not be opened in time.";
+        counter upstream_cx_none_healthy: "Times no usable host was found.";
+        counter upstream_cx_destroy: "Connections closed.";
+        counter upstream_rq_total: "Requests sent.";
+        gauge upstream_rq_active: "Requests in progress.";
+        counter upstream_rq_completed: "Requests that got a response.";
+        codes upstream_rq: "Responses by status code.";
+        counter upstream_rq_1xx: "Responses by class of status code.";
+        counter upstream_rq_2xx: "Responses by class of status code.";
+        counter upstream_rq_3xx: "Responses by class of status code.";
+        counter upstream_rq_4xx: "Responses by class of status code.";
+        counter upstream_rq_5xx: "Responses by class of status code.";
+        counter upstream_rq_timeout: "Requests that took longer than the route allows.";
+        counter upstream_rq_rx_reset: "Requests reset by the upstream.";
+        counter upstream_rq_tx_reset: "Requests reset by this side.";
+        histogram upstream_rq_time: "Time from request to end of response.";
+        level membership_total: "Hosts.";
+        level membership_healthy: "Hosts that are healthy.";
+        counter membership_change: "Changes of the set of hosts.";
+    }
+}
+
+stats! {
+    /// Of all HTTP connection managers with one `stat_prefix`.
+    pub struct HttpStats(HttpCells) in "http" by "envoy_http_conn_manager_prefix" {
+        counter downstream_cx_total: "Connections accepted.";
+        gauge downstream_cx_active: "Connections open.";
+        counter downstream_cx_destroy: "Connections closed.";
+        counter downstream_cx_drain_close: "Connections closed by draining.";
+        counter downstream_cx_http1_total: "HTTP/1 connections accepted.";
+        gauge downstream_cx_http1_active: "HTTP/1 connections open.";
+        counter downstream_cx_http2_total: "HTTP/2 connections accepted.";
+        gauge downstream_cx_http2_active: "HTTP/2 connections open.";
+        counter downstream_cx_idle_timeout: "Connections closed because nothing used them.";
+        counter downstream_cx_max_duration_reached: "Connections closed at their longest duration.";
+        counter downstream_cx_max_requests_reached: "Connections closed after their last allowed request.";
+        counter downstream_cx_protocol_error: "Connections on which the client broke the protocol.";
+        counter downstream_cx_rx_bytes_total: "Bytes received from clients.";
+        counter downstream_cx_tx_bytes_total: "Bytes sent to clients.";
+        counter downstream_rq_total: "Requests received.";
+        gauge downstream_rq_active: "Requests in progress.";
+        counter downstream_rq_http1_total: "HTTP/1 requests received.";
+        counter downstream_rq_http2_total: "HTTP/2 requests received.";
+        counter downstream_rq_completed: "Requests answered.";
+        counter downstream_rq_1xx: "Responses by class of status code.";
+        counter downstream_rq_2xx: "Responses by class of status code.";
+        counter downstream_rq_3xx: "Responses by class of status code.";
+        counter downstream_rq_4xx: "Responses by class of status code.";
+        counter downstream_rq_5xx: "Responses by class of status code.";
+        flags downstream_rq_flag: "Exchanges by response flag.";
+        counter downstream_rq_header_timeout: "Requests whose head did not come in time.";
+        counter downstream_rq_idle_timeout: "Requests on which no byte moved for too long.";
+        counter downstream_rq_rx_reset: "Requests reset by the client.";
+        histogram downstream_rq_time: "Time from first byte of the request to end of the response.";
+        counter no_route: "Requests that no route matched.";
+        counter no_cluster: "Requests whose route names an unknown cluster.";
+        counter rq_total: "Requests routed.";
+        counter rq_direct_response: "Requests answered by a route.";
+        counter rq_redirect: "Requests redirected by a route.";
+        counter rq_reset_after_downstream_response_started: "Requests that failed after the response had begun.";
+    }
+}
+
+stats! {
+    /// Of one listener.
+    pub struct ListenerStats(ListenerCells) in "listener" by "envoy_listener_address" {
+        counter downstream_cx_total: "Connections accepted.";
+        gauge downstream_cx_active: "Connections open.";
+        counter downstream_cx_destroy: "Connections closed.";
+        counter downstream_cx_overflow: "Connections refused by the listener's limit.";
+        counter no_filter_chain_match: "Connections that no filter chain matched.";
+    }
+}
+
+stats! {
+    /// Of all TCP proxies with one `stat_prefix`.
+    pub struct TcpStats(TcpCells) in "tcp" by "envoy_tcp_prefix" {
+        counter downstream_cx_total: "Connections handled.";
+        gauge downstream_cx_active: "Connections open.";
+        counter downstream_cx_rx_bytes_total: "Bytes received from clients.";
+        counter downstream_cx_tx_bytes_total: "Bytes sent to clients.";
+        counter idle_timeout: "Connections closed because no byte moved.";
+    }
+}
+
+stats! {
+    /// Of the set of listeners.
+    pub struct ListenerManagerStats(ListenerManagerCells) in "listener_manager" {
+        counter listener_added: "Listeners added.";
+        counter listener_modified: "Listeners changed.";
+        counter listener_removed: "Listeners removed.";
+        counter listener_create_success: "Listeners bound.";
+        counter listener_create_failure: "Listeners that could not be bound.";
+        counter listener_in_place_updated: "Listeners changed without closing their socket.";
+        level total_listeners_active: "Listeners accepting.";
+    }
+}
+
+stats! {
+    /// Of the set of clusters.
+    pub struct ClusterManagerStats(ClusterManagerCells) in "cluster_manager" {
+        counter cluster_added: "Clusters added.";
+        counter cluster_removed: "Clusters removed.";
+        counter cluster_updated: "Updates of members.";
+        level active_clusters: "Clusters in use.";
+    }
+}
+
+stats! {
+    /// Of the stream to the control plane.
+    pub struct ControlPlaneStats(ControlPlaneCells) in "control_plane" {
+        level connected_state: "1 while connected.";
+    }
+}
+
+stats! {
+    /// Of one resource type that comes from the control plane; the scope is the caller's.
+    pub struct SubscriptionStats(SubscriptionCells) in "xds" {
+        counter update_attempt: "Requests sent.";
+        counter update_success: "Responses acknowledged.";
+        counter update_failure: "Streams that failed.";
+        counter update_rejected: "Responses refused.";
+        counter init_fetch_timeout: "Times the first response did not come in time.";
+        level update_time: "Time of the last change, in milliseconds since 1970.";
+        level version: "Hash of the version in force.";
+    }
+}
+
+stats! {
+    /// Of the access log writer.
+    pub struct AccessLogStats(AccessLogCells) in "access_log" {
+        counter entries_total: "Entries written by the data path.";
+        counter entries_dropped: "Entries lost because the writer was behind.";
+        counter bytes_written: "Bytes written to sinks.";
+        counter write_failed: "Writes that a sink refused.";
+        counter reopen_failed: "Sinks that could not be opened again.";
+    }
+}
+
+stats! {
+    /// Of the process.
+    pub struct ServerStats(ServerCells) in "server" {
+        level uptime: "Seconds since the start.";
+        level live: "1 while ready for traffic.";
+        level state: "0 live, 1 draining, 2 pre-initializing, 3 initializing.";
+        level concurrency: "Workers.";
+        level version: "Version: major * 65536 + minor * 256 + patch.";
+        level memory_physical_size: "Resident memory in bytes.";
+        level memory_allocated: "Memory in use in bytes.";
+        level memory_heap_size: "Memory reserved in bytes.";
+    }
+}
+
+impl ClusterStats {
+    /// Counts a response: by code, by class, and as completed.
+    #[inline]
+    pub fn record_response(&self, code: u16) {
+        self.upstream_rq_completed().inc();
+        self.upstream_rq().record(code);
+        let class = match code / 100 {
+            1 => self.upstream_rq_1xx(),
+            2 => self.upstream_rq_2xx(),
+            3 => self.upstream_rq_3xx(),
+            4 => self.upstream_rq_4xx(),
+            _ => self.upstream_rq_5xx(),
+        };
+        class.inc();
+    }
+}
+
+impl HttpStats {
+    /// Counts a response: by class, and as completed.
+    #[inline]
+    pub fn record_response(&self, code: u16) {
+        self.downstream_rq_completed().inc();
+        let class = match code / 100 {
+            1 => self.downstream_rq_1xx(),
+            2 => self.downstream_rq_2xx(),
+            3 => self.downstream_rq_3xx(),
+            4 => self.downstream_rq_4xx(),
+            _ => self.downstream_rq_5xx(),
+        };
+        class.inc();
+    }
+}

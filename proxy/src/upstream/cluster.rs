@@ -1,0 +1,154 @@
+//! A cluster's stable cell, and the value that is swapped in it.
+//!
+//! Routes hold the cell; configuration and membership change the value inside with one swap, so an
+//! attempt sees one configuration with one host set and one balancer.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use arc_swap::ArcSwap;
+use arc_swap::Guard;
+
+use crate::config;
+use crate::config::Endpoints;
+use crate::config::Name;
+use crate::telemetry::stats::ClusterStats;
+use crate::telemetry::stats::worker;
+use crate::upstream::Host;
+use crate::upstream::HostSet;
+
+/// What a route holds of a cluster: it stays the same while the cluster lives.
+#[derive(Clone, Debug)]
+pub struct ClusterHandle(Arc<Cell>);
+
+#[derive(Debug)]
+struct Cell {
+    name: Name,
+    current: ArcSwap<UpstreamCluster>,
+    stats: Arc<ClusterStats>,
+    cursors: Box<[Cursor]>,
+}
+
+/// A worker's place in the round. Alone on its cache lines; written by one thread only.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Cursor(AtomicU64);
+
+/// A cluster's configuration and members at one moment.
+#[derive(Debug)]
+pub struct UpstreamCluster {
+    /// Its configuration.
+    pub config: Arc<config::Cluster>,
+    /// Its members as configured.
+    pub endpoints: Arc<Endpoints>,
+    /// Its members as they live.
+    pub hosts: HostSet,
+}
+
+impl UpstreamCluster {
+    fn new(
+        config: Arc<config::Cluster>,
+        endpoints: Arc<Endpoints>,
+        previous: Option<&HostSet>,
+    ) -> Self {
+        let hosts = HostSet::new(&endpoints, previous);
+        Self {
+            config,
+            endpoints,
+            hosts,
+        }
+    }
+}
+
+impl ClusterHandle {
+    /// A new cluster, used by workers `0..workers`.
+    pub fn new(
+        config: Arc<config::Cluster>,
+        endpoints: Arc<Endpoints>,
+        stats: Arc<ClusterStats>,
+        workers: usize,
+    ) -> Self {
+        // Proxies that start together must not walk the members in step.
+        let cursors =
+            (0..workers.max(1)).map(|_| Cursor(AtomicU64::new(u64::from(fastrand::u16(..)))));
+        let cell = Cell {
+            name: Arc::clone(&config.name),
+            cursors: cursors.collect(),
+            current: ArcSwap::from_pointee(UpstreamCluster::new(config, endpoints, None)),
+            stats,
+        };
+        cell.record_membership();
+        Self(Arc::new(cell))
+    }
+
+    /// Whether both are the same live cluster, not only of the same name.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Name {
+        &self.0.name
+    }
+
+    /// Its counters.
+    pub fn stats(&self) -> &Arc<ClusterStats> {
+        &self.0.stats
+    }
+
+    /// What it is right now. Do not hold it across an await.
+    pub fn load(&self) -> Guard<Arc<UpstreamCluster>> {
+        self.0.current.load()
+    }
+
+    /// The member for the next request of the calling worker, with the configuration that goes
+    /// with it.
+    pub fn pick(&self) -> (Arc<config::Cluster>, Option<Arc<Host>>) {
+        let current = self.load();
+        let Some(cursor) = self.0.cursors.get(worker::current().unwrap_or(0)) else {
+            return (Arc::clone(&current.config), None);
+        };
+        let mut place = cursor.0.load(Ordering::Relaxed);
+        let host = current.hosts.pick(&mut place, fastrand::u64(..)).cloned();
+        cursor.0.store(place, Ordering::Relaxed);
+        (Arc::clone(&current.config), host)
+    }
+
+    /// Changes the members only; those that stay keep their connections. Called by `apply`.
+    pub fn set_endpoints(&self, endpoints: Arc<Endpoints>) {
+        let old = self.0.current.load_full();
+        let new = UpstreamCluster::new(Arc::clone(&old.config), endpoints, Some(&old.hosts));
+        self.swap(&old, new);
+    }
+
+    /// Changes the configuration; connections made under the old one are not used again. Called by
+    /// `apply`.
+    pub fn set_config(&self, config: Arc<config::Cluster>, endpoints: Arc<Endpoints>) {
+        let old = self.0.current.load_full();
+        self.swap(&old, UpstreamCluster::new(config, endpoints, None));
+    }
+
+    /// Says that the cluster is no longer part of the configuration. Called by `apply`.
+    pub fn retire(&self) {
+        self.load().hosts.retire(None);
+    }
+
+    fn swap(&self, old: &UpstreamCluster, new: UpstreamCluster) {
+        let new = Arc::new(new);
+        self.0.current.store(Arc::clone(&new));
+        old.hosts.retire(Some(&new.hosts));
+        self.0.stats.membership_change().inc();
+        self.0.record_membership();
+    }
+}
+
+impl Cell {
+    fn record_membership(&self) {
+        let current = self.current.load();
+        let members = current.hosts.members();
+        let healthy = members.iter().filter(|member| member.is_healthy()).count();
+        self.stats.membership_total().set_count(members.len());
+        self.stats.membership_healthy().set_count(healthy);
+    }
+}

@@ -1,0 +1,256 @@
+//! One member of a cluster, and the set of them, swapped as one with its balancer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use crate::config::Endpoints;
+use crate::config::Name;
+use crate::config::endpoint::Address;
+use crate::config::endpoint::HealthStatus;
+use crate::upstream::load_balancer::LoadBalancer;
+
+/// One member: the identity that connections, and later health and latency, belong to. It outlives
+/// changes of weight, health and locality.
+#[derive(Debug)]
+pub struct Host {
+    /// Never used twice in a process; the key of the workers' pools.
+    pub id: u64,
+    /// Where it listens.
+    pub address: Address,
+    /// Its name, or empty.
+    pub hostname: Name,
+    /// The address as text, for logs.
+    pub label: Box<str>,
+    removed: AtomicBool,
+    /// What each worker counted; locked when a worker first uses the host, and by readers.
+    counts: Mutex<Vec<Arc<HostCounts>>>,
+}
+
+/// What one worker counted of one host. Only that worker writes it.
+#[derive(Debug, Default)]
+pub struct HostCounts {
+    /// Connections open.
+    pub cx_active: HostCount,
+    /// Connections that could not be made.
+    pub cx_connect_fail: HostCount,
+    /// Connections made or tried.
+    pub cx_total: HostCount,
+    /// Requests in progress.
+    pub rq_active: HostCount,
+    /// Requests answered with 5xx, or not at all.
+    pub rq_error: HostCount,
+    /// Requests answered otherwise.
+    pub rq_success: HostCount,
+    /// Requests that took longer than the route allows.
+    pub rq_timeout: HostCount,
+    /// Requests sent.
+    pub rq_total: HostCount,
+}
+
+/// A number with one writer, so that writing needs no locked instruction.
+#[derive(Debug, Default)]
+pub struct HostCount(AtomicU64);
+
+impl HostCount {
+    /// One more.
+    pub fn inc(&self) {
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(1),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// One less.
+    pub fn dec(&self) {
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_sub(1),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// What it is.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Host {
+    fn new(address: Address, hostname: Name) -> Self {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        let label = match &address {
+            Address::Pipe(path) => path.to_string_lossy().into(),
+            Address::Socket(address) => address.to_string().into(),
+        };
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Self {
+            id,
+            address,
+            hostname,
+            label,
+            removed: AtomicBool::new(false),
+            counts: Mutex::default(),
+        }
+    }
+
+    /// A place for one worker's counts.
+    pub fn new_counts(&self) -> Arc<HostCounts> {
+        let counts = Arc::new(HostCounts::default());
+        self.counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::clone(&counts));
+        counts
+    }
+
+    /// The sum of what all workers counted.
+    pub fn sum(&self, count: impl Fn(&HostCounts) -> &HostCount) -> u64 {
+        let all = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter()
+            .fold(0, |sum, counts| sum.wrapping_add(count(counts).value()))
+    }
+
+    /// Whether it is no longer a member, so that its idle connections should go.
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Relaxed)
+    }
+
+    /// Says that it is no longer a member.
+    pub fn mark_removed(&self) {
+        self.removed.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A host with what the configuration currently says of it.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// The host.
+    pub host: Arc<Host>,
+    /// At least 1.
+    pub weight: u32,
+    /// As the control plane reports it.
+    pub health: HealthStatus,
+    /// 0 is preferred.
+    pub priority: u32,
+}
+
+impl Member {
+    /// Whether it takes load in the ordinary case.
+    pub fn is_healthy(&self) -> bool {
+        matches!(self.health, HealthStatus::Healthy | HealthStatus::Unknown)
+    }
+}
+
+/// All members and the balancer over them.
+#[derive(Debug)]
+pub struct HostSet {
+    members: Vec<Member>,
+    balancer: LoadBalancer,
+}
+
+impl HostSet {
+    /// Builds the set; hosts of `previous` at the same address and name are kept.
+    pub fn new(endpoints: &Endpoints, previous: Option<&Self>) -> Self {
+        let known: HashMap<(&Address, &str), &Arc<Host>> = previous
+            .into_iter()
+            .flat_map(|set| &set.members)
+            .map(|member| ((&member.host.address, &*member.host.hostname), &member.host))
+            .collect();
+        let mut members = Vec::new();
+        for locality in &endpoints.localities {
+            for endpoint in &locality.endpoints {
+                let host = known
+                    .get(&(&endpoint.address, &*endpoint.hostname))
+                    .map_or_else(
+                        || {
+                            Arc::new(Host::new(
+                                endpoint.address.clone(),
+                                Arc::clone(&endpoint.hostname),
+                            ))
+                        },
+                        |host| Arc::clone(host),
+                    );
+                members.push(Member {
+                    host,
+                    weight: endpoint.weight.max(1),
+                    health: endpoint.health,
+                    priority: locality.priority,
+                });
+            }
+        }
+        let balancer = LoadBalancer::new(&members, endpoints.overprovisioning_factor);
+        Self { members, balancer }
+    }
+
+    /// All members.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// The member for the next request; `cursor` is the worker's own, `random` is fresh.
+    pub fn pick(&self, cursor: &mut u64, random: u64) -> Option<&Arc<Host>> {
+        let index = self.balancer.pick(cursor, random)?;
+        self.members.get(index).map(|member| &member.host)
+    }
+
+    /// Marks every host that is not in `next` as removed.
+    pub fn retire(&self, next: Option<&Self>) {
+        let kept: std::collections::HashSet<u64> = next
+            .into_iter()
+            .flat_map(|set| &set.members)
+            .map(|member| member.host.id)
+            .collect();
+        for member in &self.members {
+            if !kept.contains(&member.host.id) {
+                member.host.mark_removed();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::endpoint::Endpoint;
+    use crate::config::endpoint::LocalityEndpoints;
+
+    fn endpoints(ports: &[u16]) -> Endpoints {
+        let endpoints = ports.iter().map(|port| Endpoint {
+            address: Address::Socket(([127, 0, 0, 1], *port).into()),
+            hostname: "".into(),
+            weight: 1,
+            health: HealthStatus::Unknown,
+        });
+        let locality = LocalityEndpoints {
+            endpoints: endpoints.collect(),
+            ..Default::default()
+        };
+        Endpoints {
+            localities: vec![locality],
+            overprovisioning_factor: 140,
+        }
+    }
+
+    #[test]
+    fn hosts_survive_an_update_and_the_gone_are_marked() {
+        let old = HostSet::new(&endpoints(&[1, 2]), None);
+        let new = HostSet::new(&endpoints(&[2, 3]), Some(&old));
+        old.retire(Some(&new));
+        assert!(Arc::ptr_eq(&old.members()[1].host, &new.members()[0].host));
+        assert!(old.members()[0].host.is_removed());
+        assert!(!old.members()[1].host.is_removed());
+    }
+
+    #[test]
+    fn an_empty_set_picks_nobody() {
+        assert!(
+            HostSet::new(&endpoints(&[]), None)
+                .pick(&mut 0, 0)
+                .is_none()
+        );
+    }
+}

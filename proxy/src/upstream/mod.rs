@@ -1,0 +1,21 @@
+//! Upstream clusters as they live: members, balancing, connections.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `host` | one member, and the set of them with its balancer |
+//! | `cluster` | a cluster's stable cell, and the value swapped in it |
+//! | `dns` | the names of `STRICT_DNS` clusters |
+//! | `load_balancer` | which member takes the next request |
+//! | `pool` | a worker's open connections, by member |
+
+pub mod cluster;
+pub mod dns;
+pub mod host;
+pub mod load_balancer;
+pub mod pool;
+
+pub use cluster::ClusterHandle;
+pub use cluster::UpstreamCluster;
+pub use host::Host;
+pub use host::HostCounts;
+pub use host::HostSet;

@@ -1,0 +1,274 @@
+//! The connections of one worker to one host.
+
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::config;
+use crate::config::limits;
+use crate::error::ProxyError;
+use crate::error::Reason;
+use crate::http::codec;
+use crate::http::codec::Http2Sender;
+use crate::net::NetStream;
+use crate::telemetry::stats::ClusterStats;
+use crate::upstream::Host;
+use crate::upstream::HostCounts;
+use crate::upstream::pool::lease::Http1Lease;
+use crate::upstream::pool::lease::Http2Lease;
+use crate::upstream::pool::lease::Sender;
+
+/// Idle connections that are looked at to find a ready one: those still finishing their last
+/// exchange are few, and a new connection is cheaper than a long search.
+const LOOK_AT_MAX: usize = 8;
+
+/// The connections to one host.
+#[derive(Debug)]
+pub(super) struct HostPool {
+    config: Arc<config::Cluster>,
+    stats: Arc<ClusterStats>,
+    host: Arc<Host>,
+    pub(super) counts: Arc<HostCounts>,
+    /// The one used last is at the end, so that the rest can grow old and go.
+    http1: RefCell<Vec<Http1Connection>>,
+    http2: RefCell<Vec<Rc<Http2Connection>>>,
+    /// Held while an HTTP/2 connection is being made, so that a burst makes one.
+    connecting: tokio::sync::Mutex<()>,
+}
+
+/// An HTTP/1 connection.
+#[derive(Debug)]
+pub(super) struct Http1Connection {
+    pub(super) sender: Sender,
+    pub(super) local: Option<SocketAddr>,
+    born: Instant,
+    idle_since: Instant,
+    served: u32,
+}
+
+/// An HTTP/2 connection.
+#[derive(Debug)]
+pub(super) struct Http2Connection {
+    sender: Http2Sender,
+    pub(super) local: Option<SocketAddr>,
+    pub(super) streams: Cell<u32>,
+    served: Cell<u32>,
+    born: Instant,
+    used: Cell<Instant>,
+}
+
+impl HostPool {
+    pub(super) fn new(
+        config: Arc<config::Cluster>,
+        stats: Arc<ClusterStats>,
+        host: Arc<Host>,
+    ) -> Self {
+        Self {
+            config,
+            stats,
+            counts: host.new_counts(),
+            host,
+            http1: RefCell::default(),
+            http2: RefCell::default(),
+            connecting: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// An idle HTTP/1 connection whose last exchange ended cleanly.
+    pub(super) fn idle_http1(pool: &Rc<Self>) -> Option<Http1Lease> {
+        let mut idle = pool.http1.borrow_mut();
+        idle.retain_last(LOOK_AT_MAX, |connection| !connection.sender.is_closed());
+        let from = idle.len().saturating_sub(LOOK_AT_MAX);
+        let ready = (from..idle.len())
+            .rev()
+            .find(|index| idle.get(*index).is_some_and(|c| c.sender.is_ready()))?;
+        let mut connection = idle.remove(ready);
+        connection.served += 1;
+        Some(Http1Lease {
+            pool: Rc::clone(pool),
+            connection,
+            reused: true,
+        })
+    }
+
+    /// A new HTTP/1 connection.
+    pub(super) async fn connect_http1(pool: &Rc<Self>) -> Result<Http1Lease, ProxyError> {
+        let stream = pool.connect().await?;
+        let local = stream.local_address();
+        let (sender, connection) = codec::connect_http1(stream)
+            .await
+            .map_err(|_| Reason::ConnectFailed)?;
+        pool.stats.upstream_cx_http1_total().inc();
+        pool.drive(connection);
+        let now = Instant::now();
+        let connection = Http1Connection {
+            sender,
+            local,
+            born: now,
+            idle_since: now,
+            served: 1,
+        };
+        Ok(Http1Lease {
+            pool: Rc::clone(pool),
+            connection,
+            reused: false,
+        })
+    }
+
+    /// A stream on an HTTP/2 connection with room, which is made if there is none.
+    pub(super) async fn http2(pool: &Rc<Self>) -> Result<Http2Lease, ProxyError> {
+        if let Some(lease) = pool.free_stream(true) {
+            return Ok(lease);
+        }
+        let _connecting = pool.connecting.lock().await;
+        if let Some(lease) = pool.free_stream(true) {
+            return Ok(lease); // somebody else made it while we waited
+        }
+        let stream = pool.connect().await?;
+        let local = stream.local_address();
+        let (sender, connection) = codec::connect_http2(stream, &pool.config.http2)
+            .await
+            .map_err(|_| Reason::ConnectFailed)?;
+        pool.stats.upstream_cx_http2_total().inc();
+        pool.drive(connection);
+        let now = Instant::now();
+        pool.http2.borrow_mut().push(Rc::new(Http2Connection {
+            sender,
+            local,
+            streams: Cell::new(0),
+            served: Cell::new(0),
+            born: now,
+            used: Cell::new(now),
+        }));
+        pool.free_stream(false)
+            .ok_or_else(|| Reason::ConnectFailed.into())
+    }
+
+    /// A stream on an open HTTP/2 connection.
+    pub(super) fn free_stream(&self, reused: bool) -> Option<Http2Lease> {
+        let mut connections = self.http2.borrow_mut();
+        connections.retain(|connection| !connection.sender.is_closed());
+        let streams_max = self.config.http2.max_concurrent_streams;
+        let served_max = self.config.max_requests_per_connection.unwrap_or(u32::MAX);
+        let connection = connections.iter().find(|c| {
+            c.streams.get() < streams_max && c.served.get() < served_max && !self.is_too_old(c.born)
+        })?;
+        connection.streams.set(connection.streams.get() + 1);
+        connection
+            .served
+            .set(connection.served.get().saturating_add(1));
+        connection.used.set(Instant::now());
+        Some(Http2Lease {
+            connection: Rc::clone(connection),
+            sender: connection.sender.clone(),
+            counts: Arc::clone(&self.counts),
+            reused,
+        })
+    }
+
+    /// Takes back an HTTP/1 connection whose response was read to its end.
+    pub(super) fn put_back(&self, mut connection: Http1Connection) {
+        let spent = self
+            .config
+            .max_requests_per_connection
+            .is_some_and(|max| connection.served >= max);
+        if spent
+            || self.host.is_removed()
+            || self.is_too_old(connection.born)
+            || connection.sender.is_closed()
+        {
+            return;
+        }
+        connection.idle_since = Instant::now();
+        let mut idle = self.http1.borrow_mut();
+        if idle.len() >= limits::IDLE_UPSTREAM_PER_HOST {
+            idle.remove(0);
+        }
+        idle.push(connection);
+    }
+
+    /// Closes what is too old; false if the whole pool can go.
+    pub(super) fn housekeep(&self, now: Instant) -> bool {
+        if self.host.is_removed() {
+            self.http1.borrow_mut().clear();
+            self.http2.borrow_mut().clear(); // streams still open hold their connection
+            return false;
+        }
+        let fresh = |since: Instant| self.config.idle_timeout.is_none_or(|max| now - since < max);
+        self.http1
+            .borrow_mut()
+            .retain(|c| fresh(c.idle_since) && !c.sender.is_closed() && !self.is_too_old(c.born));
+        self.http2.borrow_mut().retain(|c| {
+            let busy = c.streams.get() > 0;
+            !c.sender.is_closed() && (busy || fresh(c.used.get())) && !self.is_too_old(c.born)
+        });
+        true
+    }
+
+    fn is_too_old(&self, born: Instant) -> bool {
+        self.config
+            .max_connection_duration
+            .is_some_and(|max| born.elapsed() >= max)
+    }
+
+    async fn connect(&self) -> Result<NetStream, ProxyError> {
+        self.stats.upstream_cx_total().inc();
+        self.counts.cx_total.inc();
+        let connecting = NetStream::connect(&self.host.address);
+        match tokio::time::timeout(self.config.connect_timeout, connecting).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(_)) => {
+                self.counts.cx_connect_fail.inc();
+                self.stats.upstream_cx_connect_fail().inc();
+                Err(Reason::ConnectFailed.into())
+            }
+            Err(_) => {
+                self.counts.cx_connect_fail.inc();
+                self.stats.upstream_cx_connect_timeout().inc();
+                self.stats.upstream_cx_connect_fail().inc();
+                Err(Reason::ConnectTimeout.into())
+            }
+        }
+    }
+
+    /// Runs the connection as a task of its own; it ends when the sender is dropped and the peer
+    /// has its answer, or when the peer closes.
+    fn drive<F>(&self, connection: F)
+    where
+        F: Future<Output = Result<(), codec::Error>> + 'static,
+    {
+        let (stats, counts) = (Arc::clone(&self.stats), Arc::clone(&self.counts));
+        stats.upstream_cx_active().inc();
+        counts.cx_active.inc();
+        tokio::task::spawn_local(async move {
+            let result = connection.await;
+            stats.upstream_cx_active().dec();
+            counts.cx_active.dec();
+            stats.upstream_cx_destroy().inc();
+            if let Err(error) = result {
+                tracing::debug!(%error, "upstream connection ended");
+            }
+        });
+    }
+}
+
+/// Looking only at the end of a vector.
+trait RetainLast<T> {
+    /// Removes those of the last `count` for which `keep` is false.
+    fn retain_last(&mut self, count: usize, keep: impl Fn(&T) -> bool);
+}
+
+impl<T> RetainLast<T> for Vec<T> {
+    fn retain_last(&mut self, count: usize, keep: impl Fn(&T) -> bool) {
+        for index in (self.len().saturating_sub(count)..self.len()).rev() {
+            if self.get(index).is_some_and(|item| !keep(item)) {
+                self.remove(index);
+            }
+        }
+    }
+}

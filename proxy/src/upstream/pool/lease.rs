@@ -1,0 +1,117 @@
+//! A connection while an exchange uses it.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::Request;
+
+use crate::http::codec::Http1Sender;
+use crate::http::codec::Http2Sender;
+use crate::http::codec::Protocol;
+use crate::http::codec::RequestBody;
+use crate::http::codec::Sent;
+use crate::upstream::HostCounts;
+use crate::upstream::pool::host_pool::HostPool;
+use crate::upstream::pool::host_pool::Http1Connection;
+use crate::upstream::pool::host_pool::Http2Connection;
+
+/// A connection lent to one exchange. Dropping it before [`Lease::finish`] gives up the exchange: an
+/// HTTP/1 connection is closed, an HTTP/2 stream is reset.
+#[derive(Debug)]
+pub enum Lease {
+    /// The whole connection.
+    Http1(Http1Lease),
+    /// One stream of it.
+    Http2(Http2Lease),
+}
+
+/// An HTTP/1 connection lent to one exchange.
+#[derive(Debug)]
+pub struct Http1Lease {
+    pub(super) pool: Rc<HostPool>,
+    pub(super) connection: Http1Connection,
+    pub(super) reused: bool,
+}
+
+/// A stream of an HTTP/2 connection.
+#[derive(Debug)]
+pub struct Http2Lease {
+    pub(super) connection: Rc<Http2Connection>,
+    pub(super) sender: Http2Sender,
+    pub(super) counts: Arc<HostCounts>,
+    pub(super) reused: bool,
+}
+
+impl Lease {
+    /// What is spoken on it.
+    pub fn protocol(&self) -> Protocol {
+        match self {
+            Self::Http1(_) => Protocol::Http1,
+            Self::Http2(_) => Protocol::Http2,
+        }
+    }
+
+    /// Whether it carried another exchange before: then it may have been closed under our hands.
+    pub fn is_reused(&self) -> bool {
+        match self {
+            Self::Http1(lease) => lease.reused,
+            Self::Http2(lease) => lease.reused,
+        }
+    }
+
+    /// Where this worker counts for the host.
+    pub fn counts(&self) -> Arc<HostCounts> {
+        match self {
+            Self::Http1(lease) => Arc::clone(&lease.pool.counts),
+            Self::Http2(lease) => Arc::clone(&lease.counts),
+        }
+    }
+
+    /// Our end of the connection.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Http1(lease) => lease.connection.local,
+            Self::Http2(lease) => lease.connection.local,
+        }
+    }
+
+    /// The response was read to its end: an HTTP/1 connection goes back to the pool. Whether the
+    /// request was written to its end is asked when it is taken out again.
+    pub fn finish(self) {
+        match self {
+            Self::Http1(lease) => {
+                let Http1Lease {
+                    pool, connection, ..
+                } = lease;
+                pool.put_back(connection);
+            }
+            Self::Http2(_) => {}
+        }
+    }
+}
+
+impl Http1Lease {
+    /// Sends a request; the future is the head of the response. Dropping it closes the connection.
+    pub fn send(&mut self, request: Request<RequestBody>) -> impl Future<Output = Sent> + use<> {
+        self.connection.sender.send(request)
+    }
+}
+
+impl Http2Lease {
+    /// Sends a request; the future is the head of the response. Dropping it resets the stream.
+    pub fn send(&mut self, request: Request<RequestBody>) -> impl Future<Output = Sent> + use<> {
+        self.sender.send(request)
+    }
+}
+
+impl Drop for Http2Lease {
+    fn drop(&mut self) {
+        self.connection
+            .streams
+            .set(self.connection.streams.get() - 1);
+    }
+}
+
+/// The sender of an idle connection, typed for the pool.
+pub(super) type Sender = Http1Sender;

@@ -1,0 +1,201 @@
+//! A data-plane worker: one thread, one runtime, its own sockets, pools and drain signals.
+//!
+//! It is told what to do over a bounded queue by the control side and never waits for it. State is
+//! `!Send` on purpose: nothing on the data path takes a lock.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio::time::MissedTickBehavior;
+
+use crate::drain::DrainGuard;
+use crate::drain::DrainSignal;
+use crate::listener::ActiveListener;
+use crate::listener::acceptor;
+use crate::net::BoundSocket;
+use crate::telemetry::stats::worker;
+use crate::upstream::pool::Pools;
+
+/// Commands waiting for a worker. One is sent per changed listener; when a push changes more than
+/// this, the control side waits.
+const COMMANDS_MAX: usize = 256;
+
+/// How often idle connections are looked over and logs are flushed.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// What the control side asks of a worker.
+#[derive(Debug)]
+pub enum Command {
+    /// Connections of these chains finish what runs and close.
+    DrainChains(Vec<u64>),
+    /// Accept on this socket.
+    Listen(Arc<ActiveListener>, BoundSocket),
+    /// Accept no more anywhere, drain every connection; the answer comes when all are gone.
+    DrainAll(oneshot::Sender<()>),
+    /// Accept no more on the listener with this id; its socket is closed.
+    StopListening(u64),
+}
+
+/// What the tasks of one worker share.
+#[derive(Debug, Default)]
+pub struct WorkerContext {
+    /// Upstream connections.
+    pub pools: Pools,
+    all: DrainSignal,
+    chains: RefCell<HashMap<u64, DrainSignal>>,
+}
+
+impl WorkerContext {
+    /// Holds a place among the connections of a chain; of its own if the chain is stopping.
+    pub fn drain_guard(&self, chain: u64, is_stopping: bool) -> ConnectionGuard {
+        let signal = if is_stopping {
+            DrainSignal::default()
+        } else {
+            self.chains.borrow_mut().entry(chain).or_default().clone()
+        };
+        if is_stopping || self.all.is_draining() {
+            signal.start();
+        }
+        ConnectionGuard {
+            chain: signal.guard(),
+            _all: self.all.guard(),
+        }
+    }
+
+    fn drain_chains(&self, ids: &[u64]) {
+        for id in ids {
+            if let Some(signal) = self.chains.borrow_mut().remove(id) {
+                signal.start();
+            }
+        }
+    }
+
+    fn drain_all(&self) {
+        self.all.start();
+        self.chains.borrow().values().for_each(DrainSignal::start);
+    }
+
+    fn housekeep(&self, now: Instant) {
+        self.pools.housekeep(now);
+        self.chains
+            .borrow_mut()
+            .retain(|_, signal| signal.alive() > 0);
+        crate::telemetry::access_log::flush_aged(now);
+    }
+}
+
+/// A connection's place in the drain of its chain and of the worker.
+#[derive(Debug)]
+pub struct ConnectionGuard {
+    /// Asks the connection to finish.
+    pub chain: DrainGuard,
+    _all: DrainGuard,
+}
+
+/// The control side's end of a worker.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    commands: mpsc::Sender<Command>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl WorkerHandle {
+    /// Starts worker `index` on a thread of its own.
+    ///
+    /// # Errors
+    /// The thread or its runtime could not be made.
+    pub fn start(index: usize) -> io::Result<Self> {
+        let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let thread = std::thread::Builder::new()
+            .name(format!("weir-worker-{index}"))
+            .spawn(move || {
+                let mut runtime = runtime;
+                worker::enter(index);
+                match runtime
+                    .enable_all()
+                    .build_local(tokio::runtime::LocalOptions::default())
+                {
+                    Ok(runtime) => runtime.block_on(run(inbox)),
+                    Err(error) => tracing::error!(%error, index, "a worker has no runtime"),
+                }
+                crate::telemetry::access_log::flush_all();
+            })?;
+        Ok(Self {
+            commands,
+            thread: Some(thread),
+        })
+    }
+
+    /// Sends a command; waits if the worker has many to do already. A worker that is gone ignores it.
+    pub async fn send(&self, command: Command) {
+        if self.commands.send(command).await.is_err() {
+            tracing::error!("a worker is gone");
+        }
+    }
+
+    /// Ends the worker; connections still open are dropped.
+    pub fn stop(mut self) {
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        drop(self);
+        if thread.join().is_err() {
+            tracing::error!("a worker panicked");
+        }
+    }
+}
+
+async fn run(mut inbox: mpsc::Receiver<Command>) {
+    let context = Rc::new(WorkerContext::default());
+    let mut acceptors: HashMap<u64, oneshot::Sender<()>> = HashMap::new();
+    let mut tick = tokio::time::interval(HOUSEKEEPING);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            command = inbox.recv() => match command {
+                Some(command) => obey(command, &context, &mut acceptors),
+                None => return,
+            },
+            now = tick.tick() => context.housekeep(now),
+        }
+    }
+}
+
+fn obey(
+    command: Command,
+    context: &Rc<WorkerContext>,
+    acceptors: &mut HashMap<u64, oneshot::Sender<()>>,
+) {
+    match command {
+        Command::DrainChains(ids) => context.drain_chains(&ids),
+        Command::Listen(listener, socket) => match socket.into_acceptor() {
+            Ok(acceptor) => {
+                let (stop, stopped) = oneshot::channel();
+                acceptors.insert(listener.id, stop);
+                let accepting = acceptor::run(Rc::clone(context), listener, acceptor, stopped);
+                tokio::task::spawn_local(accepting);
+            }
+            Err(error) => tracing::error!(listener = %listener.name, %error, "cannot accept"),
+        },
+        Command::DrainAll(done) => {
+            acceptors.clear(); // each stops, and serves what waits on its socket
+            context.drain_all();
+            let context = Rc::clone(context);
+            tokio::task::spawn_local(async move {
+                context.all.drained().await;
+                let _ = done.send(()); // whoever asked may have lost patience
+            });
+        }
+        Command::StopListening(id) => {
+            acceptors.remove(&id); // it stops, and serves what waits on its socket
+        }
+    }
+}

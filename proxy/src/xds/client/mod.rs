@@ -1,0 +1,196 @@
+//! The I/O shell of one aggregated stream: connects, writes requests, reads responses.
+//!
+//! It decides nothing about their content. One task per attempt; dropping the [`Stream`] ends it.
+//! Reading stops while the owner does not take the last response, which HTTP/2 flow control passes
+//! on to the server.
+
+mod backoff;
+mod target;
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use tonic::transport::Channel;
+use tonic::transport::Endpoint;
+use xds_proto::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+
+use crate::config::limits::XDS_MESSAGE_BYTES_MAX;
+use crate::xds::session::Request;
+use crate::xds::session::Response;
+use crate::xds::session::Variant;
+
+pub use backoff::BACKOFF_BASE;
+pub use backoff::BACKOFF_MAX;
+pub use backoff::Backoff;
+pub use target::Target;
+
+/// Until a TCP connection to the control plane stands: Envoy's cluster default.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Silence after which an HTTP/2 PING is sent. A control plane that vanished without a word is
+/// noticed within this and the next; servers commonly allow one PING per 20 s or more.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Until the PING must be answered.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// HTTP/2 window of the stream: a push of many clusters fits a few round trips, and memory stays
+/// far below the limit of one message.
+const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+
+/// Requests handed to the connection and not yet written. The session keeps the rest.
+const REQUESTS_MAX: usize = 4;
+
+/// What happened on the stream.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// It is over; an OK status is an orderly end.
+    Closed(Status),
+    /// A connection stands; requests are welcome.
+    Opened,
+    /// The server sent this.
+    Response(Response),
+}
+
+/// One attempt at one stream.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) requests: mpsc::Sender<Request>,
+    pub(super) events: mpsc::Receiver<Event>,
+    task: JoinHandle<()>,
+}
+
+impl Stream {
+    /// Starts connecting. `authority` is what HTTP/2 calls the server; Envoy uses the name of the
+    /// cluster.
+    pub(super) fn open(target: Target, authority: &str, variant: Variant) -> Self {
+        let (requests, from_owner) = mpsc::channel(REQUESTS_MAX);
+        let (to_owner, events) = mpsc::channel(1);
+        let endpoint = endpoint(authority);
+        let task = tokio::spawn(async move {
+            let status = match converse(endpoint, target, variant, from_owner, &to_owner).await {
+                Ok(()) => Status::ok("closed by the server"),
+                Err(status) => explain(status),
+            };
+            // An owner that is gone does not want to know.
+            let _ = to_owner.send(Event::Closed(status)).await;
+        });
+        Self {
+            requests,
+            events,
+            task,
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn endpoint(authority: &str) -> Endpoint {
+    Endpoint::from_shared(format!("http://{authority}"))
+        .unwrap_or_else(|_| Endpoint::from_static("http://xds"))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+}
+
+async fn converse(
+    endpoint: Endpoint,
+    target: Target,
+    variant: Variant,
+    requests: mpsc::Receiver<Request>,
+    events: &mpsc::Sender<Event>,
+) -> Result<(), Status> {
+    let connector = target::Connector(target);
+    let channel = endpoint.connect_with_connector(connector).await;
+    let channel = channel.map_err(|e| Status::unavailable(with_causes(&e)))?;
+    if events.send(Event::Opened).await.is_err() {
+        return Ok(());
+    }
+    let requests = ReceiverStream::new(requests);
+    match variant {
+        Variant::Delta => converse_delta(channel, requests, events).await,
+        Variant::Sotw => converse_sotw(channel, requests, events).await,
+    }
+}
+
+async fn converse_delta(
+    channel: Channel,
+    requests: ReceiverStream<Request>,
+    events: &mpsc::Sender<Event>,
+) -> Result<(), Status> {
+    let requests = requests.filter_map(|r| match r {
+        Request::Delta(r) => Some(*r),
+        Request::Sotw(_) => None,
+    });
+    let mut client = AggregatedDiscoveryServiceClient::new(channel)
+        .max_decoding_message_size(XDS_MESSAGE_BYTES_MAX);
+    let mut responses = client
+        .delta_aggregated_resources(requests)
+        .await?
+        .into_inner();
+    while let Some(response) = responses.message().await? {
+        let event = Event::Response(Response::Delta(Box::new(response)));
+        if events.send(event).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn converse_sotw(
+    channel: Channel,
+    requests: ReceiverStream<Request>,
+    events: &mpsc::Sender<Event>,
+) -> Result<(), Status> {
+    let requests = requests.filter_map(|r| match r {
+        Request::Sotw(r) => Some(*r),
+        Request::Delta(_) => None,
+    });
+    let mut client = AggregatedDiscoveryServiceClient::new(channel)
+        .max_decoding_message_size(XDS_MESSAGE_BYTES_MAX);
+    let mut responses = client
+        .stream_aggregated_resources(requests)
+        .await?
+        .into_inner();
+    while let Some(response) = responses.message().await? {
+        let event = Event::Response(Response::Sotw(Box::new(response)));
+        if events.send(event).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The status of a broken connection says only "h2 protocol error"; its causes say why.
+fn explain(status: Status) -> Status {
+    match std::error::Error::source(&status) {
+        Some(cause) => {
+            let message = format!("{}: {}", status.message(), with_causes(cause));
+            Status::new(status.code(), message)
+        }
+        None => status,
+    }
+}
+
+/// tonic's transport error says only "transport error"; its causes say why.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

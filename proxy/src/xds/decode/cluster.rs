@@ -1,0 +1,343 @@
+//! `Cluster`: what it is called, where its members come from, how they are spoken to.
+
+use std::sync::Arc;
+
+use xds_proto::pb::envoy::config::cluster::v3 as pb;
+use xds_proto::pb::envoy::config::cluster::v3::cluster::ClusterDiscoveryType;
+use xds_proto::pb::envoy::config::cluster::v3::cluster::CommonLbConfig;
+use xds_proto::pb::envoy::config::cluster::v3::cluster::CustomClusterType;
+use xds_proto::pb::envoy::config::cluster::v3::cluster::DiscoveryType;
+use xds_proto::pb::envoy::config::cluster::v3::cluster::EdsClusterConfig;
+use xds_proto::pb::envoy::config::cluster::v3::cluster::LbSubsetConfig;
+use xds_proto::pb::envoy::config::cluster::v3::cluster::TransportSocketMatch;
+use xds_proto::pb::envoy::config::cluster::v3::cluster::common_lb_config::LocalityConfigSpecifier;
+use xds_proto::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use xds_proto::pb::envoy::extensions::clusters::dns::v3::DnsCluster;
+
+use super::Context;
+use super::cluster_dns;
+use super::cluster_http;
+use super::config_source;
+use super::endpoint;
+use super::extension;
+use super::load_balancing;
+use super::value;
+use crate::config::Cluster;
+use crate::config::Name;
+use crate::config::cluster::Discovery;
+use crate::config::limits;
+
+/// Reads a cluster.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one message, taken apart field by field"
+)]
+pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Cluster> {
+    let pb::Cluster {
+        transport_socket_matches,
+        transport_socket_matcher,
+        name,
+        alt_stat_name,
+        stats_matcher,
+        eds_cluster_config,
+        connect_timeout,
+        per_connection_buffer_limit_bytes,
+        per_connection_buffer_high_watermark_timeout,
+        lb_policy,
+        load_assignment,
+        health_checks,
+        max_requests_per_connection,
+        circuit_breakers,
+        upstream_http_protocol_options,
+        common_http_protocol_options,
+        http_protocol_options,
+        http2_protocol_options,
+        typed_extension_protocol_options,
+        dns_refresh_rate,
+        dns_jitter,
+        dns_failure_refresh_rate,
+        respect_dns_ttl,
+        dns_lookup_family,
+        dns_resolvers,
+        use_tcp_for_dns_lookups,
+        dns_resolution_config,
+        typed_dns_resolver_config,
+        wait_for_warm_on_init,
+        outlier_detection,
+        cleanup_interval,
+        upstream_bind_config,
+        lb_subset_config,
+        common_lb_config,
+        transport_socket,
+        metadata,
+        protocol_selection,
+        upstream_connection_options,
+        close_connections_on_host_health_failure,
+        ignore_health_on_host_removal,
+        filters,
+        load_balancing_policy,
+        lrs_server,
+        lrs_report_endpoint_metrics,
+        track_timeout_budgets,
+        upstream_config,
+        track_cluster_stats,
+        preconnect_policy,
+        connection_pool_per_downstream_connection,
+        queuing_policies,
+        cluster_discovery_type,
+        lb_config,
+    } = cluster;
+    // Tuning and observation.
+    unsupported!(context, warn: stats_matcher, per_connection_buffer_limit_bytes,
+        per_connection_buffer_high_watermark_timeout, health_checks, circuit_breakers,
+        outlier_detection, cleanup_interval, metadata, upstream_connection_options,
+        close_connections_on_host_health_failure, ignore_health_on_host_removal, lrs_server,
+        lrs_report_endpoint_metrics, track_timeout_budgets, track_cluster_stats, preconnect_policy,
+        queuing_policies);
+    let wait_for_warm_on_init = value::is_false(wait_for_warm_on_init);
+    unsupported!(context, warn "clusters always warm first": wait_for_warm_on_init);
+    // Where connections go, what they look like from there, and who may share one.
+    unsupported!(context, reject: transport_socket_matcher, upstream_bind_config, upstream_config,
+        connection_pool_per_downstream_connection);
+    context.optional("lb_subset_config", lb_subset_config, subset);
+    context.optional("common_lb_config", common_lb_config, common_lb);
+    context.optional(
+        "transport_socket",
+        transport_socket,
+        extension::raw_transport,
+    );
+    context.each(
+        "transport_socket_matches",
+        transport_socket_matches,
+        |context, candidate| {
+            let TransportSocketMatch {
+                name: _,
+                r#match: _,
+                transport_socket,
+            } = candidate;
+            context.optional(
+                "transport_socket",
+                transport_socket,
+                extension::raw_transport,
+            )
+        },
+    );
+    network_filters(context, filters);
+
+    if name.is_empty() {
+        context.reject("name", "must not be empty");
+    }
+    let connect_timeout = value::positive_duration(context, "connect_timeout", connect_timeout)
+        .unwrap_or(limits::CONNECT_TIMEOUT);
+    let lb_policy = load_balancing::decode(context, lb_policy, load_balancing_policy, lb_config);
+    let http = cluster_http::decode(
+        context,
+        cluster_http::Sources {
+            typed: typed_extension_protocol_options,
+            upstream: upstream_http_protocol_options,
+            common: common_http_protocol_options,
+            http1: http_protocol_options,
+            http2: http2_protocol_options,
+            protocol_selection,
+            max_requests_per_connection,
+        },
+    );
+    let legacy = cluster_dns::Legacy {
+        refresh_rate: dns_refresh_rate,
+        jitter: dns_jitter,
+        failure_refresh_rate: dns_failure_refresh_rate,
+        respect_ttl: respect_dns_ttl,
+        lookup_family: dns_lookup_family,
+        resolvers: dns_resolvers,
+        use_tcp: use_tcp_for_dns_lookups,
+        resolution: dns_resolution_config,
+        typed_resolver: typed_dns_resolver_config,
+    };
+    let dns = cluster_dns::legacy(context, legacy);
+    let source = source(context, cluster_discovery_type, dns);
+    let discovery = source
+        .and_then(|source| discovery(context, source, &name, eds_cluster_config, load_assignment));
+
+    let name: Name = name.into();
+    let stat_name = if alt_stat_name.is_empty() {
+        name.clone()
+    } else {
+        alt_stat_name.into()
+    };
+    let http = http?;
+    Some(Cluster {
+        name,
+        stat_name,
+        discovery: discovery?,
+        connect_timeout,
+        lb_policy: lb_policy?,
+        protocol: http.protocol,
+        idle_timeout: http.common.idle_timeout(),
+        max_connection_duration: http.common.max_connection_duration,
+        max_requests_per_connection: http.common.max_requests_per_connection,
+        http2: http.http2,
+    })
+}
+
+/// Where members come from, before they are looked at.
+enum Source {
+    Dns(cluster_dns::Settings),
+    Eds,
+    Static,
+}
+
+fn source(
+    context: &mut Context,
+    kind: Option<ClusterDiscoveryType>,
+    legacy: Option<cluster_dns::Settings>,
+) -> Option<Source> {
+    let kind = match kind {
+        // proto3: an absent type is STATIC, its zero value.
+        None => return Some(Source::Static),
+        Some(ClusterDiscoveryType::Type(kind)) => kind,
+        Some(ClusterDiscoveryType::ClusterType(kind)) => {
+            return context.field("cluster_type", |context| custom_source(context, kind));
+        }
+    };
+    match value::enumeration(context, "type", kind)? {
+        DiscoveryType::Static => Some(Source::Static),
+        DiscoveryType::StrictDns => legacy.map(Source::Dns),
+        DiscoveryType::LogicalDns => {
+            context.warn("type", "LOGICAL_DNS is treated as STRICT_DNS");
+            legacy.map(Source::Dns)
+        }
+        DiscoveryType::Eds => Some(Source::Eds),
+        DiscoveryType::OriginalDst => context.refuse("type", "ORIGINAL_DST is not supported"),
+    }
+}
+
+fn custom_source(context: &mut Context, kind: CustomClusterType) -> Option<Source> {
+    let CustomClusterType { name, typed_config } = kind;
+    match typed_config {
+        Some(any) if extension::holds::<DnsCluster>(&any) => context
+            .field("typed_config", |context| {
+                cluster_dns::extension(context, &any)
+            })
+            .map(Source::Dns),
+        Some(any) => {
+            let kind = extension::type_name(&any);
+            context.refuse("typed_config", format!("{kind} is not supported"))
+        }
+        None => context.refuse("name", format!("{name:?} is not supported")),
+    }
+}
+
+fn discovery(
+    context: &mut Context,
+    source: Source,
+    name: &str,
+    eds: Option<EdsClusterConfig>,
+    assignment: Option<ClusterLoadAssignment>,
+) -> Option<Discovery> {
+    if let Source::Eds = source {
+        if assignment.is_some() {
+            context.warn("load_assignment", "has no effect, the members come by EDS");
+        }
+        return context
+            .required("eds_cluster_config", eds, |context, eds| {
+                eds_name(context, eds, name)
+            })
+            .map(|service_name| Discovery::Eds { service_name });
+    }
+    if eds.is_some() {
+        context.reject("eds_cluster_config", "the cluster is not of type EDS");
+    }
+    // A cluster without members is legal: every request to it fails.
+    let Some(assignment) = assignment else {
+        return match source {
+            Source::Dns(_) => context.refuse("load_assignment", "is required"),
+            Source::Eds | Source::Static => Some(Discovery::Static(Arc::default())),
+        };
+    };
+    context.field("load_assignment", |context| match source {
+        Source::Dns(settings) => {
+            cluster_dns::targets(context, assignment, settings).map(Discovery::StrictDns)
+        }
+        Source::Eds | Source::Static => endpoint::decode(context, assignment)
+            .map(Arc::new)
+            .map(Discovery::Static),
+    })
+}
+
+fn eds_name(context: &mut Context, eds: EdsClusterConfig, name: &str) -> Option<Name> {
+    let EdsClusterConfig {
+        eds_config,
+        service_name,
+    } = eds;
+    context.required("eds_config", eds_config, config_source::aggregated)?;
+    Some(if service_name.is_empty() {
+        name.into()
+    } else {
+        service_name.into()
+    })
+}
+
+/// Filters on upstream connections: only those that observe can be left out.
+fn network_filters(context: &mut Context, filters: Vec<pb::Filter>) {
+    context.each("filters", filters, |context, filter| {
+        let pb::Filter {
+            name,
+            typed_config,
+            config_discovery,
+        } = filter;
+        unsupported!(context, reject: config_discovery);
+        match typed_config {
+            Some(any) => {
+                context.field("typed_config", |context| {
+                    extension::unknown(context, &any, false);
+                });
+            }
+            None => context.reject("name", format!("{name:?} is not supported")),
+        }
+        Some(())
+    });
+}
+
+/// Subsets choose members by metadata; without selectors there is nothing to choose by.
+fn subset(context: &mut Context, config: LbSubsetConfig) -> Option<()> {
+    let LbSubsetConfig {
+        fallback_policy: _,
+        default_subset: _,
+        subset_selectors,
+        locality_weight_aware: _,
+        scale_locality_weight: _,
+        panic_mode_any: _,
+        list_as_any: _,
+        metadata_fallback_policy: _,
+    } = config;
+    unsupported!(context, reject: subset_selectors);
+    Some(())
+}
+
+fn common_lb(context: &mut Context, config: CommonLbConfig) -> Option<()> {
+    let CommonLbConfig {
+        healthy_panic_threshold,
+        update_merge_window,
+        ignore_new_hosts_until_first_hc,
+        close_connections_on_host_set_change,
+        consistent_hashing_lb_config,
+        override_host_status,
+        locality_config_specifier,
+    } = config;
+    unsupported!(context, warn: healthy_panic_threshold, update_merge_window,
+        ignore_new_hosts_until_first_hc, close_connections_on_host_set_change,
+        consistent_hashing_lb_config, override_host_status);
+    match locality_config_specifier {
+        None => {}
+        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)) => {
+            context.warn("zone_aware_lb_config", "not supported, has no effect");
+        }
+        Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => {
+            context.warn(
+                "locality_weighted_lb_config",
+                "not supported, has no effect",
+            );
+        }
+    }
+    Some(())
+}

@@ -1,0 +1,250 @@
+//! What is spoken upstream: `HttpProtocolOptions` of the extension map, or the deprecated fields of
+//! the cluster where that is missing.
+
+use std::collections::HashMap;
+
+use xds_proto::pb::envoy::config::cluster::v3::cluster::ClusterProtocolSelection;
+use xds_proto::pb::envoy::config::core::v3 as core;
+use xds_proto::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use xds_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::AutoHttpConfig;
+use xds_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::ExplicitHttpConfig;
+use xds_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::UpstreamProtocolOptions;
+use xds_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::UseDownstreamHttpConfig;
+use xds_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
+use xds_proto::pb::google::protobuf::Any;
+use xds_proto::pb::google::protobuf::UInt32Value;
+
+use super::Context;
+use super::extension;
+use super::http_filter;
+use super::protocol;
+use super::protocol::Common;
+use super::protocol::Side;
+use super::value;
+use crate::config::cluster::Http2Options;
+use crate::config::cluster::UpstreamProtocol;
+
+/// All fields of a cluster that have a say.
+pub(crate) struct Sources {
+    pub(crate) typed: HashMap<String, Any>,
+    pub(crate) upstream: Option<core::UpstreamHttpProtocolOptions>,
+    pub(crate) common: Option<core::HttpProtocolOptions>,
+    pub(crate) http1: Option<core::Http1ProtocolOptions>,
+    pub(crate) http2: Option<core::Http2ProtocolOptions>,
+    pub(crate) protocol_selection: i32,
+    pub(crate) max_requests_per_connection: Option<UInt32Value>,
+}
+
+/// What they say together.
+#[derive(Debug, Default)]
+pub(crate) struct Http {
+    pub(crate) protocol: UpstreamProtocol,
+    pub(crate) common: Common,
+    pub(crate) http2: Http2Options,
+}
+
+/// Reads them.
+pub(crate) fn decode(context: &mut Context, sources: Sources) -> Option<Http> {
+    let Sources {
+        typed,
+        upstream: upstream_http_protocol_options,
+        common: common_http_protocol_options,
+        http1: http_protocol_options,
+        http2: http2_protocol_options,
+        protocol_selection,
+        max_requests_per_connection,
+    } = sources;
+    if let Some(http) = typed_options(context, typed) {
+        // Envoy refuses the two together; the newer one is the one that was meant.
+        unsupported!(context, warn "typed_extension_protocol_options holds instead":
+            upstream_http_protocol_options, common_http_protocol_options, http_protocol_options,
+            http2_protocol_options, protocol_selection, max_requests_per_connection);
+        return http;
+    }
+    context.optional(
+        "upstream_http_protocol_options",
+        upstream_http_protocol_options,
+        tls_options,
+    );
+    let mut common = context
+        .optional(
+            "common_http_protocol_options",
+            common_http_protocol_options,
+            common_options,
+        )
+        .unwrap_or_default();
+    if let Some(most) = max_requests_per_connection.filter(|most| most.value > 0) {
+        common.max_requests_per_connection = Some(most.value);
+    }
+    context.optional(
+        "http_protocol_options",
+        http_protocol_options,
+        |context, options| protocol::http1(context, options, Side::Upstream),
+    );
+    let is_http2 = http2_protocol_options.is_some();
+    let http2 = context.optional(
+        "http2_protocol_options",
+        http2_protocol_options,
+        protocol::http2,
+    );
+    let protocol = match value::enumeration(context, "protocol_selection", protocol_selection)? {
+        ClusterProtocolSelection::UseDownstreamProtocol => UpstreamProtocol::SameAsDownstream,
+        ClusterProtocolSelection::UseConfiguredProtocol if is_http2 => UpstreamProtocol::Http2,
+        ClusterProtocolSelection::UseConfiguredProtocol => UpstreamProtocol::Http1,
+    };
+    Some(Http {
+        protocol,
+        common,
+        http2: http2.unwrap_or_default(),
+    })
+}
+
+/// The outer `None` says that the map has no HTTP options.
+fn typed_options(context: &mut Context, typed: HashMap<String, Any>) -> Option<Option<Http>> {
+    let mut http = None;
+    let mut entries: Vec<_> = typed.into_iter().collect();
+    entries.sort_unstable_by(|left, right| left.0.cmp(&right.0));
+    for (name, any) in entries {
+        context.item(
+            "typed_extension_protocol_options",
+            format!("{name:?}"),
+            |context| {
+                if extension::holds::<HttpProtocolOptions>(&any) {
+                    http = Some(extension::unpack(context, &any).and_then(|o| options(context, o)));
+                } else {
+                    extension::unknown(context, &any, false);
+                }
+            },
+        );
+    }
+    http
+}
+
+fn options(context: &mut Context, options: HttpProtocolOptions) -> Option<Http> {
+    let HttpProtocolOptions {
+        common_http_protocol_options,
+        upstream_http_protocol_options,
+        http_filters,
+        header_validation_config,
+        outlier_detection,
+        request_mirror_policies,
+        hash_policy,
+        retry_policy,
+        upstream_protocol_options,
+    } = options;
+    unsupported!(context, warn: outlier_detection, request_mirror_policies, hash_policy, retry_policy);
+    unsupported!(context, reject: header_validation_config);
+    http_filter::upstream(context, "http_filters", http_filters);
+    context.optional(
+        "upstream_http_protocol_options",
+        upstream_http_protocol_options,
+        tls_options,
+    );
+    let common = context
+        .optional(
+            "common_http_protocol_options",
+            common_http_protocol_options,
+            common_options,
+        )
+        .unwrap_or_default();
+    let (protocol, http2) = match upstream_protocol_options {
+        None => context.refuse("upstream_protocol_options", "is required"),
+        Some(UpstreamProtocolOptions::ExplicitHttpConfig(config)) => {
+            context.field("explicit_http_config", |context| explicit(context, config))
+        }
+        Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(config)) => context
+            .field("use_downstream_protocol_config", |context| {
+                same_as_downstream(context, config)
+            }),
+        Some(UpstreamProtocolOptions::AutoConfig(config)) => {
+            context.field("auto_config", |context| automatic(context, config))
+        }
+    }?;
+    Some(Http {
+        protocol,
+        common,
+        http2,
+    })
+}
+
+type Spoken = (UpstreamProtocol, Http2Options);
+
+fn explicit(context: &mut Context, config: ExplicitHttpConfig) -> Option<Spoken> {
+    let ExplicitHttpConfig { protocol_config } = config;
+    match protocol_config {
+        None => context.refuse("protocol_config", "is required"),
+        Some(ProtocolConfig::HttpProtocolOptions(options)) => {
+            context.field("http_protocol_options", |context| {
+                protocol::http1(context, options, Side::Upstream)
+            })?;
+            Some((UpstreamProtocol::Http1, Http2Options::default()))
+        }
+        Some(ProtocolConfig::Http2ProtocolOptions(options)) => context
+            .field("http2_protocol_options", |context| {
+                protocol::http2(context, options)
+            })
+            .map(|http2| (UpstreamProtocol::Http2, http2)),
+        Some(ProtocolConfig::Http3ProtocolOptions(_)) => {
+            context.refuse("http3_protocol_options", "HTTP/3 is not supported")
+        }
+    }
+}
+
+fn same_as_downstream(context: &mut Context, config: UseDownstreamHttpConfig) -> Option<Spoken> {
+    let UseDownstreamHttpConfig {
+        http_protocol_options,
+        http2_protocol_options,
+        http3_protocol_options,
+    } = config;
+    // There is no HTTP/3 downstream to follow.
+    unsupported!(context, warn: http3_protocol_options);
+    context.optional(
+        "http_protocol_options",
+        http_protocol_options,
+        |context, options| protocol::http1(context, options, Side::Upstream),
+    );
+    let http2 = context.optional(
+        "http2_protocol_options",
+        http2_protocol_options,
+        protocol::http2,
+    );
+    Some((
+        UpstreamProtocol::SameAsDownstream,
+        http2.unwrap_or_default(),
+    ))
+}
+
+/// ALPN decides, and without TLS there is none.
+fn automatic(context: &mut Context, config: AutoHttpConfig) -> Option<Spoken> {
+    let AutoHttpConfig {
+        http_protocol_options,
+        http2_protocol_options,
+        http3_protocol_options,
+        alternate_protocols_cache_options,
+    } = config;
+    unsupported!(context, warn: http2_protocol_options, http3_protocol_options,
+        alternate_protocols_cache_options);
+    context.optional(
+        "http_protocol_options",
+        http_protocol_options,
+        |context, options| protocol::http1(context, options, Side::Upstream),
+    );
+    context.warn("", "without TLS there is no ALPN: HTTP/1.1 is spoken");
+    Some((UpstreamProtocol::Http1, Http2Options::default()))
+}
+
+fn common_options(context: &mut Context, options: core::HttpProtocolOptions) -> Option<Common> {
+    protocol::common(context, options, Side::Upstream)
+}
+
+/// All about TLS, which a cluster that passes here does not use.
+fn tls_options(context: &mut Context, options: core::UpstreamHttpProtocolOptions) -> Option<()> {
+    let core::UpstreamHttpProtocolOptions {
+        auto_sni,
+        auto_san_validation,
+        override_auto_sni_header,
+    } = options;
+    unsupported!(context, warn "has no effect without TLS": auto_sni, auto_san_validation,
+        override_auto_sni_header);
+    Some(())
+}

@@ -1,0 +1,202 @@
+//! Wire → model: one resource in, one validated immutable value out, or every reason why not.
+//!
+//! Nothing is ignored silently: each function takes its message apart without `..`, so a field is
+//! either used or named in an [`unsupported!`] list; a set field of that list is a *warning* if
+//! ignoring it only loses tuning or observation, and an *error* if it would weaken security, send
+//! traffic elsewhere or change what is answered. `SUPPORTED_FIELDS.md` is generated from a walk over
+//! all fields. What this cannot see: fields newer than the linked API version, because the wire
+//! format drops them before we look.
+//!
+//! No I/O, no state between resources, no panic on any input.
+//!
+//! | file | reads |
+//! |---|---|
+//! | `listener` `http_connection_manager` `http_filter` | `Listener` and what is inside |
+//! | `cluster` `cluster_http` `cluster_dns` `load_balancing` | `Cluster` and what is inside |
+//! | `endpoint` | `ClusterLoadAssignment` |
+//! | `route` `route_match` `route_action` `header_edit` | `RouteConfiguration` and what is inside |
+//! | `access_log` `template` | access logs and `%COMMAND%` templates |
+//! | `address` `config_source` `matcher` `protocol` `value` | what several of them share |
+//! | `extension` | `Any`, and which extensions may be left out |
+//! | `context` | where we are, what was wrong |
+
+#![expect(deprecated, reason = "control planes still send deprecated fields")]
+
+#[macro_use]
+pub(crate) mod context;
+
+mod access_log;
+pub(crate) mod address;
+pub(crate) mod cluster;
+pub(crate) mod cluster_dns;
+mod cluster_http;
+pub(crate) mod config_source;
+mod endpoint;
+pub(crate) mod extension;
+mod header_edit;
+mod http_connection_manager;
+mod http_filter;
+pub(crate) mod listener;
+mod load_balancing;
+mod matcher;
+mod protocol;
+mod route;
+mod route_action;
+mod route_match;
+mod template;
+#[cfg(test)]
+mod tests;
+pub(crate) mod value;
+
+use std::fmt;
+
+use prost::Message;
+use xds_proto::pb::envoy::config as pb;
+
+use crate::config;
+
+pub(crate) use context::Context;
+pub(crate) use context::IsSet;
+pub(crate) use context::unsupported;
+pub use listener::Origin;
+
+/// One field and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// Path inside the resource, in proto names: `virtual_hosts[0].routes[1].match.prefix`; empty
+    /// is the resource itself.
+    pub field: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.field.is_empty() {
+            out.write_str(&self.reason)
+        } else {
+            write!(out, "{}: {}", self.field, self.reason)
+        }
+    }
+}
+
+/// A resource that cannot be used, with all reasons found.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct DecodeError {
+    /// The resource's name, empty if it could not even be read.
+    pub resource: String,
+    /// At least one.
+    pub errors: Vec<FieldError>,
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}", self.resource)?;
+        for (i, error) in self.errors.iter().enumerate() {
+            write!(out, "{}{error}", if i == 0 { ": " } else { "; " })?;
+        }
+        Ok(())
+    }
+}
+
+/// A usable value, and which of the set fields have no effect.
+#[derive(Clone, Debug)]
+pub struct Decoded<T> {
+    /// The value.
+    pub value: T,
+    /// Fields that are set, are not supported and do no harm.
+    pub warnings: Vec<FieldError>,
+}
+
+/// Reads a `Listener` of a control plane.
+///
+/// # Errors
+/// Every field that is invalid, or unsupported and not harmless.
+pub fn listener(bytes: &[u8]) -> Result<Decoded<config::Listener>, DecodeError> {
+    let message: pb::listener::v3::Listener = parse(bytes)?;
+    let name = message.name.clone();
+    run(name, |context| {
+        listener::decode(context, message, Origin::Dynamic)
+    })
+}
+
+/// Reads a `Listener` that is already parsed, such as a static one of the bootstrap.
+///
+/// # Errors
+/// As [`listener`].
+pub fn listener_message(
+    message: pb::listener::v3::Listener,
+    origin: Origin,
+) -> Result<Decoded<config::Listener>, DecodeError> {
+    let name = message.name.clone();
+    run(name, |context| listener::decode(context, message, origin))
+}
+
+/// Reads a `Cluster`.
+///
+/// # Errors
+/// Every field that is invalid, or unsupported and not harmless.
+pub fn cluster(bytes: &[u8]) -> Result<Decoded<config::Cluster>, DecodeError> {
+    cluster_message(parse(bytes)?)
+}
+
+/// Reads a `Cluster` that is already parsed.
+///
+/// # Errors
+/// As [`cluster`].
+pub fn cluster_message(
+    message: pb::cluster::v3::Cluster,
+) -> Result<Decoded<config::Cluster>, DecodeError> {
+    let name = message.name.clone();
+    run(name, |context| cluster::decode(context, message))
+}
+
+/// Reads a `RouteConfiguration`.
+///
+/// # Errors
+/// Every field that is invalid, or unsupported and not harmless.
+pub fn route_config(bytes: &[u8]) -> Result<Decoded<config::RouteConfig>, DecodeError> {
+    let message: pb::route::v3::RouteConfiguration = parse(bytes)?;
+    let name = message.name.clone();
+    run(name, |context| {
+        // Envoy lets an inline table go without a name; one that is subscribed to has one.
+        if message.name.is_empty() {
+            context.reject("name", "must not be empty");
+        }
+        route::decode(context, message)
+    })
+}
+
+/// Reads a `ClusterLoadAssignment`: the EDS name and the members.
+///
+/// # Errors
+/// Every field that is invalid, or unsupported and not harmless.
+pub fn endpoints(bytes: &[u8]) -> Result<Decoded<(config::Name, config::Endpoints)>, DecodeError> {
+    let message: pb::endpoint::v3::ClusterLoadAssignment = parse(bytes)?;
+    let name = message.cluster_name.clone();
+    run(name.clone(), |context| {
+        let members = endpoint::decode(context, message)?;
+        Some((name.as_str().into(), members))
+    })
+}
+
+fn parse<M: Message + Default>(bytes: &[u8]) -> Result<M, DecodeError> {
+    M::decode(bytes).map_err(|error| DecodeError {
+        resource: String::new(),
+        errors: vec![FieldError {
+            field: String::new(),
+            reason: error.to_string(),
+        }],
+    })
+}
+
+fn run<T>(
+    resource: String,
+    decode: impl FnOnce(&mut Context) -> Option<T>,
+) -> Result<Decoded<T>, DecodeError> {
+    let mut context = Context::default();
+    let value = decode(&mut context);
+    context
+        .finish(value)
+        .map_err(|errors| DecodeError { resource, errors })
+}

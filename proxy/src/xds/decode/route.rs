@@ -1,0 +1,283 @@
+//! `RouteConfiguration`, its virtual hosts and their routes; what a route matches and does is in
+//! `route_match` and `route_action`.
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+
+use xds_proto::pb::envoy::config::route::v3 as pb;
+use xds_proto::pb::envoy::config::route::v3::virtual_host::TlsRequirementType;
+use xds_proto::pb::google::protobuf::Any;
+
+use super::Context;
+use super::extension;
+use super::header_edit;
+use super::route_action;
+use super::route_match;
+use super::value;
+use crate::config::RouteConfig;
+use crate::config::route::Route;
+use crate::config::route::VirtualHost;
+
+/// Bytes of the body of a direct response, when the table does not say; Envoy's default.
+const DIRECT_RESPONSE_BYTES_MAX: usize = 4096;
+
+/// Reads a route table.
+pub(crate) fn decode(context: &mut Context, table: pb::RouteConfiguration) -> Option<RouteConfig> {
+    let pb::RouteConfiguration {
+        name,
+        virtual_hosts,
+        vhds,
+        internal_only_headers,
+        response_headers_to_add,
+        response_headers_to_remove,
+        request_headers_to_add,
+        request_headers_to_remove,
+        most_specific_header_mutations_wins,
+        validate_clusters,
+        max_direct_response_body_size_bytes,
+        cluster_specifier_plugins,
+        request_mirror_policies,
+        ignore_port_in_host_matching,
+        vhost_header,
+        ignore_path_parameters_in_path_matching,
+        typed_per_filter_config,
+        metadata,
+        route_specifiers,
+    } = table;
+    // A mirror is an observer: the answer is the same without it.
+    unsupported!(context, warn: request_mirror_policies, metadata);
+    let validate_clusters = value::is_true(validate_clusters);
+    unsupported!(context, warn "a missing cluster is found out by the request": validate_clusters);
+    unsupported!(context, reject: vhds, internal_only_headers, vhost_header,
+        ignore_path_parameters_in_path_matching, route_specifiers);
+    context.each(
+        "cluster_specifier_plugins",
+        cluster_specifier_plugins,
+        plugin,
+    );
+    per_filter_config(context, typed_per_filter_config);
+    let headers = header_edit::decode(
+        context,
+        header_edit::Sources {
+            request_add: request_headers_to_add,
+            request_remove: request_headers_to_remove,
+            response_add: response_headers_to_add,
+            response_remove: response_headers_to_remove,
+        },
+    );
+    let body_bytes_max = max_direct_response_body_size_bytes
+        .map_or(DIRECT_RESPONSE_BYTES_MAX, |most| {
+            usize::try_from(most.value).unwrap_or(usize::MAX)
+        });
+    let mut domains = HashSet::new();
+    let virtual_hosts = context.each("virtual_hosts", virtual_hosts, |context, host| {
+        virtual_host(context, host, &mut domains, body_bytes_max)
+    });
+    check_names(context, &virtual_hosts);
+    Some(RouteConfig {
+        name: name.into(),
+        virtual_hosts,
+        ignore_port_in_host_matching,
+        headers,
+        most_specific_header_edits_win: most_specific_header_mutations_wins,
+    })
+}
+
+fn plugin(context: &mut Context, plugin: pb::ClusterSpecifierPlugin) -> Option<()> {
+    let pb::ClusterSpecifierPlugin {
+        extension,
+        is_optional,
+    } = plugin;
+    let any = extension
+        .and_then(|extension| extension.typed_config)
+        .unwrap_or_default();
+    context.field("extension.typed_config", |context| {
+        extension::unknown(context, &any, is_optional);
+    });
+    Some(())
+}
+
+fn check_names(context: &mut Context, hosts: &[VirtualHost]) {
+    let mut names = HashSet::with_capacity(hosts.len());
+    for host in hosts {
+        if !names.insert(&host.name) {
+            context.reject(
+                "virtual_hosts",
+                format!("the name {:?} is used twice", host.name),
+            );
+        }
+    }
+}
+
+fn virtual_host(
+    context: &mut Context,
+    host: pb::VirtualHost,
+    seen: &mut HashSet<Box<str>>,
+    body_bytes_max: usize,
+) -> Option<VirtualHost> {
+    let pb::VirtualHost {
+        name,
+        domains,
+        routes,
+        matcher,
+        require_tls,
+        virtual_clusters,
+        rate_limits,
+        request_headers_to_add,
+        request_headers_to_remove,
+        response_headers_to_add,
+        response_headers_to_remove,
+        cors,
+        typed_per_filter_config,
+        include_request_attempt_count,
+        include_attempt_count_in_response,
+        retry_policy,
+        retry_policy_typed_config,
+        hedge_policy,
+        include_is_timeout_retry_header,
+        per_request_buffer_limit_bytes,
+        request_body_buffer_limit,
+        request_mirror_policies,
+        metadata,
+        route_specifiers,
+    } = host;
+    // Rate limits only feed a filter, and a listener with that filter is refused.
+    unsupported!(context, warn: virtual_clusters, rate_limits, include_request_attempt_count,
+        include_attempt_count_in_response, retry_policy, retry_policy_typed_config, hedge_policy,
+        include_is_timeout_retry_header, per_request_buffer_limit_bytes, request_body_buffer_limit,
+        request_mirror_policies, metadata);
+    unsupported!(context, reject: matcher, cors, route_specifiers);
+    match value::enumeration(context, "require_tls", require_tls)? {
+        TlsRequirementType::None => {}
+        TlsRequirementType::ExternalOnly | TlsRequirementType::All => {
+            context.reject("require_tls", "not supported");
+        }
+    }
+    per_filter_config(context, typed_per_filter_config);
+    if name.is_empty() {
+        context.reject("name", "must not be empty");
+    }
+    if domains.is_empty() {
+        context.reject("domains", "must not be empty");
+    }
+    let domains = context.each("domains", domains, |context, text| {
+        domain(context, &text, seen)
+    });
+    let routes = context.each("routes", routes, |context, route| {
+        self::route(context, route, body_bytes_max)
+    });
+    let headers = header_edit::decode(
+        context,
+        header_edit::Sources {
+            request_add: request_headers_to_add,
+            request_remove: request_headers_to_remove,
+            response_add: response_headers_to_add,
+            response_remove: response_headers_to_remove,
+        },
+    );
+    Some(VirtualHost {
+        name: name.into(),
+        domains,
+        routes,
+        headers,
+    })
+}
+
+/// One `*` at either end, nowhere else; once per table.
+fn domain(context: &mut Context, text: &str, seen: &mut HashSet<Box<str>>) -> Option<Box<str>> {
+    if text.is_empty() {
+        return context.refuse("", "must not be empty");
+    }
+    let stem = text
+        .strip_prefix('*')
+        .or_else(|| text.strip_suffix('*'))
+        .unwrap_or(text);
+    if stem.contains('*') {
+        return context.refuse(
+            "",
+            format!("{text:?} may have one * at its beginning or end"),
+        );
+    }
+    let text = value::head_text(context, "", text.to_ascii_lowercase())?;
+    if !seen.insert(text.clone()) {
+        return context.refuse("", format!("{text:?} is in this table already"));
+    }
+    Some(text)
+}
+
+fn route(context: &mut Context, route: pb::Route, body_bytes_max: usize) -> Option<Route> {
+    let pb::Route {
+        name,
+        r#match,
+        metadata,
+        decorator,
+        typed_per_filter_config,
+        request_headers_to_add,
+        request_headers_to_remove,
+        response_headers_to_add,
+        response_headers_to_remove,
+        tracing,
+        per_request_buffer_limit_bytes,
+        stat_prefix,
+        request_body_buffer_limit,
+        route_specifiers,
+        action,
+    } = route;
+    unsupported!(context, warn: metadata, decorator, tracing, per_request_buffer_limit_bytes,
+        stat_prefix, request_body_buffer_limit);
+    unsupported!(context, reject: route_specifiers);
+    per_filter_config(context, typed_per_filter_config);
+    let matches = context.required("match", r#match, route_match::decode);
+    let headers = header_edit::decode(
+        context,
+        header_edit::Sources {
+            request_add: request_headers_to_add,
+            request_remove: request_headers_to_remove,
+            response_add: response_headers_to_add,
+            response_remove: response_headers_to_remove,
+        },
+    );
+    let action = match action {
+        Some(action) => route_action::decode(context, action, body_bytes_max),
+        None => context.refuse("", "needs an action: route, redirect or direct_response"),
+    };
+    Some(Route {
+        name: name.into(),
+        matches: matches?,
+        action: action?,
+        headers,
+    })
+}
+
+/// Settings for filters, by filter name; we have no filter that takes any.
+pub(crate) fn per_filter_config(context: &mut Context, configs: HashMap<String, Any>) {
+    let mut configs: Vec<_> = configs.into_iter().collect();
+    configs.sort_unstable_by(|left, right| left.0.cmp(&right.0));
+    for (name, any) in configs {
+        context.item("typed_per_filter_config", format!("{name:?}"), |context| {
+            filter_config(context, &any);
+        });
+    }
+}
+
+fn filter_config(context: &mut Context, any: &Any) {
+    if !extension::holds::<pb::FilterConfig>(any) {
+        return extension::unknown(context, any, false);
+    }
+    let Some(config) = extension::unpack(context, any) else {
+        return;
+    };
+    let pb::FilterConfig {
+        config,
+        is_optional,
+        disabled,
+    } = config;
+    if disabled {
+        // Either the listener has the filter, then it is refused itself, or it has not.
+        context.warn("disabled", "there is no such filter");
+    } else if let Some(config) = config {
+        context.field("config", |context| {
+            extension::unknown(context, &config, is_optional);
+        });
+    }
+}

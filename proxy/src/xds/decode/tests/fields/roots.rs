@@ -1,0 +1,323 @@
+//! Where the walk begins: valid messages, and how each is decoded as part of its resource.
+
+use std::fmt::Debug;
+use std::rc::Rc;
+
+use prost::Message;
+use prost_reflect::Kind;
+use prost_reflect::MessageDescriptor;
+use prost_reflect::prost::encoding;
+use serde_json::Value;
+use serde_json::json;
+
+use super::walk::Outcome;
+use super::walk::Target;
+use crate::xds::decode::DecodeError;
+use crate::xds::decode::Decoded;
+use crate::xds::decode::tests::POOL;
+use crate::xds::decode::tests::encode;
+use crate::xds::decode::tests::merged;
+
+/// What must be in a message for it to be valid.
+pub(super) fn base(message: &str) -> Value {
+    let address = json!({"socket_address": {"address": "10.0.0.1", "port_value": 80}});
+    match message.rsplit('.').next().expect("split gives one part") {
+        "Bootstrap" => json!({
+            "node": {"id": "i", "cluster": "c"},
+            "static_resources": {"clusters": [{"name": "cp", "http2_protocol_options": {}}]},
+        }),
+        "AccessLog" => json!({"name": "l", "typed_config": typed(STDOUT)}),
+        "Address" => address,
+        "ApiConfigSource" => {
+            json!({"api_type": "GRPC", "grpc_services": [{"envoy_grpc": {"cluster_name": "cp"}}]})
+        }
+        "ClusterLoadAssignment" => json!({"cluster_name": "a"}),
+        "ClusterWeight" => json!({"name": "b", "weight": 1}),
+        "ConfigSource" => json!({"ads": {}}),
+        "DataSource" => json!({"inline_string": "y"}),
+        "DirectResponseAction" => json!({"status": 200}),
+        "EdsClusterConfig" => json!({"eds_config": {"ads": {}}}),
+        "Endpoint" => json!({"address": address}),
+        "EnvoyGrpc" => json!({"cluster_name": "cp"}),
+        "ExplicitHttpConfig" => json!({"http_protocol_options": {}}),
+        "FileAccessLog" => json!({"path": "/a"}),
+        "Filter" => network_filter(),
+        "FilterChain" => json!({"filters": [network_filter()]}),
+        "GrpcService" => json!({"envoy_grpc": {"cluster_name": "cp"}}),
+        "HeaderMatcher" => json!({"name": "x"}),
+        "HeaderValue" => json!({"key": "x"}),
+        "HeaderValueOption" => json!({"header": {"key": "x", "value": "y"}}),
+        "HttpConnectionManager" => {
+            json!({"stat_prefix": "s", "route_config": {}, "http_filters": [router()]})
+        }
+        "HttpFilter" => json!({
+            "name": "y",
+            "typed_config": typed("envoy.extensions.filters.http.grpc_stats.v3.FilterConfig"),
+        }),
+        "KeepaliveSettings" => json!({"timeout": "1s"}),
+        "LbEndpoint" => json!({"endpoint": {"address": address}}),
+        "ListenerFilter" => json!({
+            "name": "y",
+            "typed_config": typed("envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"),
+        }),
+        "Pipe" => json!({"path": "/p"}),
+        "QueryParameterMatcher" => json!({"name": "q"}),
+        "Rds" => json!({"route_config_name": "r", "config_source": {"ads": {}}}),
+        "RegexMatcher" => json!({"regex": "a"}),
+        "Route" => json!({"match": {"prefix": "/"}, "route": {"cluster": "c"}}),
+        "RouteAction" => json!({"cluster": "c"}),
+        "RouteMatch" => json!({"prefix": "/"}),
+        "RuntimeFractionalPercent" => json!({"default_value": {"numerator": 1}}),
+        "SocketAddress" => json!({"address": "10.0.0.1", "port_value": 80}),
+        "StringMatcher" => json!({"exact": "a"}),
+        "SubstitutionFormatString" => json!({"text_format_source": {"inline_string": "y"}}),
+        "VirtualHost" => json!({"name": "h", "domains": ["h"]}),
+        "WatchedDirectory" | "PathConfigSource" => json!({"path": "/d"}),
+        "WeightedCluster" => json!({"clusters": [{"name": "a", "weight": 1}]}),
+        _ => json!({}),
+    }
+}
+
+fn typed(name: &str) -> Value {
+    json!({"@type": format!("type.googleapis.com/{name}")})
+}
+
+const MANAGER: &str =
+    "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const STDOUT: &str = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog";
+const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
+const HTTP_FILTER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter";
+const CLUSTER: &str = "envoy.config.cluster.v3.Cluster";
+const LISTENER: &str = "envoy.config.listener.v3.Listener";
+
+fn router() -> Value {
+    json!({"name": "router", "typed_config": typed(ROUTER)})
+}
+
+fn network_filter() -> Value {
+    let manager = merged(typed(MANAGER), base(MANAGER));
+    json!({"name": "http", "typed_config": manager})
+}
+
+fn target(message: &str, bases: Vec<Value>, decode: impl Fn(&[u8]) -> Outcome + 'static) -> Target {
+    let bases = bases
+        .into_iter()
+        .map(|base| encode(message, base))
+        .collect();
+    Target {
+        message: descriptor(message),
+        bases,
+        decode: Rc::new(decode),
+    }
+}
+
+fn cluster(bytes: &[u8]) -> Outcome {
+    outcome(crate::xds::decode::cluster(bytes))
+}
+
+fn listener(bytes: &[u8]) -> Outcome {
+    outcome(crate::xds::decode::listener(bytes))
+}
+
+/// An extension of a cluster: `path` leads to its `Any`, `rest` makes the cluster whole.
+fn in_cluster(message: &str, base: Value, path: &'static [&str], rest: Value) -> Target {
+    let rest = encode(CLUSTER, rest);
+    let name = message.to_owned();
+    target(message, vec![base], move |bytes| {
+        cluster(&[nested(CLUSTER, path, &any(&name, bytes)), rest.clone()].concat())
+    })
+}
+
+/// An extension of the connection manager of a listener.
+fn in_manager(message: &str, base: Value, list: &'static str, rest: Value) -> Target {
+    let rest = encode(MANAGER, rest);
+    let name = message.to_owned();
+    target(message, vec![base], move |bytes| {
+        // Both lists have the name as field 1 and typed_config as field 4.
+        let element = [delimited(1, b"x"), delimited(4, &any(&name, bytes))].concat();
+        manager(&[rest.clone(), nested(MANAGER, &[list], &element)].concat())
+    })
+}
+
+/// A listener with this connection manager.
+fn manager(bytes: &[u8]) -> Outcome {
+    // The name is field 1, typed_config field 4.
+    network(&[delimited(1, b"f"), delimited(4, &any(MANAGER, bytes))].concat())
+}
+
+/// A connection manager with this filter before the router.
+fn http_filter(bytes: &[u8]) -> Outcome {
+    let rest = encode(MANAGER, json!({"stat_prefix": "s", "route_config": {}}));
+    let router = encode(MANAGER, json!({"http_filters": [router()]}));
+    manager(&[rest, nested(MANAGER, &["http_filters"], bytes), router].concat())
+}
+
+/// A listener with this filter.
+fn network(bytes: &[u8]) -> Outcome {
+    let address = json!({"name": "l", "address": base("Address")});
+    let chain = nested(LISTENER, &["filter_chains", "filters"], bytes);
+    listener(&[encode(LISTENER, address), chain].concat())
+}
+
+/// Where the walk begins; it goes on into the messages found on the way.
+#[expect(clippy::too_many_lines, reason = "a table")]
+pub(super) fn roots() -> Vec<Target> {
+    let member =
+        json!({"endpoint": {"address": {"socket_address": {"address": "b.c", "port_value": 1}}}});
+    let dns = json!({"cluster_name": "a", "endpoints": [{"lb_endpoints": [member]}]});
+    let eds = json!({"name": "a", "type": "EDS", "eds_cluster_config": base("EdsClusterConfig")});
+    let routes = json!({"stat_prefix": "s", "route_config": {}});
+    let whole = base(MANAGER);
+    let name = || json!({"name": "a"});
+    let answer = json!({"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "y"}}});
+    let host = json!({"name": "v", "domains": ["v"], "routes": [answer]});
+    let answering = json!({"name": "t", "virtual_hosts": [host]});
+    vec![
+        target(
+            LISTENER,
+            vec![
+                json!({"name": "l", "address": base("Address"), "filter_chains": [base("FilterChain")]}),
+            ],
+            listener,
+        ),
+        target(MANAGER, vec![whole.clone()], manager),
+        target(
+            "envoy.config.listener.v3.Filter",
+            vec![network_filter()],
+            network,
+        ),
+        target(HTTP_FILTER, vec![base(HTTP_FILTER)], http_filter),
+        in_manager(ROUTER, json!({}), "http_filters", routes),
+        in_manager(
+            "envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            base("FileAccessLog"),
+            "access_log",
+            whole.clone(),
+        ),
+        in_manager(
+            "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+            json!({}),
+            "access_log",
+            whole,
+        ),
+        target(
+            "envoy.config.route.v3.RouteConfiguration",
+            vec![json!({"name": "t"}), answering],
+            |bytes| outcome(crate::xds::decode::route_config(bytes)),
+        ),
+        target(
+            CLUSTER,
+            vec![
+                name(),
+                eds,
+                json!({"name": "a", "type": "STRICT_DNS", "load_assignment": dns}),
+            ],
+            cluster,
+        ),
+        target(
+            "envoy.config.cluster.v3.Cluster.EdsClusterConfig",
+            vec![base("EdsClusterConfig")],
+            |bytes| {
+                let rest = encode(CLUSTER, json!({"name": "a", "type": "EDS"}));
+                cluster(&[rest, nested(CLUSTER, &["eds_cluster_config"], bytes)].concat())
+            },
+        ),
+        in_cluster(
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            json!({"explicit_http_config": {"http2_protocol_options": {}}}),
+            &["typed_extension_protocol_options", "value"],
+            name(),
+        ),
+        in_cluster(
+            "envoy.extensions.clusters.dns.v3.DnsCluster",
+            json!({}),
+            &["cluster_type", "typed_config"],
+            json!({"name": "a", "load_assignment": dns}),
+        ),
+        in_cluster(
+            "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin",
+            json!({}),
+            &[
+                "load_balancing_policy",
+                "policies",
+                "typed_extension_config",
+                "typed_config",
+            ],
+            name(),
+        ),
+        target(
+            "envoy.config.endpoint.v3.ClusterLoadAssignment",
+            vec![base("ClusterLoadAssignment")],
+            |bytes| outcome(crate::xds::decode::endpoints(bytes)),
+        ),
+        target(
+            "envoy.config.bootstrap.v3.Bootstrap",
+            vec![base("Bootstrap")],
+            bootstrap,
+        ),
+    ]
+}
+
+fn outcome<T: Debug>(result: Result<Decoded<T>, DecodeError>) -> Outcome {
+    match result {
+        Ok(Decoded { value, warnings }) => Outcome {
+            value: format!("{value:?}"),
+            errors: Vec::new(),
+            warnings,
+        },
+        Err(DecodeError {
+            resource: _,
+            errors,
+        }) => Outcome {
+            value: String::new(),
+            errors,
+            warnings: Vec::new(),
+        },
+    }
+}
+
+fn bootstrap(bytes: &[u8]) -> Outcome {
+    let message = Message::decode(bytes).expect("the walk writes valid messages");
+    let mut result = crate::bootstrap::from_pb(message).map_err(|errors| DecodeError {
+        resource: String::new(),
+        errors,
+    });
+    if let Ok(decoded) = &mut result {
+        // The copy for dumps has every field, understood or not.
+        decoded.value.raw = xds_proto::pb::google::protobuf::Any::default();
+    }
+    outcome(result)
+}
+
+fn descriptor(name: &str) -> MessageDescriptor {
+    POOL.get_message_by_name(name).expect("it is in the set")
+}
+
+/// One length-delimited field.
+pub(super) fn delimited(number: u32, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encoding::encode_key(number, encoding::WireType::LengthDelimited, &mut bytes);
+    encoding::encode_varint(payload.len() as u64, &mut bytes);
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// `payload` inside the fields named in `path`, from outermost to innermost.
+fn nested(message: &str, path: &[&str], payload: &[u8]) -> Vec<u8> {
+    let Some((name, rest)) = path.split_first() else {
+        return payload.to_vec();
+    };
+    let field = descriptor(message)
+        .get_field_by_name(name)
+        .expect("the path exists");
+    let inner = match field.kind() {
+        Kind::Message(inner) => nested(inner.full_name(), rest, payload),
+        _ => payload.to_vec(),
+    };
+    delimited(field.number(), &inner)
+}
+
+pub(super) fn any(type_name: &str, payload: &[u8]) -> Vec<u8> {
+    let url = format!("type.googleapis.com/{type_name}");
+    [delimited(1, url.as_bytes()), delimited(2, payload)].concat()
+}

@@ -1,0 +1,295 @@
+//! Owns session, stage, store, link and files, and turns their events into [`Change`]s.
+//!
+//! One task on the control runtime. It never waits for the consumer of its changes: while that is
+//! busy, changes add up in the stage and come out as one.
+
+mod core;
+mod link;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use tokio::sync::mpsc;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio::time::sleep_until;
+use xds_proto::pb::envoy::config::core::v3::Node;
+
+use self::core::Core;
+use self::link::Link;
+use self::link::LinkEvent;
+use super::client::BACKOFF_BASE;
+use super::client::BACKOFF_MAX;
+use super::client::Target;
+use super::file::FileUpdate;
+use super::file::FileWatch;
+use super::file::Loader;
+use super::file::PathSource;
+use super::resource::Decoder;
+use super::resource::DnsAnswer;
+use super::resource::DnsQuery;
+use super::resource::ResourceType;
+use super::session;
+use super::session::Session;
+use super::session::Variant;
+use super::stage;
+use super::stage::Stage;
+use super::stage::StaticResources;
+use super::status::XdsStatus;
+use crate::config::Change;
+
+/// File readings not yet taken in; there are at most two files.
+const FILE_UPDATES_MAX: usize = 2;
+
+/// What this client can do beyond the basics, as servers spell it (S-34, S-82).
+const CLIENT_FEATURES: [&str; 3] = [
+    "xds.config.resource-in-sotw",
+    "xds.config.supports-resource-in-sotw",
+    "xds.config.supports-resource-ttl",
+];
+
+/// How configuration is found; what the bootstrap says about it.
+#[derive(Clone, Debug)]
+pub struct XdsConfig {
+    /// Who we are.
+    pub node: Node,
+    /// The control plane, if there is one.
+    pub ads: Option<AdsConfig>,
+    /// Where clusters come from besides the bootstrap.
+    pub cds: Source,
+    /// Where listeners come from besides the bootstrap.
+    pub lds: Source,
+    /// Longest wait for the first answer of any source; none waits for ever (Envoy's 0; its default
+    /// is 15 s).
+    pub initial_fetch_timeout: Option<Duration>,
+    /// What stands in the bootstrap.
+    pub statics: StaticResources,
+}
+
+/// The aggregated stream (`ads_config` and the cluster it names).
+#[derive(Clone, Debug)]
+pub struct AdsConfig {
+    /// Tried in turn.
+    pub servers: Vec<Target>,
+    /// HTTP/2 `:authority`; Envoy uses the name of the cluster.
+    pub authority: String,
+    /// SotW (`GRPC`) or delta (`DELTA_GRPC`).
+    pub variant: Variant,
+    /// `set_node_on_first_message_only`.
+    pub node_on_first_message_only: bool,
+    /// First bound of the reconnect backoff.
+    pub backoff_base: Duration,
+    /// Last bound of the reconnect backoff.
+    pub backoff_max: Duration,
+}
+
+impl Default for AdsConfig {
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            authority: String::new(),
+            variant: Variant::default(),
+            node_on_first_message_only: false,
+            backoff_base: BACKOFF_BASE,
+            backoff_max: BACKOFF_MAX,
+        }
+    }
+}
+
+/// A `ConfigSource`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// The aggregated stream.
+    Ads,
+    /// A file.
+    File(PathSource),
+    /// There is none.
+    #[default]
+    None,
+}
+
+/// What the driver is connected to.
+pub struct Ports {
+    /// Where changes go; a small bound is enough.
+    pub changes: mpsc::Sender<Change>,
+    /// What the resolver is to resolve, always the whole list.
+    pub dns_queries: watch::Sender<Vec<DnsQuery>>,
+    /// What it found.
+    pub dns_answers: mpsc::Receiver<DnsAnswer>,
+    /// Makes values of bytes.
+    pub decoder: Arc<dyn Decoder>,
+    /// Reads files.
+    pub loader: Arc<dyn Loader>,
+    /// Shown to others.
+    pub status: Arc<XdsStatus>,
+    /// For jitter.
+    pub rng: fastrand::Rng,
+    /// Wall clock, for "last updated".
+    pub clock: fn() -> SystemTime,
+}
+
+impl fmt::Debug for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ports").finish_non_exhaustive()
+    }
+}
+
+/// Runs until the receiver of the changes is gone. Dropping the future ends everything it started.
+pub async fn run(config: XdsConfig, ports: Ports) {
+    Driver::new(config, ports).run().await;
+}
+
+struct Driver {
+    epoch: Instant,
+    core: Core,
+    link: Link,
+    changes: mpsc::Sender<Change>,
+    dns_queries: watch::Sender<Vec<DnsQuery>>,
+    dns_answers: mpsc::Receiver<DnsAnswer>,
+    files: mpsc::Receiver<FileUpdate>,
+    /// Dropped with the driver, which ends them.
+    _watches: Vec<FileWatch>,
+}
+
+impl Driver {
+    fn new(config: XdsConfig, ports: Ports) -> Self {
+        let ads_types = ads_types(&config);
+        let options = stage::Options {
+            has_cds: config.cds != Source::None,
+            has_lds: config.lds != Source::None,
+            initial_fetch_timeout: config.initial_fetch_timeout,
+        };
+        let stage = Stage::new(options, config.statics, Duration::ZERO);
+        let ads = config.ads.unwrap_or_default();
+        let session = Session::new(session::Options {
+            variant: ads.variant,
+            node: with_features(config.node),
+            node_on_first_message_only: ads.node_on_first_message_only,
+        });
+        let (updates, files) = mpsc::channel(FILE_UPDATES_MAX);
+        let sources = [
+            (ResourceType::Cluster, config.cds),
+            (ResourceType::Listener, config.lds),
+        ];
+        let watches = sources.into_iter().filter_map(|(t, source)| match source {
+            Source::File(path) => Some(FileWatch::start(
+                t,
+                path,
+                Arc::clone(&ports.loader),
+                updates.clone(),
+            )),
+            Source::Ads | Source::None => None,
+        });
+        let watches = watches.collect();
+        Self {
+            epoch: Instant::now(),
+            core: Core::new(
+                session,
+                stage,
+                ads_types,
+                ports.decoder,
+                ports.status,
+                ports.clock,
+            ),
+            link: Link::new(ads, ports.rng),
+            changes: ports.changes,
+            dns_queries: ports.dns_queries,
+            dns_answers: ports.dns_answers,
+            files,
+            _watches: watches,
+        }
+    }
+
+    async fn run(mut self) {
+        self.core.after_stage();
+        let changes = self.changes.clone();
+        loop {
+            let now = self.epoch.elapsed();
+            self.link.flush(&mut self.core.session, now);
+            self.publish_queries();
+            let deadline = self.core.next_deadline(now);
+            let is_reading = self.core.session.is_reading();
+            tokio::select! {
+                event = self.link.next_event(is_reading) => self.on_link(event),
+                permit = changes.reserve(), if self.core.stage.has_change() => {
+                    let Ok(permit) = permit else { return };
+                    if let Some(change) = self.core.stage.next_change() {
+                        permit.send(change);
+                    }
+                    self.core.after_stage(); // ready means that all of it was handed over
+                }
+                () = changes.closed() => return,
+                Some(answer) = self.dns_answers.recv() => {
+                    self.core.on_dns_answer(answer, self.epoch.elapsed());
+                }
+                Some(update) = self.files.recv() => {
+                    self.core.on_file(update, self.epoch.elapsed());
+                }
+                () = at(self.epoch, deadline) => self.core.on_tick(self.epoch.elapsed()),
+            }
+        }
+    }
+
+    fn on_link(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Closed(status) => {
+                let target = self.link.target();
+                let (retry_in, is_orderly) = self.link.close(&status);
+                if is_orderly {
+                    self.core.on_ended(&target, retry_in);
+                } else {
+                    self.core.on_failed(&target, &status, retry_in);
+                }
+            }
+            LinkEvent::Opened => self.core.on_opened(&self.link.target()),
+            LinkEvent::Response(response) => self.core.on_response(response, self.epoch.elapsed()),
+            LinkEvent::Woken => {}
+        }
+    }
+
+    fn publish_queries(&mut self) {
+        if !self.core.take_new_queries() {
+            return;
+        }
+        let queries = self.core.stage.dns_queries();
+        self.dns_queries.send_if_modified(|old| {
+            let is_new = *old != queries;
+            *old = queries;
+            is_new
+        });
+    }
+}
+
+/// The types to ask the control plane for. Assignments and route tables always come from there.
+fn ads_types(config: &XdsConfig) -> Vec<ResourceType> {
+    if config.ads.is_none() {
+        return Vec::new();
+    }
+    let is_asked = |t: &ResourceType| match t {
+        ResourceType::Cluster => config.cds == Source::Ads,
+        ResourceType::Listener => config.lds == Source::Ads,
+        ResourceType::Endpoints | ResourceType::RouteConfig => true,
+    };
+    ResourceType::ALL.into_iter().filter(is_asked).collect()
+}
+
+fn with_features(mut node: Node) -> Node {
+    for feature in CLIENT_FEATURES {
+        if !node.client_features.iter().any(|f| f == feature) {
+            node.client_features.push(feature.to_owned());
+        }
+    }
+    node
+}
+
+async fn at(epoch: Instant, deadline: Option<Duration>) {
+    match deadline.and_then(|d| epoch.checked_add(d)) {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
+    }
+}

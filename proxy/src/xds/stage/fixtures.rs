@@ -1,0 +1,201 @@
+//! Small model values for the tests of this room.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use http::StatusCode;
+
+use crate::config::Cluster;
+use crate::config::Endpoints;
+use crate::config::Listener;
+use crate::config::Name;
+use crate::config::RouteConfig;
+use crate::config::cluster::Discovery;
+use crate::config::cluster::Dns;
+use crate::config::cluster::DnsFamily;
+use crate::config::cluster::DnsTarget;
+use crate::config::cluster::Http2Options;
+use crate::config::cluster::LbPolicy;
+use crate::config::cluster::UpstreamProtocol;
+use crate::config::endpoint::Address;
+use crate::config::endpoint::Endpoint;
+use crate::config::endpoint::HealthStatus;
+use crate::config::endpoint::Locality;
+use crate::config::endpoint::LocalityEndpoints;
+use crate::config::listener::Codec;
+use crate::config::listener::FilterChain;
+use crate::config::listener::HttpConnectionManager;
+use crate::config::listener::HttpFilter;
+use crate::config::listener::NetworkFilter;
+use crate::config::listener::RouteSource;
+use crate::config::listener::ServerHeader;
+use crate::config::listener::StripHostPort;
+use crate::config::listener::Underscores;
+use crate::config::route::Action;
+use crate::config::route::ClusterSpecifier;
+use crate::config::route::Forward;
+use crate::config::route::HeaderEdits;
+use crate::config::route::HostRewrite;
+use crate::config::route::PathMatch;
+use crate::config::route::Route;
+use crate::config::route::RouteMatch;
+use crate::config::route::VirtualHost;
+
+/// Members that are told apart by `mark`.
+pub(crate) fn endpoints(mark: u16) -> Endpoints {
+    let endpoint = Endpoint {
+        address: Address::Socket(SocketAddr::from(([127, 0, 0, 1], mark))),
+        hostname: "".into(),
+        weight: 1,
+        health: HealthStatus::Unknown,
+    };
+    Endpoints {
+        localities: vec![LocalityEndpoints {
+            endpoints: vec![endpoint],
+            ..LocalityEndpoints::default()
+        }],
+        overprovisioning_factor: 140,
+    }
+}
+
+/// A cluster; `mark` tells its versions apart.
+pub(crate) fn cluster(name: &str, discovery: Discovery, mark: u64) -> Arc<Cluster> {
+    Arc::new(Cluster {
+        name: name.into(),
+        stat_name: name.into(),
+        discovery,
+        connect_timeout: Duration::from_millis(mark),
+        lb_policy: LbPolicy::RoundRobin,
+        protocol: UpstreamProtocol::Http1,
+        idle_timeout: None,
+        max_connection_duration: None,
+        max_requests_per_connection: None,
+        http2: Http2Options::default(),
+    })
+}
+
+pub(crate) fn eds(service: &str) -> Discovery {
+    Discovery::Eds {
+        service_name: service.into(),
+    }
+}
+
+pub(crate) fn fixed(mark: u16) -> Discovery {
+    Discovery::Static(Arc::new(endpoints(mark)))
+}
+
+pub(crate) fn dns(host: &str) -> Dns {
+    Dns {
+        targets: vec![DnsTarget {
+            host: host.into(),
+            port: 80,
+            locality: Locality::default(),
+            priority: 0,
+            locality_weight: None,
+            weight: 1,
+            hostname: host.into(),
+            health: HealthStatus::Unknown,
+        }],
+        refresh_rate: Duration::from_secs(5),
+        family: DnsFamily::Auto,
+    }
+}
+
+/// One route to each cluster.
+pub(crate) fn routes(name: &str, clusters: &[&str]) -> Arc<RouteConfig> {
+    let host = VirtualHost {
+        routes: clusters.iter().map(|c| route(c)).collect(),
+        ..VirtualHost::default()
+    };
+    Arc::new(RouteConfig {
+        name: name.into(),
+        virtual_hosts: vec![host],
+        ..RouteConfig::default()
+    })
+}
+
+fn route(cluster: &str) -> Route {
+    Route {
+        name: "".into(),
+        matches: RouteMatch {
+            path: PathMatch::Prefix("/".into()),
+            case_sensitive: true,
+            headers: Vec::new(),
+            query_parameters: Vec::new(),
+            runtime_fraction_per_million: None,
+            grpc: false,
+        },
+        action: Action::Forward(Box::new(Forward {
+            cluster: ClusterSpecifier::Cluster(cluster.into()),
+            cluster_not_found: StatusCode::SERVICE_UNAVAILABLE,
+            timeout: None,
+            idle_timeout: None,
+            prefix_rewrite: None,
+            host_rewrite: HostRewrite::Keep,
+        })),
+        headers: HeaderEdits::default(),
+    }
+}
+
+pub(crate) fn rds(table: &str) -> RouteSource {
+    RouteSource::Rds(table.into())
+}
+
+pub(crate) fn inline(clusters: &[&str]) -> RouteSource {
+    RouteSource::Inline(routes("inline", clusters))
+}
+
+pub(crate) fn listener(name: &str, routes: RouteSource) -> Arc<Listener> {
+    let manager = HttpConnectionManager {
+        stat_prefix: "".into(),
+        codec: Codec::Auto,
+        routes,
+        http_filters: vec![HttpFilter::Router {
+            suppress_envoy_headers: false,
+        }],
+        access_logs: Vec::new(),
+        server_name: HeaderValue::from_static("weir"),
+        server_header: ServerHeader::Overwrite,
+        via: None,
+        use_remote_address: false,
+        xff_trusted_hops: 0,
+        skip_xff_append: false,
+        generate_request_id: true,
+        preserve_external_request_id: false,
+        always_set_request_id_in_response: false,
+        request_timeout: None,
+        request_headers_timeout: None,
+        stream_idle_timeout: None,
+        idle_timeout: None,
+        max_connection_duration: None,
+        max_requests_per_connection: None,
+        drain_timeout: Duration::ZERO,
+        request_headers_bytes_max: 1,
+        header_count_max: 1,
+        underscores: Underscores::Allow,
+        normalize_path: true,
+        merge_slashes: true,
+        strip_host_port: StripHostPort::None,
+        accept_http_10: false,
+        http2: Http2Options::default(),
+    };
+    let chain = FilterChain {
+        name: "".into(),
+        filter: NetworkFilter::HttpConnectionManager(Arc::new(manager)),
+    };
+    Arc::new(Listener {
+        name: name.into(),
+        address: Address::Pipe("/dev/null".into()),
+        filter_chains: vec![Arc::new(chain)],
+        default_filter_chain: None,
+        backlog: 1,
+        reuse_port: true,
+        accepts_per_event: 1,
+    })
+}
+
+pub(crate) fn names<'a>(names: impl IntoIterator<Item = &'a Name>) -> Vec<&'a str> {
+    names.into_iter().map(|n| &**n).collect()
+}

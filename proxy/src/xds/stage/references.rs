@@ -1,0 +1,63 @@
+//! What a listener or a route table names.
+
+use std::collections::BTreeSet;
+
+use crate::config::Listener;
+use crate::config::Name;
+use crate::config::RouteConfig;
+use crate::config::listener::NetworkFilter;
+use crate::config::listener::RouteSource;
+use crate::config::route::Action;
+use crate::config::route::ClusterSpecifier;
+
+/// The clusters a route table can send to.
+pub(super) fn clusters_of_routes(routes: &RouteConfig) -> BTreeSet<Name> {
+    let mut names = BTreeSet::new();
+    let all = routes.virtual_hosts.iter().flat_map(|host| &host.routes);
+    for route in all {
+        let Action::Forward(forward) = &route.action else {
+            continue;
+        };
+        match &forward.cluster {
+            ClusterSpecifier::Cluster(name) => {
+                names.insert(name.clone());
+            }
+            ClusterSpecifier::Weighted(choices) => {
+                names.extend(choices.iter().map(|c| c.name.clone()));
+            }
+        }
+    }
+    names
+}
+
+/// What a listener names.
+#[derive(Debug, Default)]
+pub(super) struct ListenerReferences {
+    /// Route tables that come by RDS.
+    pub(super) tables: BTreeSet<Name>,
+    /// Clusters, from tables that stand in the listener itself.
+    pub(super) clusters: BTreeSet<Name>,
+}
+
+impl ListenerReferences {
+    pub(super) fn new(listener: &Listener) -> Self {
+        let mut found = Self::default();
+        let chains = listener
+            .filter_chains
+            .iter()
+            .chain(&listener.default_filter_chain);
+        for chain in chains {
+            match &chain.filter {
+                NetworkFilter::HttpConnectionManager(manager) => match &manager.routes {
+                    RouteSource::Inline(routes) => {
+                        found.clusters.append(&mut clusters_of_routes(routes));
+                    }
+                    RouteSource::Rds(name) => {
+                        found.tables.insert(name.clone());
+                    }
+                },
+            }
+        }
+        found
+    }
+}
