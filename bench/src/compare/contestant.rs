@@ -1,0 +1,164 @@
+//! The proxies of the comparison: which configuration each gets, and how it is started.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use bench::peer::template::render;
+use bench::peer::{Envoy, Haproxy, Nginx, PeerError, StartOptions, Weir};
+use bench::ports::ReservedPort;
+use bench::process::Process;
+use serde::Serialize;
+
+use super::scenario::Pair;
+
+/// A column of the table, in the order of printing.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Contestant {
+    /// The null relay: no proxy, the limit.
+    Floor,
+    Weir,
+    Envoy,
+    Haproxy,
+    Nginx,
+}
+
+impl Contestant {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Floor,
+        Self::Weir,
+        Self::Envoy,
+        Self::Haproxy,
+        Self::Nginx,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Floor => "floor",
+            Self::Weir => "weir",
+            Self::Envoy => "envoy",
+            Self::Haproxy => "haproxy",
+            Self::Nginx => "nginx",
+        }
+    }
+
+    /// Whether Weir is compared with it.
+    pub(crate) fn is_peer(self) -> bool {
+        !matches!(self, Self::Floor | Self::Weir)
+    }
+
+    /// What its program says; `weir` is the one given on the command line.
+    pub(crate) fn version(self, weir: Option<&Path>) -> Option<String> {
+        match self {
+            Self::Floor => Some("this program".to_owned()),
+            Self::Weir => Weir::version(weir),
+            Self::Envoy => Envoy::version(),
+            Self::Haproxy => Haproxy::version(),
+            Self::Nginx => Nginx::version(),
+        }
+    }
+
+    /// The template for a pair; `None` when the proxy cannot do it.
+    fn template(self, pair: Pair) -> Option<&'static str> {
+        Some(match (self, pair) {
+            (Self::Floor, Pair::Http1ToHttp1 | Pair::Http2ToHttp2) => "",
+            (Self::Floor, _) => return None,
+            (Self::Envoy | Self::Weir, pair) => match pair {
+                Pair::Http1ToHttp1 => include_str!("../../peers/envoy/h1-h1.yaml"),
+                Pair::Http1ToHttp2 => include_str!("../../peers/envoy/h1-h2.yaml"),
+                Pair::Http2ToHttp1 => include_str!("../../peers/envoy/h2-h1.yaml"),
+                Pair::Http2ToHttp2 => include_str!("../../peers/envoy/h2-h2.yaml"),
+                Pair::Clusters => include_str!("../../peers/envoy/clusters.yaml"),
+            },
+            (Self::Haproxy, pair) => match pair {
+                Pair::Http1ToHttp1 => include_str!("../../peers/haproxy/h1-h1.cfg"),
+                Pair::Http1ToHttp2 => include_str!("../../peers/haproxy/h1-h2.cfg"),
+                Pair::Http2ToHttp1 => include_str!("../../peers/haproxy/h2-h1.cfg"),
+                Pair::Http2ToHttp2 => include_str!("../../peers/haproxy/h2-h2.cfg"),
+                Pair::Clusters => include_str!("../../peers/haproxy/clusters.cfg"),
+            },
+            (Self::Nginx, Pair::Http1ToHttp1) => include_str!("../../peers/nginx/h1-h1.conf"),
+            (Self::Nginx, Pair::Http1ToHttp2) => include_str!("../../peers/nginx/h1-h2.conf"),
+            (Self::Nginx, Pair::Http2ToHttp1) => include_str!("../../peers/nginx/h2-h1.conf"),
+            (Self::Nginx, Pair::Http2ToHttp2) => include_str!("../../peers/nginx/h2-h2.conf"),
+            (Self::Nginx, Pair::Clusters) => include_str!("../../peers/nginx/clusters.conf"),
+        })
+    }
+}
+
+/// What starting a contestant needs to know.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    pub(crate) pair: Pair,
+    pub(crate) origin: u16,
+    pub(crate) clusters: usize,
+    pub(crate) core: usize,
+    pub(crate) weir: Option<PathBuf>,
+}
+
+/// A started contestant and the port it listens on.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) listen: ReservedPort,
+    proxy: Proxy,
+}
+
+#[derive(Debug)]
+enum Proxy {
+    Envoy(Envoy),
+    Floor(Process),
+    Haproxy(Haproxy),
+    Nginx(Nginx),
+    Weir(Weir),
+}
+
+impl Running {
+    /// Starts the process; the reason when that is impossible.
+    pub(crate) fn spawn(contestant: Contestant, site: &Site) -> Result<Self, String> {
+        let Some(template) = contestant.template(site.pair) else {
+            return Err("cannot do this".to_owned());
+        };
+        let listen = ReservedPort::new().map_err(|error| error.to_string())?;
+        let values = [
+            ("listen", listen.number().to_string()),
+            ("origin", site.origin.to_string()),
+            ("clusters", site.clusters.to_string()),
+        ];
+        let config = render(template, &values).map_err(|error| error.to_string())?;
+        let program = site.weir.clone().filter(|_| contestant == Contestant::Weir);
+        let options = StartOptions {
+            core: Some(site.core),
+            program,
+            ..StartOptions::default()
+        };
+        let proxy = match contestant {
+            Contestant::Floor => floor(listen.number(), site).map(Proxy::Floor),
+            Contestant::Weir => Weir::spawn(&config, &options).map(Proxy::Weir),
+            Contestant::Envoy => Envoy::spawn(&config, &options).map(Proxy::Envoy),
+            Contestant::Haproxy => Haproxy::spawn(&config, &options).map(Proxy::Haproxy),
+            Contestant::Nginx => Nginx::spawn(&config, &options).map(Proxy::Nginx),
+        };
+        Ok(Self {
+            listen,
+            proxy: proxy.map_err(|error| error.to_string())?,
+        })
+    }
+
+    pub(crate) fn process(&mut self) -> &mut Process {
+        match &mut self.proxy {
+            Proxy::Envoy(envoy) => envoy.process(),
+            Proxy::Floor(process) => process,
+            Proxy::Haproxy(haproxy) => haproxy.process(),
+            Proxy::Nginx(nginx) => nginx.process(),
+            Proxy::Weir(weir) => weir.process(),
+        }
+    }
+}
+
+fn floor(port: u16, site: &Site) -> Result<Process, PeerError> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .args(["relay", "--listen", &port.to_string()])
+        .args(["--target", &format!("127.0.0.1:{}", site.origin)]);
+    Ok(Process::start("floor", command, Some(site.core))?)
+}

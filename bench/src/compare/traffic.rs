@@ -1,0 +1,211 @@
+//! One run: a fresh proxy process, a load, a window, and what the window cost.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bench::load::{Held, Load, Pace, Plan, Window};
+use bench::origin::{FixedOptions, FixedOrigin};
+use bench::process::Process;
+use bench::usage::{self, CpuTime, Memory};
+use tokio::time::{Instant, sleep};
+
+use super::contestant::{Contestant, Running, Site};
+use super::host::Sample;
+use super::outcome::Run;
+use super::scenario::{Scenario, Traffic};
+
+/// How long a proxy may take to its first answer.
+const FIRST_ANSWER_LIMIT: Duration = Duration::from_secs(20);
+
+/// How often a void window is measured again.
+const RETRIES: usize = 2;
+
+/// Lengths of the windows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    pub(crate) warm_up: Duration,
+    pub(crate) window: Duration,
+}
+
+/// A scenario with its origin, ready for runs.
+#[derive(Debug)]
+pub(crate) struct Stage<'a> {
+    pub(crate) scenario: &'a Scenario,
+    pub(crate) origin: FixedOrigin,
+    pub(crate) site: Site,
+    pub(crate) timing: Timing,
+    pub(crate) accept_disturbed: bool,
+}
+
+impl<'a> Stage<'a> {
+    pub(crate) fn new(
+        scenario: &'a Scenario,
+        body_bytes: usize,
+        site: Site,
+        timing: Timing,
+        accept_disturbed: bool,
+    ) -> Result<Self, String> {
+        let headers = scenario.fields();
+        let options = FixedOptions {
+            body_bytes,
+            headers,
+            port: 0,
+        };
+        let origin = FixedOrigin::start(&options).map_err(|error| format!("no origin: {error}"))?;
+        let site = Site {
+            origin: origin.addr().port(),
+            ..site
+        };
+        Ok(Self {
+            scenario,
+            origin,
+            site,
+            timing,
+            accept_disturbed,
+        })
+    }
+
+    /// Starts a proxy and waits for its first answer; how long that took comes along.
+    pub(crate) async fn start(
+        &self,
+        contestant: Contestant,
+    ) -> Result<(Running, Duration), String> {
+        let began = Instant::now();
+        let mut running = Running::spawn(contestant, &self.site)?;
+        let target = running.listen.addr();
+        let (protocol, request) = (self.scenario.protocol(), self.scenario.request());
+        loop {
+            let Err(error) = Held::open(target, protocol, &request, 1).await else {
+                return Ok((running, began.elapsed()));
+            };
+            running
+                .process()
+                .check_running()
+                .map_err(|error| error.to_string())?;
+            if began.elapsed() > FIRST_ANSWER_LIMIT {
+                let output = running.process().output();
+                return Err(format!(
+                    "no answer within {FIRST_ANSWER_LIMIT:?}: {error} {output}"
+                ));
+            }
+            // No sleep: the start scenario counts in fractions of a millisecond.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The generator straight against the origin: the rate it can reach with no proxy between.
+    pub(crate) async fn direct(&self, traffic: &Traffic) -> Result<f64, String> {
+        // An origin speaks both; the proxy's front protocol is what the generator has to produce.
+        let plan = self.plan(traffic, self.origin.addr(), Pace::Closed);
+        let load = Load::start(plan).await.map_err(|error| error.to_string())?;
+        sleep(self.timing.warm_up).await;
+        let window = load.window(self.timing.window).await;
+        load.stop().await;
+        Ok(window.rate())
+    }
+
+    /// One run, repeated while it is disturbed.
+    pub(crate) async fn run(
+        &self,
+        contestant: Contestant,
+        traffic: &Traffic,
+        pace: Pace,
+    ) -> Result<Run, String> {
+        let mut run = self.run_once(contestant, traffic, pace).await?;
+        for _ in 0..RETRIES {
+            if !run.disturbed || self.accept_disturbed {
+                break;
+            }
+            run = self.run_once(contestant, traffic, pace).await?;
+        }
+        Ok(run)
+    }
+
+    async fn run_once(
+        &self,
+        contestant: Contestant,
+        traffic: &Traffic,
+        pace: Pace,
+    ) -> Result<Run, String> {
+        let (mut running, _) = self.start(contestant).await?;
+        let plan = self.plan(traffic, running.listen.addr(), pace);
+        let mut load = Load::start(plan).await.map_err(|error| error.to_string())?;
+        sleep(self.timing.warm_up).await;
+        let before = Readings::take(running.process())?;
+        let window = load.window(self.timing.window).await;
+        let after = Readings::take(running.process())?;
+        running
+            .process()
+            .check_running()
+            .map_err(|error| error.to_string())?;
+        let broken = window.counters.failed + window.counters.refused;
+        if broken > 0 || window.counters.completed == 0 || !load.is_running() {
+            let why = load
+                .first_failure()
+                .unwrap_or_else(|| "no answers at all".to_owned());
+            return Err(format!("{broken} of its requests failed: {why}"));
+        }
+        load.stop().await;
+        Ok(assess(&window, &before, &after))
+    }
+
+    fn plan(&self, traffic: &Traffic, target: SocketAddr, pace: Pace) -> Plan {
+        Plan {
+            target,
+            protocol: traffic.protocol,
+            request: self.scenario.request(),
+            connections: traffic.connections,
+            pace,
+        }
+    }
+}
+
+/// The clocks at one end of a window.
+#[derive(Clone, Copy, Debug)]
+struct Readings {
+    host: Sample,
+    cpu: CpuTime,
+    /// Of this thread: generator and origin.
+    generator: Duration,
+    memory: Memory,
+    at: Instant,
+}
+
+impl Readings {
+    fn take(process: &Process) -> Result<Self, String> {
+        let read = || -> std::io::Result<Self> {
+            Ok(Self {
+                memory: process.memory()?,
+                host: Sample::take()?,
+                cpu: process.cpu_time()?,
+                generator: usage::thread_cpu_time()?,
+                at: Instant::now(),
+            })
+        };
+        read().map_err(|error| format!("it cannot be observed: {error}"))
+    }
+}
+
+fn assess(window: &Window, before: &Readings, after: &Readings) -> Run {
+    let spent = after.cpu.since(&before.cpu);
+    let length = after.at.duration_since(before.at);
+    let requests = window.counters.completed;
+    let cpu_us = spent.total.as_secs_f64() * 1e6 / requests as f64;
+    let user_us = cpu_us * spent.user_share();
+    let disturbance = before.host.until(&after.host);
+    Run {
+        requests,
+        requests_per_second: window.rate(),
+        cpu_us,
+        user_us,
+        system_us: cpu_us - user_us,
+        busy: spent.total.as_secs_f64() / length.as_secs_f64(),
+        generator_busy: (after.generator - before.generator).as_secs_f64() / length.as_secs_f64(),
+        p50_us: window.latency_us(0.5),
+        p99_us: window.latency_us(0.99),
+        p999_us: window.latency_us(0.999),
+        rss_bytes: after.memory.rss,
+        disturbance,
+        disturbed: disturbance.is_void(),
+    }
+}

@@ -1,0 +1,33 @@
+//! The measuring instruments: origins, load generators, real peers, and the arithmetic that turns
+//! runs into claims.
+//!
+//! Used twice: by the binary `weir-bench`, which compares proxies, and as a development dependency
+//! by integration tests that need an origin or a real Envoy beside Weir. It never names Weir's own
+//! crates: Weir is one more process under test.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`ports`] | loopback ports reserved for peers that want a number in a file |
+//! | [`process`], [`usage`] | child processes that die with their owner; what they cost |
+//! | [`peer`] | Envoy, HAProxy, nginx and Weir as started processes |
+//! | [`origin`] | what stands behind a proxy |
+//! | [`load`], [`client`] | what stands in front of it: many requests measured, or one looked at |
+//! | [`relay`] | the floor: the least code that moves a request between two sockets |
+//! | [`stats`] | paired log-ratios and bootstrap intervals |
+//! | [`pattern`] | checkable bytes of any length |
+//!
+//! Everything stays on 127.0.0.1.
+
+pub mod client;
+pub mod load;
+pub mod origin;
+pub mod pattern;
+pub mod peer;
+pub mod ports;
+pub mod process;
+pub mod relay;
+pub mod stats;
+pub mod usage;
+
+mod message;
+mod socket;

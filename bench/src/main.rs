@@ -1,0 +1,99 @@
+//! `weir-bench`: Weir beside Envoy, HAProxy and nginx, in one run on one machine.
+//!
+//! Exit codes: 0 done, 1 the comparison could not be made or was interrupted, 2 wrong usage.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for a terminal"
+)]
+
+mod compare;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::compare::{Contestant, Options};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "weir-bench",
+    version,
+    about = "Weir beside its peers, in one run on one machine"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Measure every scenario with every proxy and print a table.
+    Compare(CompareArguments),
+    /// List the scenarios.
+    Scenarios,
+    /// The floor: relay bytes between a port and a target, nothing else.
+    #[command(hide = true)]
+    Relay {
+        #[arg(long)]
+        listen: u16,
+        #[arg(long)]
+        target: SocketAddr,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct CompareArguments {
+    /// Short windows and few blocks: under three minutes, intervals only a hint.
+    #[arg(long)]
+    quick: bool,
+    /// Only these scenarios.
+    #[arg(long, value_delimiter = ',', value_name = "SCENARIO,...")]
+    only: Vec<String>,
+    /// Only these proxies.
+    #[arg(long, value_delimiter = ',', value_enum, value_name = "LIST")]
+    peers: Vec<Contestant>,
+    /// Write everything measured to this file as well.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// The weir-proxy to measure, in place of WEIR_BIN or the build in the target directory.
+    #[arg(long, value_name = "PROGRAM")]
+    weir: Option<PathBuf>,
+    /// Keep windows that other processes disturbed instead of measuring them again.
+    #[arg(long)]
+    accept_disturbed: bool,
+    /// Stay in the network namespace of the caller, with its congestion control.
+    #[arg(long)]
+    no_namespace: bool,
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Action::Compare(arguments) => {
+            let options = Options {
+                quick: arguments.quick,
+                only: arguments.only,
+                contestants: arguments.peers,
+                json: arguments.json,
+                weir: arguments.weir,
+                accept_disturbed: arguments.accept_disturbed,
+                no_namespace: arguments.no_namespace,
+            };
+            compare::main(&options)
+        }
+        Action::Scenarios => {
+            compare::list_scenarios();
+            ExitCode::SUCCESS
+        }
+        Action::Relay { listen, target } => match bench::relay::run(listen, target) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("weir-bench: the relay ended: {error}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
