@@ -1,0 +1,324 @@
+//! `weir demo`: control plane, proxy and three backends in one process, joined by real xDS over
+//! loopback. No root, no files, no network.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `backends` | what the proxy sends to |
+//! | `client` | a small HTTP client for the walk |
+//! | `resources` | the configuration that is pushed |
+//! | `walk` | the README's walk, checked step by step |
+
+mod backends;
+mod client;
+mod resources;
+mod walk;
+
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use control_plane::Handle;
+use proxy::command::logging;
+use proxy::command::logging::LogArgs;
+use proxy::command::logging::LogFormat;
+use proxy::server::Live;
+use proxy::server::Options;
+use proxy::server::Server;
+use tokio::io::AsyncBufReadExt;
+use tokio::io::BufReader;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use xds_proto::Pool;
+
+use backends::Backend;
+use resources::Split;
+
+/// Ports tried after a preferred one that is taken.
+const PORTS_TRIED: u16 = 100;
+
+/// Longest wait for the first configuration to come through.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Flags of the demo.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  weir demo             then try what it prints
+  weir demo --script    walks through it by itself; exit status 0 if every answer is right")]
+pub(crate) struct DemoArgs {
+    /// Perform the walk, check each answer, stop
+    #[arg(long)]
+    script: bool,
+    /// First port tried for the proxy; the next free one is taken and printed
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    port: u16,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// Runs the demo.
+pub(crate) fn run(args: &DemoArgs) -> ExitCode {
+    let quiet = LogArgs {
+        log_level: "warn".to_owned(),
+        log_format: LogFormat::Text,
+    };
+    let log = if args.log.log_level == "info" {
+        &quiet
+    } else {
+        &args.log
+    };
+    let outcome = logging::init(log).and_then(|_| {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build();
+        runtime
+            .map_err(|error| format!("error: cannot start: {error}"))?
+            .block_on(start(args))
+    });
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Everything the demo runs.
+pub(crate) struct Demo {
+    pub(crate) proxy: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) xds: SocketAddr,
+    pub(crate) backends: Vec<Backend>,
+    handle: Handle,
+    live: Arc<Live>,
+    stop_proxy: Option<oneshot::Sender<()>>,
+    proxy_task: JoinHandle<()>,
+    control_plane: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+async fn start(args: &DemoArgs) -> Result<ExitCode, String> {
+    let mut demo = Demo::start(args).await?;
+    if args.script {
+        let passed = walk::walk(&mut demo).await;
+        demo.stop().await;
+        return Ok(ExitCode::from(u8::from(!passed)));
+    }
+    demo.greet();
+    tokio::select! {
+        () = demo.obey() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    demo.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Demo {
+    async fn start(args: &DemoArgs) -> Result<Self, String> {
+        let mut backends = Vec::new();
+        for name in ["blue", "green", "red"] {
+            backends.push(
+                Backend::start(name)
+                    .await
+                    .map_err(|error| format!("error: backend {name}: {error}"))?,
+            );
+        }
+        let (proxy, port_holder) = first_free(args.port)?;
+        let (listener, xds) = listen_near(18000).await?;
+        let (handle, control_plane) = serve_control_plane(listener);
+        drop(port_holder);
+        commit(
+            &handle,
+            &resources::all(
+                proxy,
+                &backends,
+                Split {
+                    blue: 90,
+                    green: 10,
+                },
+            ),
+        )?;
+        let (admin, admin_holder) = first_free(9901)?;
+        drop(admin_holder);
+        let bootstrap =
+            proxy::bootstrap::load(Path::new("demo"), &resources::bootstrap(admin, xds))
+                .map_err(|errors| errors.iter().map(ToString::to_string).collect::<String>())?;
+        let options = Options {
+            workers: 1,
+            drain_timeout: Duration::from_secs(2),
+            ..Options::default()
+        };
+        let server = Server::start(bootstrap, options)
+            .await
+            .map_err(|error| format!("error: {error}"))?;
+        let live = server.live();
+        let (stop_proxy, stopped) = oneshot::channel();
+        let proxy_task = tokio::spawn(server.run(async {
+            let _ = stopped.await; // a dropped sender asks to stop, too
+        }));
+        let demo = Self {
+            proxy,
+            admin,
+            xds,
+            backends,
+            handle,
+            live,
+            stop_proxy: Some(stop_proxy),
+            proxy_task,
+            control_plane: Some(control_plane),
+        };
+        demo.wait_ready().await?;
+        Ok(demo)
+    }
+
+    async fn wait_ready(&self) -> Result<(), String> {
+        let mut applied = self.live.applied();
+        let ready = async {
+            while self.live.listener_address("demo").is_none() || !self.live.is_ready() {
+                if applied.changed().await.is_err() {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let late = || "error: the configuration did not arrive in time".to_owned();
+        tokio::time::timeout(START_TIMEOUT, ready)
+            .await
+            .map_err(|_| late())
+    }
+
+    /// Pushes another split between blue and green.
+    pub(crate) fn split(&self, split: Split) -> Result<(), String> {
+        commit(
+            &self.handle,
+            &resources::all(self.proxy, &self.backends, split),
+        )
+    }
+
+    /// Ends the control plane; the proxy goes on.
+    pub(crate) async fn stop_control_plane(&mut self) {
+        if let Some((stop, task)) = self.control_plane.take() {
+            let _ = stop.send(());
+            let _ = task.await; // a panic has been printed
+        }
+    }
+
+    /// Starts the control plane anew on its port.
+    pub(crate) async fn start_control_plane(&mut self, split: Split) -> Result<(), String> {
+        let listener = TcpListener::bind(self.xds)
+            .await
+            .map_err(|error| format!("error: {}: {error}", self.xds))?;
+        let (handle, control_plane) = serve_control_plane(listener);
+        self.handle = handle;
+        self.control_plane = Some(control_plane);
+        self.split(split)
+    }
+
+    fn greet(&self) {
+        println!(
+            "\
+  proxy          http://{0}    blue 90 % / green 10 %, /red goes to red
+  admin          http://{1}
+  control plane  {2}         xDS v3, for any Envoy or gRPC client
+
+Try:
+  curl -s http://{0}/hello
+  curl -s http://{0}/red
+  curl -s http://{1}/clusters
+  curl -s http://{1}/config_dump
+  curl -s 'http://{1}/stats?usedonly&filter=upstream_rq_2xx'
+
+Type `split 0 100` and Enter to push new weights over xDS; `quit` to end.",
+            self.proxy, self.admin, self.xds
+        );
+    }
+
+    /// Does what is typed, until `quit`.
+    async fn obey(&self) {
+        let mut lines = BufReader::new(tokio::io::stdin()).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words.as_slice() {
+                ["quit" | "exit" | "q"] => return,
+                ["split", blue, green] => match (blue.parse(), green.parse()) {
+                    (Ok(blue), Ok(green)) => match self.split(Split { blue, green }) {
+                        Ok(()) => println!("pushed: blue {blue}, green {green}"),
+                        Err(error) => println!("{error}"),
+                    },
+                    _ => println!("two numbers, as in: split 50 50"),
+                },
+                [] => {}
+                _ => println!("split BLUE GREEN, or quit"),
+            }
+        }
+        // Without a terminal the demo stays until it is interrupted.
+        std::future::pending::<()>().await;
+    }
+
+    async fn stop(mut self) {
+        drop(self.stop_proxy.take());
+        let _ = self.proxy_task.await; // a panic has been printed
+        if let Some((stop, task)) = self.control_plane.take() {
+            let _ = stop.send(());
+            let _ = task.await;
+        }
+    }
+}
+
+fn serve_control_plane(listener: TcpListener) -> (Handle, (oneshot::Sender<()>, JoinHandle<()>)) {
+    let server = control_plane::Server::builder().build();
+    let handle = server.handle();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let task = tokio::spawn(async move {
+        let served = server.serve(listener, async {
+            let _ = stopped.await; // a dropped sender asks to stop, too
+        });
+        if let Err(error) = Box::pin(served).await {
+            eprintln!("error: control plane: {error}");
+        }
+    });
+    (handle, (stop, task))
+}
+
+fn commit(handle: &Handle, text: &str) -> Result<(), String> {
+    let file = xds_proto::load::resources(&Pool::new(), Path::new("demo"), text)
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect::<String>())?;
+    let resources: Vec<_> = file
+        .resources
+        .into_iter()
+        .map(|resource| resource.any)
+        .collect();
+    handle
+        .commit("", &resources)
+        .map(|_| ())
+        .map_err(|error| format!("error: {error}"))
+}
+
+/// The first free port from `port` on, and the socket that holds it until it is bound for good.
+fn first_free(port: u16) -> Result<(SocketAddr, std::net::TcpListener), String> {
+    for port in port..port.saturating_add(PORTS_TRIED) {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if let Ok(listener) = std::net::TcpListener::bind(address) {
+            return Ok((address, listener));
+        }
+    }
+    Err(format!(
+        "error: ports {port} to {} are all taken",
+        port.saturating_add(PORTS_TRIED)
+    ))
+}
+
+async fn listen_near(port: u16) -> Result<(TcpListener, SocketAddr), String> {
+    let (address, holder) = first_free(port)?;
+    drop(holder);
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("error: {address}: {error}"))?;
+    Ok((listener, address))
+}

@@ -1,0 +1,17 @@
+//! A real Envoy beside Weir: as a client of our control plane, and as the one that decides what a
+//! bootstrap means.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `setting` | Envoy, Weir and the control plane as running things; waiting |
+//! | `world` | a random configuration, its random changes, and what they must answer |
+//! | `alike` | one bootstrap, 1,000 requests, two proxies, equal outcomes |
+//! | `follow` | Envoy and Weir follow the same control plane through those changes |
+//!
+//! Without Envoy these tests say so on the standard error and pass; with `WEIR_REQUIRE_PEERS=1`
+//! they fail. Seeds are fixed and stand in every failure.
+
+mod alike;
+mod follow;
+mod setting;
+mod world;

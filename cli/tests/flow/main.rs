@@ -1,0 +1,23 @@
+//! Traffic through whole proxies while everything around them changes, breaks or misbehaves.
+//!
+//! Each module proves one promise over real sockets on the loopback interface. In-process proxies
+//! where the test looks inside, the binary `weir` as a child where memory or an exit status counts.
+//!
+//! | module | promise |
+//! |---|---|
+//! | `bad_peer` | a control plane, or a client of one, that talks nonsense does no harm |
+//! | `bad_request` | nothing of a malformed request reaches an origin |
+//! | `bad_resource` | a mistake is told with its place; what was good keeps serving |
+//! | `drain` | SIGTERM loses no request |
+//! | `pairs` | bodies stream through all four HTTP pairs, exactly and in bounded memory |
+//! | `restart` | the control plane may go and come back |
+//! | `tear` | no push, in any order, fails a request |
+
+mod bad_peer;
+mod bad_request;
+mod bad_resource;
+mod drain;
+mod pairs;
+mod restart;
+mod support;
+mod tear;

@@ -1,0 +1,223 @@
+//! Every command of README.md is run, and what it shows is compared. Ports are swapped for free
+//! ones; nothing else is changed.
+
+#![expect(clippy::unwrap_used, reason = "a test says no by panicking")]
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+
+use bench::client;
+use bench::origin::Origin;
+use bench::ports::ReservedPort;
+use http::Request;
+use http::StatusCode;
+
+/// Longest wait for a started command to answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The commands this file runs; a new one in the README fails `every_command_is_known`.
+const KNOWN: [&str; 8] = [
+    "cargo run --release -- demo",
+    "cargo test --workspace",
+    "curl -s http://127.0.0.1:8080/hello",
+    "weir check configs/",
+    "weir control-plane --resources configs/ads/resources --listen 127.0.0.1:18000",
+    "weir proxy --from :8080 --to 127.0.0.1:9000,127.0.0.1:9001",
+    "weir proxy -c configs/ads/bootstrap.yaml",
+    "weir proxy -c configs/edge.yaml",
+];
+
+fn readme() -> String {
+    std::fs::read_to_string(root().join("README.md")).unwrap()
+}
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// A started command, ended with this value.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to end.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn weir(arguments: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command
+        .args(arguments.split_whitespace().skip(1))
+        .current_dir(root());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    command
+}
+
+/// Asks until the answer is 200.
+async fn answer(address: SocketAddr, host: &str, path: &str) -> String {
+    let asking = async {
+        loop {
+            let request = Request::get(path).header("host", host);
+            let request = request
+                .body(http_body_util::Empty::<bytes::Bytes>::new())
+                .unwrap();
+            match client::http1(address, request).await {
+                Ok(answer) if answer.status == StatusCode::OK => return answer.text(),
+                Ok(_) | Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking)
+        .await
+        .expect("an answer in time")
+}
+
+#[test]
+fn every_command_is_known() {
+    let readme = readme();
+    let commands = readme.lines().filter_map(|line| line.strip_prefix("$ "));
+    let mut commands: Vec<&str> = commands
+        .map(|command| command.split("  #").next().unwrap_or(command).trim())
+        .collect();
+    commands.sort_unstable();
+    assert_eq!(commands, KNOWN);
+}
+
+#[test]
+fn the_demo_walks_by_itself() {
+    let output = weir("weir demo --script").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("7 steps right, 0 wrong"), "{text}");
+}
+
+#[test]
+fn check_finds_nothing_in_the_examples() {
+    let output = weir("weir check configs/").output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+}
+
+#[test]
+fn the_mistake_is_told_as_shown() {
+    let readme = readme();
+    let shown = readme
+        .split("```text\n")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let routes = std::fs::read_to_string(root().join("configs/ads/resources/routes.yaml")).unwrap();
+    let broken = routes.replace(
+        "- match: {path_separated_prefix: /cart}",
+        "- match: {prefxi: /}",
+    );
+    std::fs::write(directory.path().join("routes.yaml"), broken).unwrap();
+    let output = weir("weir check routes.yaml")
+        .current_dir(directory.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.starts_with(shown), "shown:\n{shown}\ntold:\n{text}");
+}
+
+#[tokio::test]
+async fn a_reverse_proxy_without_a_file() {
+    let origins = [
+        Origin::start("9000").unwrap(),
+        Origin::start("9001").unwrap(),
+    ];
+    let port = ReservedPort::new().unwrap();
+    let command = format!(
+        "weir proxy --from :{} --to {},{}",
+        port.number(),
+        origins[0].addr(),
+        origins[1].addr()
+    );
+    let _running = Running(weir(&command).spawn().unwrap());
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..4 {
+        let text = answer(port.addr(), "x", "/").await;
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        seen.insert(json["origin"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(seen.len(), 2, "they take turns");
+}
+
+/// A file of `configs/` with free ports, beside the original's name.
+fn swapped(file: &str, swaps: &[(u16, u16)], to: &Path) -> String {
+    let mut text = std::fs::read_to_string(root().join(file)).unwrap();
+    for (written, free) in swaps {
+        text = text.replace(
+            &format!("port_value: {written}}}"),
+            &format!("port_value: {free}}}"),
+        );
+    }
+    let target = to.join(Path::new(file).file_name().unwrap());
+    std::fs::write(&target, text).unwrap();
+    target.display().to_string()
+}
+
+#[tokio::test]
+async fn a_proxy_with_a_bootstrap() {
+    let (port, admin) = (ReservedPort::new().unwrap(), ReservedPort::new().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let swaps = [(8080, port.number()), (9901, admin.number())];
+    let file = swapped("configs/edge.yaml", &swaps, directory.path());
+    let _running = Running(weir(&format!("weir proxy -c {file}")).spawn().unwrap());
+    assert_eq!(answer(port.addr(), "x", "/healthz").await, "ok");
+}
+
+#[tokio::test]
+async fn a_control_plane_and_its_proxy() {
+    let [port, admin, xds] = [(); 3].map(|()| ReservedPort::new().unwrap());
+    let origins = [
+        Origin::start("9000").unwrap(),
+        Origin::start("9001").unwrap(),
+    ];
+    let directory = tempfile::tempdir().unwrap();
+    let swaps = [
+        (8080, port.number()),
+        (9901, admin.number()),
+        (18000, xds.number()),
+        (9000, origins[0].addr().port()),
+        (9001, origins[1].addr().port()),
+    ];
+    let resources = directory.path().join("resources");
+    std::fs::create_dir(&resources).unwrap();
+    for file in ["listeners", "routes", "clusters"] {
+        swapped(
+            &format!("configs/ads/resources/{file}.yaml"),
+            &swaps,
+            &resources,
+        );
+    }
+    let bootstrap = swapped("configs/ads/bootstrap.yaml", &swaps, directory.path());
+    let serve = format!(
+        "weir control-plane --resources {} --listen {}",
+        resources.display(),
+        xds.addr()
+    );
+    let _control_plane = Running(weir(&serve).spawn().unwrap());
+    let _proxy = Running(weir(&format!("weir proxy -c {bootstrap}")).spawn().unwrap());
+    assert!(
+        answer(port.addr(), "x", "/cart/1")
+            .await
+            .contains("\"9001\"")
+    );
+}
