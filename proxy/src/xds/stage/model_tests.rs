@@ -106,7 +106,7 @@ struct World {
     live: Snapshot,
     /// Steps since it last looked; what comes and goes in between is no change.
     steps: u32,
-    /// When a cluster that is gone was taken away.
+    /// When a cluster that live routes still name was taken away.
     removed_at: BTreeMap<Name, Duration>,
 }
 
@@ -186,6 +186,15 @@ impl World {
     }
 
     fn run(&mut self, op: Op) {
+        self.step(op);
+        // Once nobody live names it, it goes at once; who waits with it among others does not wait
+        // any longer for it than for those.
+        let mut removed_at = std::mem::take(&mut self.removed_at);
+        removed_at.retain(|cluster, _| self.is_named_live(cluster));
+        self.removed_at = removed_at;
+    }
+
+    fn step(&mut self, op: Op) {
         self.steps += 1;
         match op {
             Op::Advance(ms) => self.advance(Duration::from_millis(ms)),
@@ -225,10 +234,7 @@ impl World {
                 );
             }
             Op::RemoveCluster(n) => {
-                // One that nobody live names goes at once; who waits for it has a deadline anyway.
-                if self.is_named_live(&name("c", n)) {
-                    self.removed_at.entry(name("c", n)).or_insert(self.now);
-                }
+                self.removed_at.entry(name("c", n)).or_insert(self.now);
                 self.remove(ResourceType::Cluster, name("c", n));
             }
             Op::RemoveListener(n) => self.remove(ResourceType::Listener, name("l", n)),
