@@ -1,14 +1,70 @@
-//! Facts of a client connection.
+//! Facts of a client connection: what the socket says, and what listener filters found out.
 
 use std::net::SocketAddr;
 
-/// A client connection, as far as logs and forwarding headers want to know.
-#[derive(Clone, Copy, Debug)]
+/// A client connection, as far as filter chains, logs and forwarding headers want to know.
+#[derive(Clone, Debug)]
 pub struct Downstream {
     /// Number of the connection in this process.
     pub connection_id: u64,
-    /// The client's end, unless it is a Unix socket.
+    /// The other end of the socket, unless it is a Unix socket.
+    pub direct_peer: Option<SocketAddr>,
+    /// The client: the other end of the socket, or whom the PROXY protocol names.
     pub peer: Option<SocketAddr>,
-    /// Our end, unless it is a Unix socket.
+    /// The address the client wanted: our end of the socket, or what was there before it was
+    /// redirected.
     pub local: Option<SocketAddr>,
+    /// What listener filters found out; most connections have none and pay one word for it.
+    pub found: Option<Box<Found>>,
+}
+
+/// What listener filters found out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// `local` is not our end of the socket.
+    pub local_is_restored: bool,
+    /// What the first bytes are.
+    pub transport: Transport,
+    /// The server name a TLS client asks for, in lower case.
+    pub server_name: Option<Box<str>>,
+    /// What a TLS client offers by ALPN, or what HTTP version the first line has.
+    pub application_protocols: Vec<Box<[u8]>>,
+    /// TLVs of a PROXY protocol header that are to be kept.
+    pub tlvs: Vec<Tlv>,
+}
+
+/// What the first bytes of a connection are (`FilterChainMatch.transport_protocol`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// Not TLS, or nobody looked.
+    #[default]
+    RawBuffer,
+    /// A ClientHello.
+    Tls,
+}
+
+/// One type-length-value of a PROXY protocol header, version 2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tlv {
+    /// Its type.
+    pub kind: u8,
+    /// Its bytes.
+    pub value: Box<[u8]>,
+}
+
+impl Transport {
+    /// Envoy's name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RawBuffer => "raw_buffer",
+            Self::Tls => "tls",
+        }
+    }
+}
+
+impl Downstream {
+    /// What was found out, to be added to.
+    pub fn found_mut(&mut self) -> &mut Found {
+        self.found.get_or_insert_default()
+    }
 }

@@ -13,12 +13,13 @@ use crate::config;
 use crate::config::Name;
 use crate::config::Snapshot;
 use crate::config::endpoint::Address;
-use crate::config::listener::FilterChain;
+use crate::config::filter_chain::FilterChain;
+use crate::config::filter_chain::NetworkFilter;
 use crate::config::listener::HttpConnectionManager;
-use crate::config::listener::NetworkFilter;
 use crate::config::listener::RouteSource;
 use crate::http::connection_manager::HttpManager;
 use crate::listener::ActiveChain;
+use crate::listener::ActiveFilter;
 use crate::listener::ActiveListener;
 use crate::listener::active::Chains;
 use crate::net::BoundSocket;
@@ -221,7 +222,8 @@ impl Listeners {
                 RouteSource::Rds(name) => (tables.handle(name), None),
             };
             let manager = self.make_manager(http, routes, name);
-            let chain = Arc::new(ActiveChain::new(Arc::clone(chain), Arc::new(manager)));
+            let filter = ActiveFilter::Http(Arc::new(manager));
+            let chain = Arc::new(ActiveChain::new(Arc::clone(chain), filter));
             if let Some(own) = own {
                 inline.insert(chain.id, own);
             }

@@ -8,7 +8,7 @@ use super::Bootstrap;
 use super::ConfigSourceKind;
 use super::load;
 use crate::config::endpoint::Address;
-use crate::config::listener::NetworkFilter;
+use crate::config::filter_chain::NetworkFilter;
 use crate::config::listener::RouteSource;
 
 const DYNAMIC: &str = r#"

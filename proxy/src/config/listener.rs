@@ -10,6 +10,7 @@ use crate::config::RouteConfig;
 use crate::config::access_log::AccessLog;
 use crate::config::cluster::Http2Options;
 use crate::config::endpoint::Address;
+use crate::config::filter_chain::FilterChain;
 
 /// One listener.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,22 +29,6 @@ pub struct Listener {
     pub reuse_port: bool,
     /// Accept at most this many connections at one wake-up.
     pub accepts_per_event: u32,
-}
-
-/// What is done with a connection (`FilterChain`).
-#[derive(Clone, Debug, PartialEq)]
-pub struct FilterChain {
-    /// Its name; may be empty.
-    pub name: Name,
-    /// The one terminal filter.
-    pub filter: NetworkFilter,
-}
-
-/// The network filters there are.
-#[derive(Clone, Debug, PartialEq)]
-pub enum NetworkFilter {
-    /// HTTP.
-    HttpConnectionManager(Arc<HttpConnectionManager>),
 }
 
 /// `HttpConnectionManager`.

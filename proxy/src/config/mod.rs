@@ -6,7 +6,8 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `listener` | address, filter chains, the HTTP connection manager |
+//! | `listener` | address, listener filters, the HTTP connection manager |
+//! | `filter_chain` | what is done with a connection |
 //! | `route` | route tables as written |
 //! | `cluster` | where and how to send |
 //! | `endpoint` | members of a cluster |
@@ -17,6 +18,7 @@
 pub mod access_log;
 pub mod cluster;
 pub mod endpoint;
+pub mod filter_chain;
 pub mod limits;
 pub mod listener;
 pub mod matcher;

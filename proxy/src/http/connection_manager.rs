@@ -188,7 +188,7 @@ pub async fn serve(
     let facts = Rc::new(IoFacts::new());
     let now = Instant::now();
     let connection = Rc::new(Connection {
-        peer: peer_of(downstream),
+        peer: peer_of(&downstream),
         worker,
         downstream,
         protocol,
@@ -221,7 +221,7 @@ pub async fn serve(
 }
 
 /// The client's address for forwarding headers; a client on a Unix socket is this machine.
-fn peer_of(downstream: Downstream) -> Peer {
+fn peer_of(downstream: &Downstream) -> Peer {
     let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     Peer::new(downstream.peer.unwrap_or(local), false, None)
 }

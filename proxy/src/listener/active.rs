@@ -12,7 +12,8 @@ use arc_swap::ArcSwap;
 use crate::config;
 use crate::config::Name;
 use crate::config::endpoint::Address;
-use crate::config::listener::FilterChain;
+use crate::config::filter_chain::FilterChain;
+use crate::downstream::Downstream;
 use crate::http::connection_manager::HttpManager;
 use crate::telemetry::stats::ListenerStats;
 
@@ -49,7 +50,14 @@ pub struct ActiveChain {
     /// The configuration it was made from.
     pub config: Arc<FilterChain>,
     /// Its one filter.
-    pub http: Arc<HttpManager>,
+    pub filter: ActiveFilter,
+}
+
+/// The terminal filter of a chain as it lives.
+#[derive(Debug)]
+pub enum ActiveFilter {
+    /// HTTP.
+    Http(Arc<HttpManager>),
 }
 
 fn next_id() -> u64 {
@@ -59,11 +67,11 @@ fn next_id() -> u64 {
 
 impl ActiveChain {
     /// A new chain.
-    pub fn new(config: Arc<FilterChain>, http: Arc<HttpManager>) -> Self {
+    pub fn new(config: Arc<FilterChain>, filter: ActiveFilter) -> Self {
         Self {
             id: next_id(),
             config,
-            http,
+            filter,
         }
     }
 }
@@ -94,7 +102,7 @@ impl ActiveListener {
 
 impl Chains {
     /// The chain for a connection. There is no match to make yet: the first chain takes all.
-    pub fn find(&self) -> Option<&Arc<ActiveChain>> {
+    pub fn find(&self, _downstream: &Downstream) -> Option<&Arc<ActiveChain>> {
         self.chains.first().or(self.default.as_ref())
     }
 

@@ -1,4 +1,5 @@
-//! One accepted connection: counted, given its chain, served, counted again.
+//! One accepted connection, step by step: its facts, its filter chain, the chain's transport socket,
+//! the chain's filter.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,8 +10,11 @@ use std::sync::atomic::Ordering;
 use crate::config::limits;
 use crate::downstream::Downstream;
 use crate::http::connection_manager;
+use crate::listener::ActiveFilter;
 use crate::listener::ActiveListener;
+use crate::listener::transport;
 use crate::net::NetStream;
+use crate::telemetry::stats::ListenerStats;
 use crate::worker::WorkerContext;
 
 /// Connections open in the whole process.
@@ -30,25 +34,66 @@ pub fn spawn(
         listener.stats.downstream_cx_overflow().inc();
         return;
     };
-    let Some(chain) = listener.chains().find().cloned() else {
-        listener.stats.no_filter_chain_match().inc();
-        return;
-    };
-    let downstream = Downstream {
-        connection_id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-        peer: stream.peer_address(),
-        local: stream.local_address(),
-    };
-    let drain = worker.drain_guard(chain.id, is_stopping);
     let (worker, listener) = (Rc::clone(worker), Arc::clone(listener));
     tokio::task::spawn_local(async move {
         let _open = open;
-        listener.stats.downstream_cx_total().inc();
-        listener.stats.downstream_cx_active().inc();
-        connection_manager::serve(worker, Arc::clone(&chain.http), downstream, stream, drain).await;
-        listener.stats.downstream_cx_active().dec();
-        listener.stats.downstream_cx_destroy().inc();
+        serve(worker, &listener, stream, is_stopping).await;
     });
+}
+
+/// From the socket to the end of the connection: which chain, its transport, its filter.
+async fn serve(
+    worker: Rc<WorkerContext>,
+    listener: &ActiveListener,
+    stream: NetStream,
+    is_stopping: bool,
+) {
+    let mut downstream = facts(&stream);
+    let Some(chain) = listener.chains().find(&downstream).cloned() else {
+        listener.stats.no_filter_chain_match().inc();
+        return;
+    };
+    let drain = worker.drain_guard(chain.id, is_stopping);
+    let _counted = Counted::enter(Arc::clone(&listener.stats));
+    let Some(stream) = transport::accept(&chain, stream, &mut downstream).await else {
+        return;
+    };
+    match &chain.filter {
+        ActiveFilter::Http(manager) => {
+            let manager = Arc::clone(manager);
+            drop(chain);
+            connection_manager::serve(worker, manager, downstream, stream, drain).await;
+        }
+    }
+}
+
+fn facts(stream: &NetStream) -> Downstream {
+    let peer = stream.peer_address();
+    Downstream {
+        connection_id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+        direct_peer: peer,
+        peer,
+        local: stream.local_address(),
+        found: None,
+    }
+}
+
+/// Counts the connection at its listener while it is open.
+struct Counted(Arc<ListenerStats>);
+
+impl Counted {
+    fn enter(stats: Arc<ListenerStats>) -> Self {
+        stats.downstream_cx_total().inc();
+        stats.downstream_cx_active().inc();
+        Self(stats)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.downstream_cx_active().dec();
+        self.0.downstream_cx_destroy().inc();
+    }
 }
 
 /// One of the process's open connections.

@@ -4,11 +4,14 @@
 //! |---|---|
 //! | `active` | a listener as it lives: its filter chains behind one swap |
 //! | `acceptor` | the accept loop of one worker |
-//! | `connection` | one accepted connection |
+//! | `connection` | one accepted connection, step by step |
+//! | `transport` | the transport socket of a chain |
 
 pub mod acceptor;
 pub mod active;
 pub mod connection;
+mod transport;
 
 pub use active::ActiveChain;
+pub use active::ActiveFilter;
 pub use active::ActiveListener;

@@ -124,7 +124,7 @@ impl Exchange {
             route_name: found.as_ref().map(|found| &*found.route.name),
             virtual_host_name: found.as_ref().map(|found| &*found.virtual_host.name),
             connection_id: self.connection.downstream.connection_id,
-            downstream_direct_remote_address: self.connection.downstream.peer,
+            downstream_direct_remote_address: self.connection.downstream.direct_peer,
             downstream_remote_address: self.client.or(self.connection.downstream.peer),
             downstream_local_address: self.connection.downstream.local,
             ..ExchangeRecord::new(log.start)
@@ -353,7 +353,7 @@ pub fn log_refused(connection: &Connection, violation: Option<&'static str>) {
         response_code: Some(400),
         response_code_details: Some(violation.unwrap_or("codec_error")),
         connection_id: connection.downstream.connection_id,
-        downstream_direct_remote_address: connection.downstream.peer,
+        downstream_direct_remote_address: connection.downstream.direct_peer,
         downstream_remote_address: connection.downstream.peer,
         downstream_local_address: connection.downstream.local,
         ..ExchangeRecord::new(start)

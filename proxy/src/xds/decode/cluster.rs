@@ -21,6 +21,7 @@ use super::config_source;
 use super::endpoint;
 use super::extension;
 use super::load_balancing;
+use super::transport_socket;
 use super::value;
 use crate::config::Cluster;
 use crate::config::Name;
@@ -101,11 +102,7 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
         connection_pool_per_downstream_connection);
     context.optional("lb_subset_config", lb_subset_config, subset);
     context.optional("common_lb_config", common_lb_config, common_lb);
-    context.optional(
-        "transport_socket",
-        transport_socket,
-        extension::raw_transport,
-    );
+    context.optional("transport_socket", transport_socket, transport_socket::raw);
     context.each(
         "transport_socket_matches",
         transport_socket_matches,
@@ -115,11 +112,7 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
                 r#match: _,
                 transport_socket,
             } = candidate;
-            context.optional(
-                "transport_socket",
-                transport_socket,
-                extension::raw_transport,
-            )
+            context.optional("transport_socket", transport_socket, transport_socket::raw)
         },
     );
     network_filters(context, filters);

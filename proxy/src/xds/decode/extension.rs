@@ -1,9 +1,6 @@
 //! `Any`: what type it holds, how to take it out, and which extensions may be left out unasked.
 
 use prost::Message;
-use xds_proto::pb::envoy::config::core::v3::TransportSocket;
-use xds_proto::pb::envoy::config::core::v3::transport_socket::ConfigType;
-use xds_proto::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use xds_proto::pb::google::protobuf::Any;
 
 use super::Context;
@@ -80,19 +77,6 @@ pub(crate) fn unknown(context: &mut Context, any: &Any, is_optional: bool) {
         );
     } else {
         context.reject("", format!("{name} is not supported"));
-    }
-}
-
-/// Accepts the transport that is no transport: plain bytes.
-pub(crate) fn raw_transport(context: &mut Context, socket: TransportSocket) -> Option<()> {
-    let TransportSocket { name, config_type } = socket;
-    match config_type {
-        Some(ConfigType::TypedConfig(any)) if holds::<RawBuffer>(&any) => Some(()),
-        Some(ConfigType::TypedConfig(any)) => context.refuse(
-            "typed_config",
-            format!("{} is not supported", type_name(&any)),
-        ),
-        None => context.refuse("name", format!("{name:?} is not supported")),
     }
 }
 

@@ -14,13 +14,15 @@ use super::Context;
 use super::address;
 use super::extension;
 use super::http_connection_manager;
+use super::transport_socket;
 use super::value;
 use crate::config::Listener;
 use crate::config::Name;
 use crate::config::endpoint::Address;
+use crate::config::filter_chain::FilterChain;
+use crate::config::filter_chain::NetworkFilter;
+use crate::config::filter_chain::TransportSocket;
 use crate::config::limits;
-use crate::config::listener::FilterChain;
-use crate::config::listener::NetworkFilter;
 
 /// Where a listener is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,14 +217,16 @@ fn filter_chain(context: &mut Context, chain: pb::FilterChain) -> Option<FilterC
     let use_proxy_proto = value::is_true(use_proxy_proto);
     unsupported!(context, reject: use_proxy_proto);
     unsupported!(context, warn: metadata, transport_socket_connect_timeout);
-    context.optional(
-        "transport_socket",
-        transport_socket,
-        extension::raw_transport,
-    );
+    let transport_socket = match transport_socket {
+        None => Some(TransportSocket::Raw),
+        Some(socket) => context.field("transport_socket", |context| {
+            transport_socket::downstream(context, socket)
+        }),
+    };
     let filter = network_filters(context, filters)?;
     Some(FilterChain {
         name: name.into(),
+        transport_socket: transport_socket?,
         filter,
     })
 }

@@ -17,6 +17,7 @@
 //! | `route` `route_match` `route_action` `header_edit` | `RouteConfiguration` and what is inside |
 //! | `access_log` `template` | access logs and `%COMMAND%` templates |
 //! | `address` `config_source` `matcher` `protocol` `value` | what several of them share |
+//! | `transport_socket` | what stands between a socket and the filters |
 //! | `extension` | `Any`, and which extensions may be left out |
 //! | `context` | where we are, what was wrong |
 
@@ -46,6 +47,7 @@ mod route_match;
 mod template;
 #[cfg(test)]
 mod tests;
+mod transport_socket;
 pub(crate) mod value;
 
 use std::fmt;

@@ -24,11 +24,12 @@ use crate::config::endpoint::Endpoint;
 use crate::config::endpoint::HealthStatus;
 use crate::config::endpoint::Locality;
 use crate::config::endpoint::LocalityEndpoints;
+use crate::config::filter_chain::FilterChain;
+use crate::config::filter_chain::NetworkFilter;
+use crate::config::filter_chain::TransportSocket;
 use crate::config::listener::Codec;
-use crate::config::listener::FilterChain;
 use crate::config::listener::HttpConnectionManager;
 use crate::config::listener::HttpFilter;
-use crate::config::listener::NetworkFilter;
 use crate::config::listener::RouteSource;
 use crate::config::listener::ServerHeader;
 use crate::config::listener::StripHostPort;
@@ -183,6 +184,7 @@ pub(crate) fn listener(name: &str, routes: RouteSource) -> Arc<Listener> {
     };
     let chain = FilterChain {
         name: "".into(),
+        transport_socket: TransportSocket::Raw,
         filter: NetworkFilter::HttpConnectionManager(Arc::new(manager)),
     };
     Arc::new(Listener {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::config::Listener;
 use crate::config::Name;
 use crate::config::RouteConfig;
-use crate::config::listener::NetworkFilter;
+use crate::config::filter_chain::NetworkFilter;
 use crate::config::listener::RouteSource;
 use crate::config::route::Action;
 use crate::config::route::ClusterSpecifier;
