@@ -23,10 +23,10 @@ use crate::http::codec::Protocol;
 use crate::http::codec::ServerOptions;
 use crate::http::codec::Stop;
 use crate::http::exchange;
-use crate::http::guard::Violation;
 use crate::http::headers::Peer;
 use crate::http::headers::RequestPolicy;
 use crate::http::headers::ResponsePolicy;
+use crate::http::http1::decode::Violation;
 use crate::http::logged::LoggedHeaders;
 use crate::http::router::RouteTable;
 use crate::net::NetStream;
@@ -248,10 +248,13 @@ async fn find_protocol(
 
 impl Connection {
     fn ended_with(&self, error: &codec::Error) {
-        if error.kind() == codec::ErrorKind::Protocol {
+        let violation = self.facts.violation.get();
+        if violation.is_some() || error.kind() == codec::ErrorKind::Protocol {
             self.manager.stats.downstream_cx_protocol_error().inc();
-            let violation = self.facts.violation.get();
-            exchange::log_refused(self, violation.map(|violation| violation.details()));
+        }
+        // Elsewhere there is an exchange that tells it.
+        if let Some(violation) = violation.filter(|violation| violation.in_head) {
+            exchange::log_refused(self, violation);
         }
         tracing::debug!(connection = self.downstream.connection_id, %error, "downstream connection ended");
     }
@@ -295,10 +298,11 @@ impl Control {
         match cause {
             Cause::Age => stats.downstream_cx_max_duration_reached().inc(),
             Cause::Head => stats.downstream_rq_header_timeout().inc(),
+            Cause::Blocked => stats.downstream_rq_idle_timeout().inc(),
             Cause::Idle => stats.downstream_cx_idle_timeout().inc(),
         }
         self.connection.closing.set(true);
-        Poll::Ready(if matches!(cause, Cause::Head) {
+        Poll::Ready(if matches!(cause, Cause::Blocked | Cause::Head) {
             Stop::Now
         } else {
             Stop::Gracefully
@@ -325,7 +329,11 @@ impl Control {
         let age = config
             .max_connection_duration
             .map(|max: Duration| (connection.born + max, Cause::Age));
-        [head, idle, age]
+        let blocked = connection.facts.blocked_since.get();
+        let blocked = blocked
+            .zip(config.stream_idle_timeout)
+            .map(|(since, max)| (since + max, Cause::Blocked));
+        [head, blocked, idle, age]
             .into_iter()
             .flatten()
             .min_by_key(|(deadline, _)| *deadline)
@@ -335,6 +343,8 @@ impl Control {
 #[derive(Clone, Copy, Debug)]
 enum Cause {
     Age,
+    /// The client takes nothing of what is written to it.
+    Blocked,
     Head,
     Idle,
 }

@@ -2,10 +2,10 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `codec` | the only place that names hyper: both protocols, both sides |
+//! | `codec` | the door to both protocols; the only place that names hyper |
 //! | `connection_manager` | one downstream connection: protocol choice, deadlines, drain |
 //! | `exchange` | one request and its response, all control flow of the path |
-//! | `guard` | the byte guard that reads HTTP/1 requests before the codec does |
+//! | `http1` | HTTP/1 on both sides, framing by the letter |
 //! | `headers` | what forwarding does to header maps |
 //! | `local_reply` | answers made here |
 //! | `logged` | which headers the access logs name |
@@ -15,8 +15,8 @@
 pub mod codec;
 pub mod connection_manager;
 pub mod exchange;
-pub mod guard;
 pub mod headers;
+pub mod http1;
 pub mod local_reply;
 pub mod logged;
 pub mod path;

@@ -42,6 +42,17 @@ impl NetStream {
         }
     }
 
+    /// Whether an idle connection has neither data nor its end waiting to be read. Costs a system call
+    /// only if something has happened to the socket since it was last read.
+    pub fn is_idle_clean(&self) -> bool {
+        let mut byte = [0];
+        let read = match self {
+            Self::Tcp(stream) => stream.try_read(&mut byte),
+            Self::Unix(stream) => stream.try_read(&mut byte),
+        };
+        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Our end, if it is TCP.
     pub fn local_address(&self) -> Option<SocketAddr> {
         match self {

@@ -17,14 +17,43 @@ use http_body::SizeHint;
 use tokio::time::Instant;
 
 use crate::http::codec::Error;
+use crate::http::http1::client::ResponseIncoming;
+use crate::http::http1::server::RequestIncoming;
 
 /// A body that arrives from a peer.
 #[derive(Debug)]
-pub struct Incoming(hyper::body::Incoming);
+pub struct Incoming(Source);
+
+#[derive(Debug)]
+enum Source {
+    Empty,
+    Http1Request(RequestIncoming),
+    Http1Response(ResponseIncoming),
+    Http2(hyper::body::Incoming),
+}
 
 impl Incoming {
-    pub(super) fn new(body: hyper::body::Incoming) -> Self {
-        Self(body)
+    /// No body.
+    pub(in crate::http) fn empty() -> Self {
+        Self(Source::Empty)
+    }
+}
+
+impl From<hyper::body::Incoming> for Incoming {
+    fn from(body: hyper::body::Incoming) -> Self {
+        Self(Source::Http2(body))
+    }
+}
+
+impl From<RequestIncoming> for Incoming {
+    fn from(body: RequestIncoming) -> Self {
+        Self(Source::Http1Request(body))
+    }
+}
+
+impl From<ResponseIncoming> for Incoming {
+    fn from(body: ResponseIncoming) -> Self {
+        Self(Source::Http1Response(body))
     }
 }
 
@@ -36,17 +65,30 @@ impl Body for Incoming {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        Pin::new(&mut self.get_mut().0)
-            .poll_frame(cx)
-            .map_err(Error::from)
+        match &mut self.get_mut().0 {
+            Source::Empty => Poll::Ready(None),
+            Source::Http1Request(body) => body.poll_frame(cx),
+            Source::Http1Response(body) => body.poll_frame(cx),
+            Source::Http2(body) => Pin::new(body).poll_frame(cx).map_err(Error::from),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        match &self.0 {
+            Source::Empty => true,
+            Source::Http1Request(body) => body.is_end_stream(),
+            Source::Http1Response(body) => body.is_end_stream(),
+            Source::Http2(body) => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
+        match &self.0 {
+            Source::Empty => SizeHint::with_exact(0),
+            Source::Http1Request(body) => body.size_hint(),
+            Source::Http1Response(body) => body.size_hint(),
+            Source::Http2(body) => body.size_hint(),
+        }
     }
 }
 

@@ -1,10 +1,9 @@
-//! An upstream connection: its handshake, and the sender that puts requests on it.
+//! An upstream HTTP/2 connection: its handshake, and the sender that puts requests on it.
 
 use std::future::Future;
 
 use http::Request;
 use http::Response;
-use hyper::client::conn::http1;
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
@@ -24,34 +23,6 @@ pub struct Unsent {
     pub error: Error,
     /// The request, if the peer cannot have seen it.
     pub request: Option<Request<RequestBody>>,
-}
-
-/// Puts one request at a time on an HTTP/1.1 connection.
-#[derive(Debug)]
-pub struct Http1Sender(http1::SendRequest<RequestBody>);
-
-impl Http1Sender {
-    /// Whether the last exchange ended cleanly on both sides and another may start.
-    pub fn is_ready(&self) -> bool {
-        self.0.is_ready()
-    }
-
-    /// Whether the connection is gone.
-    pub fn is_closed(&self) -> bool {
-        self.0.is_closed()
-    }
-
-    /// Sends a request and waits for the head of the response.
-    ///
-    /// # Errors
-    /// The connection failed; see [`Unsent`].
-    ///
-    /// # Cancel safety
-    /// Dropping the future closes the connection.
-    pub fn send(&mut self, request: Request<RequestBody>) -> impl Future<Output = Sent> + use<> {
-        let sent = self.0.try_send_request(request);
-        async { finish(sent.await) }
-    }
 }
 
 /// Puts requests on an HTTP/2 connection.
@@ -80,12 +51,14 @@ impl Http2Sender {
 /// The head of the response, or what became of the request.
 pub type Sent = Result<Response<Incoming>, Box<Unsent>>;
 
-fn finish<E>(result: Result<Response<hyper::body::Incoming>, E>) -> Sent
-where
-    E: Into<Unsent>,
-{
+fn finish(
+    result: Result<
+        Response<hyper::body::Incoming>,
+        hyper::client::conn::TrySendError<Request<RequestBody>>,
+    >,
+) -> Sent {
     result
-        .map(|response| response.map(Incoming::new))
+        .map(|response| response.map(Incoming::from))
         .map_err(|error| Box::new(error.into()))
 }
 
@@ -97,22 +70,6 @@ impl From<hyper::client::conn::TrySendError<Request<RequestBody>>> for Unsent {
             request,
         }
     }
-}
-
-/// Starts HTTP/1.1; the returned future is the connection and must be polled to its end.
-///
-/// # Errors
-/// The connection failed.
-pub async fn connect_http1(
-    stream: NetStream,
-) -> Result<(Http1Sender, impl Future<Output = Result<(), Error>> + use<>), Error> {
-    let (sender, connection) = http1::Builder::new()
-        .max_buf_size(limits::REQUEST_HEADERS_BYTES_MAX)
-        .handshake(TokioIo::new(stream))
-        .await?;
-    Ok((Http1Sender(sender), async {
-        connection.await.map_err(Error::from)
-    }))
 }
 
 /// Starts HTTP/2 with prior knowledge; the returned future is the connection and must be polled to

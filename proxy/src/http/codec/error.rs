@@ -4,11 +4,20 @@ use std::error::Error as _;
 use std::fmt;
 use std::io;
 
+use crate::http::http1::decode::Violation;
+
 /// A failure of a connection, a message or a body.
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
-    source: Option<hyper::Error>,
+    source: Option<Source>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Hyper(hyper::Error),
+    Io(io::Error),
+    Violation(Violation),
 }
 
 /// The kinds of [`Error`] the path distinguishes.
@@ -41,7 +50,30 @@ impl From<hyper::Error> for Error {
     fn from(source: hyper::Error) -> Self {
         Self {
             kind: kind_of(&source),
-            source: Some(source),
+            source: Some(Source::Hyper(source)),
+        }
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(source: io::Error) -> Self {
+        let kind = if source.kind() == io::ErrorKind::ConnectionReset {
+            ErrorKind::Reset
+        } else {
+            ErrorKind::Closed
+        };
+        Self {
+            kind,
+            source: Some(Source::Io(source)),
+        }
+    }
+}
+
+impl From<Violation> for Error {
+    fn from(violation: Violation) -> Self {
+        Self {
+            kind: ErrorKind::Protocol,
+            source: Some(Source::Violation(violation)),
         }
     }
 }
@@ -86,10 +118,12 @@ fn is_reset(error: &hyper::Error) -> bool {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.source {
-            Some(source) => match source.source() {
+            Some(Source::Hyper(source)) => match source.source() {
                 Some(cause) => write!(f, "{source}: {cause}"),
                 None => write!(f, "{source}"),
             },
+            Some(Source::Io(source)) => write!(f, "{source}"),
+            Some(Source::Violation(violation)) => write!(f, "{:?}", violation.kind),
             None => write!(f, "{:?}", self.kind),
         }
     }

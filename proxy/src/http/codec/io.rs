@@ -1,5 +1,5 @@
-//! The downstream socket as the codec reads it: the first bytes, read to find the protocol, are
-//! replayed, HTTP/1 passes the guard, and what the deadlines need to know is written down.
+//! The downstream socket as hyper reads it: the first bytes, read to find the protocol, are replayed,
+//! and what the deadlines need to know is written down.
 
 use std::cell::Cell;
 use std::io;
@@ -13,9 +13,7 @@ use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
-use crate::http::guard::Guard;
-use crate::http::guard::Inspect;
-use crate::http::guard::Violation;
+use crate::http::http1::decode::Violation;
 use crate::net::NetStream;
 
 /// What the connection's deadlines and statistics need to know of its socket.
@@ -23,6 +21,8 @@ use crate::net::NetStream;
 pub struct IoFacts {
     /// When the first byte of a head came that is not complete yet; `None` between messages.
     pub head_since: Cell<Option<Instant>>,
+    /// Since when nothing of what is to be written was taken; `None` while nothing waits.
+    pub blocked_since: Cell<Option<Instant>>,
     /// Bytes read.
     pub received: Cell<u64>,
     /// Bytes written.
@@ -36,6 +36,7 @@ impl IoFacts {
     pub fn new() -> Self {
         Self {
             head_since: Cell::new(None),
+            blocked_since: Cell::new(None),
             received: Cell::new(0),
             sent: Cell::new(0),
             violation: Cell::new(None),
@@ -56,38 +57,16 @@ pub(super) struct ServerIo {
     /// First bytes not handed on yet, and how many of them were.
     replay: Vec<u8>,
     replayed: usize,
-    /// For HTTP/1.
-    guard: Option<Box<Guard>>,
     facts: Rc<IoFacts>,
 }
 
 impl ServerIo {
-    pub(super) fn new(
-        stream: NetStream,
-        first: Vec<u8>,
-        guard: Option<Guard>,
-        facts: Rc<IoFacts>,
-    ) -> Self {
+    pub(super) fn new(stream: NetStream, first: Vec<u8>, facts: Rc<IoFacts>) -> Self {
         Self {
             stream,
             replay: first,
             replayed: 0,
-            guard: guard.map(Box::new),
             facts,
-        }
-    }
-
-    /// Lets the guard judge what was read; after a violation nothing more is handed on.
-    fn judge(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
-        let Some(guard) = &mut self.guard else { return };
-        let fresh = buf.filled_mut().get_mut(before..).unwrap_or_default();
-        if let Inspect::Violation(violation) = guard.inspect(fresh) {
-            buf.set_filled(before + violation.keep);
-            self.facts.violation.set(Some(violation));
-        }
-        let inside = guard.is_inside_head();
-        if inside != self.facts.head_since.get().is_some() {
-            self.facts.head_since.set(inside.then(Instant::now));
         }
     }
 
@@ -115,14 +94,10 @@ impl AsyncRead for ServerIo {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        if this.facts.violation.get().is_some() {
-            return Poll::Ready(Ok(())); // end of stream, as far as the codec is concerned
-        }
         if !this.replay(buf) {
             std::task::ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
         }
         let len = buf.filled().len() - before;
-        this.judge(buf, before);
         this.facts
             .received
             .set(this.facts.received.get() + len as u64);

@@ -3,6 +3,7 @@
 //! The driver polls the codec first and its `control` second, so that a connection which is told
 //! to stop has done all the work that was possible before.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -17,7 +18,6 @@ use http::Request;
 use http::Response;
 use http_body::Body;
 use hyper::rt::Executor;
-use hyper::server::conn::http1;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -31,8 +31,8 @@ use crate::http::codec::Error;
 use crate::http::codec::Incoming;
 use crate::http::codec::IoFacts;
 use crate::http::codec::io::ServerIo;
-use crate::http::guard::Guard;
-use crate::http::guard::GuardLimits;
+use crate::http::http1;
+use crate::http::http1::decode::DecodeLimits;
 use crate::net::NetStream;
 
 /// What HTTP/2 connections begin with (RFC 9113 section 3.4).
@@ -110,26 +110,23 @@ pub async fn serve<F, Fut, B, C>(
 where
     F: Fn(Request<Incoming>) -> Fut,
     Fut: Future<Output = Response<B>> + 'static,
-    B: Body<Data = Bytes, Error = Error> + 'static,
+    B: Body<Data = Bytes, Error = Error> + Unpin + 'static,
     C: FnMut(&mut Context<'_>) -> Poll<Stop>,
 {
-    let guard = (protocol == Protocol::Http1).then(|| Guard::new(guard_limits(options)));
-    let io = TokioIo::new(ServerIo::new(stream, first, guard, facts));
-    let service = service_fn(|request: Request<hyper::body::Incoming>| {
-        let response = service(request.map(Incoming::new));
-        async move { Ok::<_, Infallible>(response.await) }
-    });
     match protocol {
         Protocol::Http1 => {
-            let connection = http1_builder(options).serve_connection(io, service);
-            drive(
-                pin!(connection),
-                control,
-                http1::Connection::graceful_shutdown,
-            )
-            .await
+            let closing = Rc::new(Cell::new(false));
+            let told = Rc::clone(&closing);
+            let limits = decode_limits(options);
+            let connection = http1::server::serve((stream, first), limits, facts, service, closing);
+            drive(pin!(connection), control, |_| told.set(true)).await
         }
         Protocol::Http2 => {
+            let io = TokioIo::new(ServerIo::new(stream, first, facts));
+            let service = service_fn(|request: Request<hyper::body::Incoming>| {
+                let response = service(request.map(Incoming::from));
+                async move { Ok::<_, Infallible>(response.await) }
+            });
             let connection = http2_builder(options).serve_connection(io, service);
             drive(
                 pin!(connection),
@@ -141,13 +138,14 @@ where
     }
 }
 
-async fn drive<T, C>(
+async fn drive<T, E, C>(
     mut connection: Pin<&mut T>,
     mut control: C,
-    shut_down: fn(Pin<&mut T>),
+    shut_down: impl Fn(Pin<&mut T>),
 ) -> Result<(), Error>
 where
-    T: Future<Output = hyper::Result<()>>,
+    T: Future<Output = Result<(), E>>,
+    Error: From<E>,
     C: FnMut(&mut Context<'_>) -> Poll<Stop>,
 {
     let mut stopping = false;
@@ -169,25 +167,12 @@ where
     .await
 }
 
-/// Twice what the codec allows: then it is the codec that finds a head too large and answers 431.
-fn guard_limits(options: &ServerOptions) -> GuardLimits {
-    GuardLimits {
-        head_bytes_max: options.head_bytes_max.saturating_mul(2),
-        fields_max: options.header_count_max.saturating_mul(2),
-        extension_bytes_max: limits::CHUNK_EXTENSION_BYTES_MAX,
+fn decode_limits(options: &ServerOptions) -> DecodeLimits {
+    DecodeLimits {
+        head_bytes_max: options.head_bytes_max,
+        fields_max: options.header_count_max,
+        ..DecodeLimits::default()
     }
-}
-
-fn http1_builder(options: &ServerOptions) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    if options.header_count_max != limits::HEADER_COUNT_MAX {
-        builder.max_headers(options.header_count_max); // another number than the codec's own costs more
-    }
-    builder
-        .max_header_size(options.head_bytes_max)
-        .max_buf_size(options.head_bytes_max.max(limits::BUFFER_BYTES))
-        .half_close(false);
-    builder
 }
 
 fn http2_builder(options: &ServerOptions) -> http2::Builder<LocalExecutor> {

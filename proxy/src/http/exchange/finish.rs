@@ -26,6 +26,7 @@ use crate::http::exchange::Exchange;
 use crate::http::exchange::deadlines::Deadlines;
 use crate::http::exchange::prepare::Authority;
 use crate::http::headers::Values;
+use crate::http::http1::decode::Violation;
 use crate::telemetry::ResponseFlag;
 use crate::telemetry::ResponseFlags;
 use crate::telemetry::access_log;
@@ -333,10 +334,11 @@ fn copy(names: &[HeaderName], from: &HeaderMap, to: &mut HeaderMap) {
 }
 
 /// Logs a request that was refused before it became an exchange.
-pub fn log_refused(connection: &Connection, violation: Option<&'static str>) {
+pub fn log_refused(connection: &Connection, violation: Violation) {
     let stats = &connection.manager.stats;
     stats.downstream_rq_total().inc();
-    stats.record_response(400);
+    let status = violation.status().as_u16();
+    stats.record_response(status);
     let mut flags = ResponseFlags::NONE;
     flags.insert(ResponseFlag::DownstreamProtocolError);
     stats.downstream_rq_flag().record(flags);
@@ -350,8 +352,8 @@ pub fn log_refused(connection: &Connection, violation: Option<&'static str>) {
     let start = SystemTime::now();
     let record = ExchangeRecord {
         flags,
-        response_code: Some(400),
-        response_code_details: Some(violation.unwrap_or("codec_error")),
+        response_code: Some(status),
+        response_code_details: Some(violation.details()),
         connection_id: connection.downstream.connection_id,
         downstream_direct_remote_address: connection.downstream.direct_peer,
         downstream_remote_address: connection.downstream.peer,

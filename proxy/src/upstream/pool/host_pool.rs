@@ -23,10 +23,6 @@ use crate::upstream::pool::lease::Http1Lease;
 use crate::upstream::pool::lease::Http2Lease;
 use crate::upstream::pool::lease::Sender;
 
-/// Idle connections that are looked at to find a ready one: those still finishing their last
-/// exchange are few, and a new connection is cheaper than a long search.
-const LOOK_AT_MAX: usize = 8;
-
 /// The connections to one host.
 #[derive(Debug)]
 pub(super) struct HostPool {
@@ -46,9 +42,36 @@ pub(super) struct HostPool {
 pub(super) struct Http1Connection {
     pub(super) sender: Sender,
     pub(super) local: Option<SocketAddr>,
+    _open: Open,
     born: Instant,
     idle_since: Instant,
     served: u32,
+}
+
+/// Counts a connection while it is open.
+#[derive(Debug)]
+struct Open {
+    stats: Arc<ClusterStats>,
+    counts: Arc<HostCounts>,
+}
+
+impl Open {
+    fn enter(pool: &HostPool) -> Self {
+        pool.stats.upstream_cx_active().inc();
+        pool.counts.cx_active.inc();
+        Self {
+            stats: Arc::clone(&pool.stats),
+            counts: Arc::clone(&pool.counts),
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.stats.upstream_cx_active().dec();
+        self.counts.cx_active.dec();
+        self.stats.upstream_cx_destroy().inc();
+    }
 }
 
 /// An HTTP/2 connection.
@@ -82,12 +105,12 @@ impl HostPool {
     /// An idle HTTP/1 connection whose last exchange ended cleanly.
     pub(super) fn idle_http1(pool: &Rc<Self>) -> Option<Http1Lease> {
         let mut idle = pool.http1.borrow_mut();
-        idle.retain_last(LOOK_AT_MAX, |connection| !connection.sender.is_closed());
-        let from = idle.len().saturating_sub(LOOK_AT_MAX);
-        let ready = (from..idle.len())
-            .rev()
-            .find(|index| idle.get(*index).is_some_and(|c| c.sender.is_ready()))?;
-        let mut connection = idle.remove(ready);
+        let mut connection = loop {
+            let last = idle.pop()?;
+            if last.sender.is_ready() {
+                break last;
+            }
+        };
         connection.served += 1;
         Some(Http1Lease {
             pool: Rc::clone(pool),
@@ -100,14 +123,11 @@ impl HostPool {
     pub(super) async fn connect_http1(pool: &Rc<Self>) -> Result<Http1Lease, ProxyError> {
         let stream = pool.connect().await?;
         let local = stream.local_address();
-        let (sender, connection) = codec::connect_http1(stream)
-            .await
-            .map_err(|_| Reason::ConnectFailed)?;
         pool.stats.upstream_cx_http1_total().inc();
-        pool.drive(connection);
         let now = Instant::now();
         let connection = Http1Connection {
-            sender,
+            sender: Sender::new(stream),
+            _open: Open::enter(pool),
             local,
             born: now,
             idle_since: now,
@@ -180,7 +200,7 @@ impl HostPool {
         if spent
             || self.host.is_removed()
             || self.is_too_old(connection.born)
-            || connection.sender.is_closed()
+            || !connection.sender.is_ready()
         {
             return;
         }
@@ -202,7 +222,7 @@ impl HostPool {
         let fresh = |since: Instant| self.config.idle_timeout.is_none_or(|max| now - since < max);
         self.http1
             .borrow_mut()
-            .retain(|c| fresh(c.idle_since) && !c.sender.is_closed() && !self.is_too_old(c.born));
+            .retain(|c| fresh(c.idle_since) && c.sender.is_ready() && !self.is_too_old(c.born));
         self.http2.borrow_mut().retain(|c| {
             let busy = c.streams.get() > 0;
             !c.sender.is_closed() && (busy || fresh(c.used.get())) && !self.is_too_old(c.born)
@@ -236,39 +256,19 @@ impl HostPool {
         }
     }
 
-    /// Runs the connection as a task of its own; it ends when the sender is dropped and the peer
+    /// Runs an HTTP/2 connection as a task of its own; it ends when the sender is dropped and the peer
     /// has its answer, or when the peer closes.
     fn drive<F>(&self, connection: F)
     where
         F: Future<Output = Result<(), codec::Error>> + 'static,
     {
-        let (stats, counts) = (Arc::clone(&self.stats), Arc::clone(&self.counts));
-        stats.upstream_cx_active().inc();
-        counts.cx_active.inc();
+        let open = Open::enter(self);
         tokio::task::spawn_local(async move {
             let result = connection.await;
-            stats.upstream_cx_active().dec();
-            counts.cx_active.dec();
-            stats.upstream_cx_destroy().inc();
+            drop(open);
             if let Err(error) = result {
                 tracing::debug!(%error, "upstream connection ended");
             }
         });
-    }
-}
-
-/// Looking only at the end of a vector.
-trait RetainLast<T> {
-    /// Removes those of the last `count` for which `keep` is false.
-    fn retain_last(&mut self, count: usize, keep: impl Fn(&T) -> bool);
-}
-
-impl<T> RetainLast<T> for Vec<T> {
-    fn retain_last(&mut self, count: usize, keep: impl Fn(&T) -> bool) {
-        for index in (self.len().saturating_sub(count)..self.len()).rev() {
-            if self.get(index).is_some_and(|item| !keep(item)) {
-                self.remove(index);
-            }
-        }
     }
 }

@@ -5,31 +5,35 @@ mod response;
 
 use http::StatusCode;
 
-use super::Guard;
-use super::GuardLimits;
-use super::Inspect;
-use super::Violation;
+use super::BodyLength;
+use super::DecodeLimits;
+use super::Event;
+use super::RequestDecoder;
 use super::ViolationKind;
 
 const HEAD: &str = "GET / HTTP/1.1\r\nHost: h\r\n";
 const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 /// The offset and kind of the first violation.
-fn judge(limits: GuardLimits, stream: &[u8]) -> Option<(usize, ViolationKind)> {
-    let mut bytes = stream.to_vec();
-    match Guard::new(limits).inspect(&mut bytes) {
-        Inspect::Clean => {
-            assert_eq!(bytes, stream, "clean bytes are not touched");
-            None
-        }
-        Inspect::Violation(Violation { keep, kind, .. }) => Some((keep - 1, kind)),
+fn judge(limits: DecodeLimits, stream: &[u8]) -> Option<(usize, ViolationKind)> {
+    feed(&mut RequestDecoder::new(limits), stream).err()
+}
+
+/// Passes all of `bytes`.
+fn feed(decoder: &mut RequestDecoder, bytes: &[u8]) -> Result<(), (usize, ViolationKind)> {
+    let mut at = 0;
+    while at < bytes.len() {
+        let next = decoder.next(&bytes[at..]);
+        let (used, _) = next.map_err(|violation| (at + violation.at, violation.kind))?;
+        at += used;
     }
+    Ok(())
 }
 
 #[track_caller]
 fn accepts(stream: &str) {
     assert_eq!(
-        judge(GuardLimits::default(), stream.as_bytes()),
+        judge(DecodeLimits::default(), stream.as_bytes()),
         None,
         "{stream:?}"
     );
@@ -48,7 +52,7 @@ fn rejects_bytes(stream: &[u8], kind: ViolationKind) {
     bytes.remove(at);
     let shown = String::from_utf8_lossy(stream);
     assert_eq!(
-        judge(GuardLimits::default(), &bytes),
+        judge(DecodeLimits::default(), &bytes),
         Some((at, kind)),
         "{shown:?}"
     );
@@ -87,48 +91,51 @@ fn plain_streams_pass() {
 }
 
 #[test]
-fn after_a_violation_nothing_is_kept() {
-    let mut guard = Guard::new(GuardLimits::default());
-    let mut bytes = *b"GET\nmore";
-    let Inspect::Violation(violation) = guard.inspect(&mut bytes) else {
-        panic!("accepted");
-    };
-    assert_eq!((violation.keep, violation.in_head), (4, true));
-    assert_eq!(&bytes[..4], b"GET\0");
-    let again = guard.inspect(&mut bytes);
-    let expected = Violation {
-        keep: 0,
-        in_head: false,
-        ..violation
-    };
-    assert_eq!(again, Inspect::Violation(expected));
+fn after_a_violation_everything_is_wrong() {
+    let mut decoder = RequestDecoder::new(DecodeLimits::default());
+    let violation = decoder.next(b"GET\nmore").unwrap_err();
+    assert_eq!((violation.at, violation.in_head), (3, true));
+    let again = decoder.next(b"GET / HTTP/1.1\r\n").unwrap_err();
+    assert_eq!((again.at, again.kind), (0, violation.kind));
 }
 
 #[test]
-fn poison_is_a_byte_the_codec_refuses() {
-    let check = |stream: &str, poison| {
-        let mut bytes = stream.as_bytes().to_vec();
-        let mut guard = Guard::new(GuardLimits::default());
-        let Inspect::Violation(violation) = guard.inspect(&mut bytes) else {
-            panic!("accepted");
+fn events_say_what_was_taken() {
+    let mut decoder = RequestDecoder::new(DecodeLimits::default());
+    let stream =
+        format!("{CHUNKED}3;x\r\nabc\r\n0\r\nT: v\r\n\r\n{HEAD}Content-Length: 2\r\n\r\nab{HEAD}");
+    let mut rest = stream.as_bytes();
+    let mut seen = Vec::new();
+    while !rest.is_empty() {
+        let (used, event) = decoder.next(rest).unwrap();
+        let content = match event {
+            Event::Content(len) => &rest[used - len..used],
+            _ => b"",
         };
-        assert_eq!(bytes[violation.keep - 1], poison, "{stream:?}");
-    };
-    // The codec takes a zero byte for part of an extension.
-    check(&format!("{CHUNKED}1;\x01"), b'\n');
-    check(&format!("{CHUNKED}x"), 0);
-    check(&format!("{CHUNKED}0\r\nA\n"), 0);
-    check("GET\n", 0);
+        seen.push((event, content, decoder.is_idle()));
+        rest = &rest[used..];
+    }
+    assert_eq!(
+        seen,
+        [
+            (Event::Head(BodyLength::Chunked), &b""[..], false),
+            (Event::Content(3), b"abc", false),
+            (Event::Trailers, b"", false),
+            (Event::End, b"", true),
+            (Event::Head(BodyLength::Known(2)), b"", false),
+            (Event::Content(2), b"ab", true),
+            (Event::More, b"", false),
+        ]
+    );
 }
 
 #[test]
 fn is_idle_only_between_messages() {
-    let mut guard = Guard::new(GuardLimits::default());
-    assert!(guard.is_idle());
+    let mut decoder = RequestDecoder::new(DecodeLimits::default());
+    assert!(decoder.is_idle());
     let mut feed = |text: &str| {
-        let mut bytes = text.as_bytes().to_vec();
-        assert_eq!(guard.inspect(&mut bytes), Inspect::Clean);
-        guard.is_idle()
+        assert_eq!(feed(&mut decoder, text.as_bytes()), Ok(()));
+        decoder.is_idle()
     };
     assert!(!feed("G"));
     assert!(!feed(
@@ -362,7 +369,7 @@ fn s08_bytes_of_names_values_and_targets() {
         let in_target = (0x21..=0x7e).contains(&byte) && byte != b'#';
         let check = |before: &str, after: &str, expected: bool| {
             let stream = [before.as_bytes(), &[byte], after.as_bytes()].concat();
-            let accepted = judge(GuardLimits::default(), &stream).is_none();
+            let accepted = judge(DecodeLimits::default(), &stream).is_none();
             assert_eq!(accepted, expected, "{before:?} {byte:#x} {after:?}");
         };
         check(&format!("{HEAD}A"), "a: b\r\n\r\n", in_name || byte == b':');
@@ -388,7 +395,7 @@ fn s09_targets() {
         ViolationKind::ExtraSpace,
     );
     rejects("GET /^\r\nHost: h\r\n\r\n", ViolationKind::InvalidVersion);
-    let limits = GuardLimits::default();
+    let limits = DecodeLimits::default();
     let long = format!("GET /{}", "a".repeat(64 * 1024));
     let verdict = judge(limits, long.as_bytes());
     assert_eq!(
@@ -453,10 +460,10 @@ fn versions() {
 #[test]
 fn limits_are_exact_and_told_apart() {
     let head = format!("{HEAD}A: b\r\n\r\n");
-    let limits = |head_bytes_max, fields_max| GuardLimits {
+    let limits = |head_bytes_max, fields_max| DecodeLimits {
         head_bytes_max,
         fields_max,
-        ..GuardLimits::default()
+        ..DecodeLimits::default()
     };
     assert_eq!(judge(limits(head.len(), 2), head.as_bytes()), None);
     let twice = head.repeat(2);

@@ -7,11 +7,10 @@ use proptest::proptest;
 use proptest::sample::Index;
 use proptest::sample::select;
 
-use crate::http::guard::Expect;
-use crate::http::guard::GuardLimits;
-use crate::http::guard::Inspect;
-use crate::http::guard::ResponseGuard;
-use crate::http::guard::ViolationKind;
+use crate::http::http1::decode::DecodeLimits;
+use crate::http::http1::decode::Expect;
+use crate::http::http1::decode::ResponseDecoder;
+use crate::http::http1::decode::ViolationKind;
 
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 
@@ -21,23 +20,34 @@ struct Verdict {
     may_end: bool,
 }
 
+fn feed(decoder: &mut ResponseDecoder, bytes: &[u8]) -> Result<(), (usize, ViolationKind)> {
+    let mut at = 0;
+    while at < bytes.len() {
+        let next = decoder.next(&bytes[at..]);
+        let (used, _) = next.map_err(|violation| (at + violation.at, violation.kind))?;
+        at += used;
+    }
+    Ok(())
+}
+
 fn judge(expect: Expect, stream: &[u8], cuts: impl Iterator<Item = usize>) -> Verdict {
-    let mut guard = ResponseGuard::new(GuardLimits::default());
-    guard.expect(expect);
+    let mut decoder = ResponseDecoder::new(DecodeLimits::default());
+    decoder.expect(expect);
     let mut start = 0;
     let mut violation = None;
     for end in cuts.chain([stream.len()]) {
-        let mut part = stream[start..end].to_vec();
-        if let Inspect::Violation(found) = guard.inspect(&mut part) {
-            violation = Some((start + found.keep - 1, found.kind));
+        violation = feed(&mut decoder, &stream[start..end])
+            .err()
+            .map(|(at, kind)| (start + at, kind));
+        if violation.is_some() {
             break;
         }
         start = end;
     }
     Verdict {
         violation,
-        is_idle: guard.is_idle(),
-        may_end: guard.may_end(),
+        is_idle: decoder.is_idle(),
+        may_end: decoder.may_end(),
     }
 }
 
@@ -186,15 +196,12 @@ fn s12_status_lines() {
 
 #[test]
 fn nothing_is_due_before_a_request() {
-    let mut guard = ResponseGuard::new(GuardLimits::default());
-    let mut bytes = *b"H";
-    assert!(guard.is_idle());
-    let Inspect::Violation(violation) = guard.inspect(&mut bytes) else {
-        panic!("accepted");
-    };
+    let mut decoder = ResponseDecoder::new(DecodeLimits::default());
+    assert!(decoder.is_idle());
+    let violation = decoder.next(b"H").unwrap_err();
     assert_eq!(violation.kind, ViolationKind::Surplus);
-    guard.expect(Expect::Other);
-    assert!(!guard.is_idle(), "a dead connection stays dead");
+    decoder.expect(Expect::Other);
+    assert!(!decoder.is_idle(), "a dead connection stays dead");
 }
 
 proptest! {

@@ -2,11 +2,11 @@
 //!
 //! The space before an absent reason may be absent too: many servers leave it out.
 
-use crate::http::guard::Fault;
-use crate::http::guard::Step;
-use crate::http::guard::ViolationKind;
-use crate::http::guard::line::expect_lf;
-use crate::http::guard::scan;
+use crate::http::http1::decode::Fault;
+use crate::http::http1::decode::Step;
+use crate::http::http1::decode::ViolationKind;
+use crate::http::http1::decode::line::expect_lf;
+use crate::http::http1::decode::scan;
 
 const VERSION: &[u8; 7] = b"HTTP/1.";
 

@@ -1,19 +1,21 @@
-//! Guards the response side of one upstream HTTP/1 connection (security case S12).
+//! Decodes the response side of one upstream HTTP/1 connection (security case S12).
 //!
 //! The same rules as for requests, with a status line, bodies that depend on the request, and bodies
-//! that last until the connection closes. It does not see the request; [`ResponseGuard::expect`] says
-//! what matters of it. A violation means 502 and a connection that is never used again.
+//! that last until the connection closes. It does not see the request; [`ResponseDecoder::expect`]
+//! says what matters of it. A violation means 502 and a connection that is never used again.
 
-use crate::http::guard::Fault;
-use crate::http::guard::GuardLimits;
-use crate::http::guard::Inspect;
-use crate::http::guard::Step;
-use crate::http::guard::TRAILER_BYTES_MAX;
-use crate::http::guard::Violation;
-use crate::http::guard::ViolationKind;
-use crate::http::guard::body::Body;
-use crate::http::guard::fields::Fields;
-use crate::http::guard::status_line::StatusLine;
+use crate::http::http1::decode::BodyLength;
+use crate::http::http1::decode::DecodeLimits;
+use crate::http::http1::decode::Event;
+use crate::http::http1::decode::Fault;
+use crate::http::http1::decode::Step;
+use crate::http::http1::decode::TRAILER_BYTES_MAX;
+use crate::http::http1::decode::Violation;
+use crate::http::http1::decode::ViolationKind;
+use crate::http::http1::decode::body::Body;
+use crate::http::http1::decode::body::BodyStep;
+use crate::http::http1::decode::fields::Fields;
+use crate::http::http1::decode::status_line::StatusLine;
 
 /// What a request means for the framing of its response (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,10 +29,10 @@ pub enum Expect {
     Other,
 }
 
-/// Guards the response side of one HTTP/1 connection.
+/// Decodes the response side of one HTTP/1 connection.
 #[derive(Clone, Debug)]
-pub struct ResponseGuard {
-    limits: GuardLimits,
+pub struct ResponseDecoder {
+    limits: DecodeLimits,
     phase: Phase,
     expect: Expect,
     /// Bytes of this head, or of this trailer section, so far.
@@ -53,10 +55,10 @@ enum Phase {
     Dead(ViolationKind),
 }
 
-impl ResponseGuard {
-    /// A guard at the start of a connection.
+impl ResponseDecoder {
+    /// At the start of a connection.
     #[must_use]
-    pub fn new(limits: GuardLimits) -> Self {
+    pub fn new(limits: DecodeLimits) -> Self {
         Self {
             limits,
             phase: Phase::Idle,
@@ -88,41 +90,31 @@ impl ResponseGuard {
         matches!(self.phase, Phase::Idle | Phase::Rest)
     }
 
-    /// Judges the next chunk. After a violation every further chunk is one, with `keep` 0.
-    pub fn inspect(&mut self, chunk: &mut [u8]) -> Inspect {
+    /// Takes bytes up to the next event; returns how many.
+    ///
+    /// # Errors
+    /// The first byte that is wrong. After that every further byte is.
+    pub fn next(&mut self, bytes: &[u8]) -> Result<(usize, Event), Violation> {
         let mut at = 0;
-        while at < chunk.len() {
-            let rest = chunk.get(at..).unwrap_or_default();
+        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             let in_head = matches!(self.phase, Phase::Idle | Phase::Line | Phase::Fields);
             match self.step(rest) {
-                Ok(used) => at += used,
-                Err(fault) => return self.violate(chunk, at + fault.at, fault.kind, in_head),
+                Ok((used, None)) => at += used,
+                Ok((used, Some(event))) => return Ok((at + used, event)),
+                Err(Fault { at: offset, kind }) => {
+                    self.phase = Phase::Dead(kind);
+                    return Err(Violation {
+                        kind,
+                        at: at + offset,
+                        in_head,
+                    });
+                }
             }
         }
-        Inspect::Clean
+        Ok((at, Event::More))
     }
 
-    fn violate(
-        &mut self,
-        chunk: &mut [u8],
-        at: usize,
-        kind: ViolationKind,
-        in_head: bool,
-    ) -> Inspect {
-        let was_dead = matches!(self.phase, Phase::Dead(_));
-        self.phase = Phase::Dead(kind);
-        if let Some(byte) = chunk.get_mut(at) {
-            *byte = self.body.poison();
-        }
-        let keep = if was_dead { 0 } else { at + 1 };
-        Inspect::Violation(Violation {
-            kind,
-            keep,
-            in_head,
-        })
-    }
-
-    fn step(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+    fn step(&mut self, bytes: &[u8]) -> Result<(usize, Option<Event>), Fault> {
         match self.phase {
             Phase::Idle => Err(Fault {
                 at: 0,
@@ -130,26 +122,28 @@ impl ResponseGuard {
             }),
             Phase::Line | Phase::Fields => self.section(bytes, self.limits.head_bytes_max),
             Phase::Trailers => self.section(bytes, TRAILER_BYTES_MAX),
-            Phase::Body => {
-                let step = self.body.advance(bytes, self.limits.extension_bytes_max)?;
-                let Step::Done(used) = step else {
-                    return Ok(bytes.len());
-                };
-                self.phase = Phase::Idle;
-                if self.body.has_trailers() {
+            Phase::Body => match self.body.advance(bytes, self.limits.extension_bytes_max)? {
+                BodyStep::Content { used, len } => {
+                    if self.body.is_complete() {
+                        self.phase = Phase::Idle;
+                    }
+                    Ok((used, Some(Event::Content(len))))
+                }
+                BodyStep::LastChunk(used) => {
                     self.section_bytes = 0;
                     self.fields.start_trailers();
                     self.phase = Phase::Trailers;
+                    Ok((used, Some(Event::Trailers)))
                 }
-                Ok(used)
-            }
-            Phase::Rest => Ok(bytes.len()),
+                BodyStep::More => Ok((bytes.len(), None)),
+            },
+            Phase::Rest => Ok((bytes.len(), Some(Event::Content(bytes.len())))),
             Phase::Dead(kind) => Err(Fault { at: 0, kind }),
         }
     }
 
     /// Runs on no more bytes than the section may still have.
-    fn section(&mut self, bytes: &[u8], bytes_max: usize) -> Result<usize, Fault> {
+    fn section(&mut self, bytes: &[u8], bytes_max: usize) -> Result<(usize, Option<Event>), Fault> {
         let left = bytes_max.saturating_sub(self.section_bytes);
         if left == 0 {
             let kind = ViolationKind::HeadTooLarge;
@@ -163,42 +157,50 @@ impl ResponseGuard {
         };
         let Step::Done(used) = step else {
             self.section_bytes += allowed.len();
-            return Ok(allowed.len());
+            return Ok((allowed.len(), None));
         };
         self.section_bytes += used;
-        match self.phase {
+        let event = match self.phase {
             Phase::Line => {
                 self.fields.start_response(self.line.is_http_10());
                 self.phase = Phase::Fields;
+                None
             }
-            Phase::Fields => self
-                .end_head()
-                .map_err(|kind| Fault { at: used - 1, kind })?,
-            _ => self.phase = Phase::Idle,
-        }
-        Ok(used)
+            Phase::Fields => Some(
+                self.end_head()
+                    .map_err(|kind| Fault { at: used - 1, kind })?,
+            ),
+            _ => {
+                self.phase = Phase::Idle;
+                Some(Event::End)
+            }
+        };
+        Ok((used, event))
     }
 
     /// What follows a head, in the order of RFC 9112 section 6.3.
-    fn end_head(&mut self) -> Result<(), ViolationKind> {
+    fn end_head(&mut self) -> Result<Event, ViolationKind> {
         let framing = self.fields.framing();
         let status = self.line.status();
         if matches!(status, 100..=199 | 204) && framing.has_body() {
             return Err(ViolationKind::BodyDisallowed);
         }
-        match (status, self.expect) {
-            (101, _) | (200..=299, Expect::Connect) => self.phase = Phase::Rest,
-            // Not the last one: the answer proper follows.
-            (100..=199, _) => self.start_head(),
-            (204 | 304, _) | (_, Expect::Head) => self.phase = Phase::Idle,
+        let (phase, length) = match (status, self.expect) {
+            (101, _) | (200..=299, Expect::Connect) => (Phase::Rest, BodyLength::Close),
+            (100..=199, _) => {
+                self.start_head();
+                return Ok(Event::Interim);
+            }
+            (204 | 304, _) | (_, Expect::Head) => (Phase::Idle, BodyLength::Known(0)),
             _ if framing.has_body() => {
                 self.body = Body::new(framing);
-                self.phase = Phase::Body;
+                (Phase::Body, framing.length())
             }
-            _ if framing.content_length.is_some() => self.phase = Phase::Idle,
-            _ => self.phase = Phase::Rest,
-        }
-        Ok(())
+            _ if framing.content_length.is_some() => (Phase::Idle, BodyLength::Known(0)),
+            _ => (Phase::Rest, BodyLength::Close),
+        };
+        self.phase = phase;
+        Ok(Event::Head(length))
     }
 
     fn start_head(&mut self) {

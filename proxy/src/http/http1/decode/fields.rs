@@ -4,11 +4,12 @@
 //! has to be kept; trailers of those names have no effect. No space may follow the first two
 //! values: readers disagree on it.
 
-use crate::http::guard::Fault;
-use crate::http::guard::Step;
-use crate::http::guard::ViolationKind;
-use crate::http::guard::line::expect_lf;
-use crate::http::guard::scan;
+use crate::http::http1::decode::BodyLength;
+use crate::http::http1::decode::Fault;
+use crate::http::http1::decode::Step;
+use crate::http::http1::decode::ViolationKind;
+use crate::http::http1::decode::line::expect_lf;
+use crate::http::http1::decode::scan;
 
 /// Longest name that means something here.
 const WORD_BYTES: usize = "transfer-encoding".len();
@@ -49,6 +50,14 @@ pub(super) struct Framing {
 }
 
 impl Framing {
+    pub(super) fn length(&self) -> BodyLength {
+        if self.is_chunked {
+            BodyLength::Chunked
+        } else {
+            BodyLength::Known(self.content_length.unwrap_or(0))
+        }
+    }
+
     pub(super) fn has_body(&self) -> bool {
         self.is_chunked || self.content_length.is_some_and(|length| length > 0)
     }

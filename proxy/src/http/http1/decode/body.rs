@@ -2,11 +2,10 @@
 //!
 //! It looks at no byte of content. Trailers are `fields`'.
 
-use crate::http::guard::Fault;
-use crate::http::guard::Step;
-use crate::http::guard::ViolationKind;
-use crate::http::guard::fields::Framing;
-use crate::http::guard::line::expect_lf;
+use crate::http::http1::decode::Fault;
+use crate::http::http1::decode::ViolationKind;
+use crate::http::http1::decode::fields::Framing;
+use crate::http::http1::decode::line::expect_lf;
 
 /// Most digits of a chunk size: all a u64 has. More would only be leading zeros (security case S6).
 const SIZE_DIGITS_MAX: u8 = 16;
@@ -44,6 +43,17 @@ enum Quote {
     Outside,
 }
 
+/// How far a body came.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum BodyStep {
+    /// The last `len` of `used` bytes are content.
+    Content { used: usize, len: usize },
+    /// The last chunk ended here; trailers follow.
+    LastChunk(usize),
+    /// All bytes were taken.
+    More,
+}
+
 impl Body {
     pub(super) fn new(framing: Framing) -> Self {
         let (state, left) = match framing.content_length {
@@ -57,46 +67,39 @@ impl Body {
         }
     }
 
-    /// True if trailers follow a complete body.
-    pub(super) fn has_trailers(self) -> bool {
-        self.state != State::Length
+    /// True once a body whose length was known is complete; chunks end by the last of them.
+    pub(super) fn is_complete(self) -> bool {
+        self.state == State::Length && self.left == 0
     }
 
-    /// A byte the codec refuses here: in an extension it takes anything but a line feed.
-    pub(super) fn poison(self) -> u8 {
-        if self.state == State::Extension {
-            b'\n'
-        } else {
-            0
-        }
-    }
-
-    pub(super) fn advance(&mut self, bytes: &[u8], extension_max: usize) -> Result<Step, Fault> {
+    pub(super) fn advance(
+        &mut self,
+        bytes: &[u8],
+        extension_max: usize,
+    ) -> Result<BodyStep, Fault> {
         let mut at = 0;
         while let Some(byte) = bytes.get(at) {
             let fault = |kind| Fault { at, kind };
             match self.state {
                 State::Length | State::Data => {
                     let there = bytes.len() - at;
-                    let take = usize::try_from(self.left).map_or(there, |left| left.min(there));
-                    // `take` is at most `left`.
-                    self.left -= take as u64;
-                    at += take;
-                    if self.left > 0 {
-                        return Ok(Step::More);
+                    let len = usize::try_from(self.left).map_or(there, |left| left.min(there));
+                    // `len` is at most `left`.
+                    self.left -= len as u64;
+                    if self.left == 0 && self.state == State::Data {
+                        self.state = State::DataCr;
                     }
-                    if self.state == State::Length {
-                        return Ok(Step::Done(at));
-                    }
-                    self.state = State::DataCr;
-                    continue;
+                    return Ok(BodyStep::Content {
+                        used: at + len,
+                        len,
+                    });
                 }
                 State::Size => self.size(*byte).map_err(fault)?,
                 State::Extension => self.extension(*byte, extension_max).map_err(fault)?,
                 State::SizeLf => {
                     expect_lf(*byte).map_err(fault)?;
                     if self.left == 0 {
-                        return Ok(Step::Done(at + 1));
+                        return Ok(BodyStep::LastChunk(at + 1));
                     }
                     self.state = State::Data;
                 }
@@ -115,7 +118,7 @@ impl Body {
             }
             at += 1;
         }
-        Ok(Step::More)
+        Ok(BodyStep::More)
     }
 
     fn size(&mut self, byte: u8) -> Result<(), ViolationKind> {

@@ -2,11 +2,11 @@
 //!
 //! Empty lines before it are allowed, as section 2.2 asks. It does not judge the form of a target.
 
-use crate::http::guard::Fault;
-use crate::http::guard::Step;
-use crate::http::guard::ViolationKind;
-use crate::http::guard::fields::Word;
-use crate::http::guard::scan;
+use crate::http::http1::decode::Fault;
+use crate::http::http1::decode::Step;
+use crate::http::http1::decode::ViolationKind;
+use crate::http::http1::decode::fields::Word;
+use crate::http::http1::decode::scan;
 
 const VERSION: &[u8; 5] = b"HTTP/";
 const VERSION_11: &[u8] = b" HTTP/1.1\r\n";

@@ -9,9 +9,9 @@ use http::StatusCode;
 pub struct Violation {
     /// What is wrong.
     pub kind: ViolationKind,
-    /// Bytes of the chunk to hand on, the poison included.
-    pub keep: usize,
-    /// It is in a head, so the codec has not seen a request it could answer.
+    /// Index of the byte, in what was passed.
+    pub at: usize,
+    /// It is in a head, so there is no request yet that could be answered.
     pub in_head: bool,
 }
 

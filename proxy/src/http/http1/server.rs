@@ -1,0 +1,380 @@
+//! A downstream connection, from its first request to its last.
+//!
+//! One task does everything: it reads a head, lets the service answer, and writes the answer. While
+//! the answer is made it watches whether the client leaves.
+
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Context;
+use std::task::Poll;
+use std::task::Waker;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::Method;
+use http::Request;
+use http::Response;
+use http::Version;
+use http_body::Body;
+use http_body::Frame;
+use http_body::SizeHint;
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
+
+use crate::http::codec::Error;
+use crate::http::codec::ErrorKind;
+use crate::http::codec::Incoming;
+use crate::http::codec::IoFacts;
+use crate::http::http1::decode::BodyLength;
+use crate::http::http1::decode::DecodeLimits;
+use crate::http::http1::decode::RequestDecoder;
+use crate::http::http1::encode;
+use crate::http::http1::encode::ResponseTo;
+use crate::http::http1::head;
+use crate::http::http1::input;
+use crate::http::http1::outgoing::Outgoing;
+use crate::http::http1::reader::ReadError;
+use crate::http::http1::reader::Reader;
+use crate::http::http1::transfer::Transfer;
+use crate::net::NetStream;
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Request bytes thrown away so that a connection whose request nobody read can go on, or so that
+/// its client sees the answer before the end (RFC 9112 section 9.6).
+const DISCARD_MAX: u64 = 256 * 1024;
+
+/// How long a connection that was told its last answer is read from before it is cut.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// The socket with both halves of the protocol. Each part is borrowed for one step only: the body of
+/// a response may read the body of its request.
+#[derive(Debug)]
+struct ServerIo {
+    stream: RefCell<NetStream>,
+    reader: RefCell<Reader<RequestDecoder>>,
+    out: RefCell<Outgoing>,
+    facts: Rc<IoFacts>,
+    /// The client waits for `100 Continue`.
+    expects_continue: Cell<bool>,
+    /// The current body failed; asking again is no use.
+    has_failed: Cell<bool>,
+}
+
+/// Serves requests one after the other until the connection ends, or until `closing` is set and none
+/// is running.
+///
+/// # Errors
+/// The connection broke, or broke a rule of HTTP.
+pub(in crate::http) async fn serve<F, Fut, B>(
+    (stream, first): (NetStream, Vec<u8>),
+    limits: DecodeLimits,
+    facts: Rc<IoFacts>,
+    service: F,
+    closing: Rc<Cell<bool>>,
+) -> Result<(), Error>
+where
+    F: Fn(Request<Incoming>) -> Fut,
+    Fut: Future<Output = Response<B>>,
+    B: Body<Data = Bytes, Error = Error> + Unpin,
+{
+    let io = Rc::new(ServerIo::new(stream, first, limits, facts));
+    loop {
+        let next = std::future::poll_fn(|cx| io.poll_request(cx, closing.get()));
+        let request = match next.await {
+            Ok(Some(request)) => request,
+            Ok(None) => return Ok(()),
+            Err(error) => return io.refuse(error).await,
+        };
+        let to = ResponseTo {
+            version: request.parts.version,
+            is_head: request.parts.method == Method::HEAD,
+            persists: request.persists,
+        };
+        let request = request.into_request(&io);
+        let Some(response) = answer(&io, service(request)).await else {
+            return Err(ErrorKind::Closed.into());
+        };
+        let persists = respond(&io, response, to, &closing).await?;
+        if !persists || !io.discard_body() {
+            io.linger().await;
+            return Ok(());
+        }
+    }
+}
+
+/// A request whose body is still in the socket.
+struct Received {
+    parts: http::request::Parts,
+    length: BodyLength,
+    persists: bool,
+}
+
+impl Received {
+    fn into_request(self, io: &Rc<ServerIo>) -> Request<Incoming> {
+        let body = match self.length {
+            BodyLength::Known(0) => Incoming::empty(),
+            length => Incoming::from(RequestIncoming {
+                io: Rc::clone(io),
+                length: length.known(),
+            }),
+        };
+        Request::from_parts(self.parts, body)
+    }
+}
+
+/// Waits for the answer; `None` if the client left before.
+async fn answer<T>(io: &ServerIo, making: impl Future<Output = T>) -> Option<T> {
+    let mut making = pin!(making);
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(response) = making.as_mut().poll(cx) {
+            return Poll::Ready(Some(response));
+        }
+        io.poll_gone(cx).map(|()| None)
+    })
+    .await
+}
+
+/// Writes the response; returns whether the connection may go on.
+async fn respond<B>(
+    io: &ServerIo,
+    response: Response<B>,
+    mut to: ResponseTo,
+    closing: &Cell<bool>,
+) -> Result<bool, Error>
+where
+    B: Body<Data = Bytes, Error = Error> + Unpin,
+{
+    let (parts, body) = response.into_parts();
+    to.persists &= !closing.get() && !io.has_failed.get() && !says_close(&parts.headers);
+    io.expects_continue.set(false); // the answer is the answer
+    let head = (parts.status, &parts.headers);
+    let length = encode::response(io.out.borrow_mut().head(), to, head, &body);
+    drop(parts);
+    let mut transfer = Transfer::new(body, length);
+    std::future::poll_fn(|cx| io.poll_respond(&mut transfer, cx)).await?;
+    Ok(to.persists && length != BodyLength::Close)
+}
+
+fn says_close(headers: &HeaderMap) -> bool {
+    let connection = headers.get(http::header::CONNECTION);
+    connection.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
+}
+
+impl ServerIo {
+    fn new(stream: NetStream, first: Vec<u8>, limits: DecodeLimits, facts: Rc<IoFacts>) -> Self {
+        Self {
+            stream: RefCell::new(stream),
+            reader: RefCell::new(Reader::new(RequestDecoder::new(limits), first.into())),
+            out: RefCell::default(),
+            facts,
+            expects_continue: Cell::new(false),
+            has_failed: Cell::new(false),
+        }
+    }
+
+    /// The next request; `None` when the connection has ended, or may end.
+    fn poll_request(
+        &self,
+        cx: &mut Context<'_>,
+        is_closing: bool,
+    ) -> Poll<Result<Option<Received>, Error>> {
+        let mut reader = self.reader.borrow_mut();
+        let head = reader.poll_head(&mut self.stream.borrow_mut(), cx);
+        self.note_input(&reader);
+        let (head, length) = match head {
+            Poll::Pending if is_closing && reader.decoder.is_idle() => {
+                return Poll::Ready(Ok(None));
+            }
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(None)) => return Poll::Ready(Ok(None)),
+            Poll::Ready(Ok(Some(found))) => found,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(self.read_error(error))),
+        };
+        let (parts, said) =
+            head::request(&head).map_err(|kind| self.read_error(ReadError::of(kind, true)))?;
+        let persists = said.persists(parts.version);
+        self.expects_continue
+            .set(said.expects_continue && parts.version == Version::HTTP_11);
+        Poll::Ready(Ok(Some(Received {
+            parts,
+            length,
+            persists,
+        })))
+    }
+
+    /// Ready once the client has closed the connection or it broke. It is looked at only between two
+    /// messages; what the client sends ahead waits.
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut reader = self.reader.borrow_mut();
+        if !reader.is_end() {
+            return Poll::Pending; // whoever reads the body will see it
+        }
+        let gone = reader.poll_gone(&mut self.stream.borrow_mut(), cx);
+        self.note_input(&reader);
+        gone
+    }
+
+    fn poll_respond<B>(
+        &self,
+        transfer: &mut Transfer<B>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>>
+    where
+        B: Body<Data = Bytes, Error = Error> + Unpin,
+    {
+        let sent = transfer.poll(&self.out, &self.stream, cx);
+        self.note_output();
+        match sent {
+            Poll::Ready(result) => Poll::Ready(result.map_err(Error::from)),
+            Poll::Pending => self.poll_gone(cx).map(|()| Err(ErrorKind::Closed.into())),
+        }
+    }
+
+    fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if self.has_failed.get() {
+            return Poll::Ready(None);
+        }
+        let mut reader = self.reader.borrow_mut();
+        if self.expects_continue.take() && reader.is_drained() {
+            let mut out = self.out.borrow_mut();
+            out.head().extend_from_slice(CONTINUE);
+            // If the socket is full, it goes out with the answer; if it broke, reading will tell.
+            let _ = out.poll_flush(&mut self.stream.borrow_mut(), cx);
+        }
+        let frame = reader.poll_frame(&mut self.stream.borrow_mut(), cx);
+        self.note_input(&reader);
+        frame.map(|frame| match frame {
+            Ok(frame) => frame.map(Ok),
+            Err(error) => {
+                self.has_failed.set(true);
+                Some(Err(self.read_error(error)))
+            }
+        })
+    }
+
+    fn note_input(&self, reader: &Reader<RequestDecoder>) {
+        self.facts.received.set(reader.received());
+        let inside = reader.decoder.is_inside_head();
+        if inside != self.facts.head_since.get().is_some() {
+            self.facts.head_since.set(inside.then(Instant::now));
+        }
+    }
+
+    fn note_output(&self) {
+        let out = self.out.borrow();
+        let has_moved = self.facts.sent.replace(out.written()) != out.written();
+        if out.is_empty() {
+            self.facts.blocked_since.set(None);
+        } else if has_moved || self.facts.blocked_since.get().is_none() {
+            self.facts.blocked_since.set(Some(Instant::now()));
+        }
+    }
+
+    fn read_error(&self, error: ReadError) -> Error {
+        if let ReadError::Violation(violation) = &error {
+            self.facts.violation.set(Some(*violation));
+        }
+        error.into()
+    }
+
+    /// Answers a request that never became one.
+    async fn refuse(&self, error: Error) -> Result<(), Error> {
+        let Some(violation) = self.facts.violation.get() else {
+            return Err(error);
+        };
+        let to = ResponseTo {
+            version: Version::HTTP_11,
+            is_head: false,
+            persists: false,
+        };
+        let head = (violation.status(), &HeaderMap::new());
+        let body = http_body_util::Empty::<Bytes>::new();
+        encode::response(self.out.borrow_mut().head(), to, head, &body);
+        let flush = |cx: &mut Context<'_>| {
+            let flushed = (self.out.borrow_mut()).poll_flush(&mut self.stream.borrow_mut(), cx);
+            self.note_output();
+            flushed
+        };
+        if std::future::poll_fn(flush).await.is_ok() {
+            self.linger().await;
+        }
+        Err(error)
+    }
+
+    /// Throws away what is left of the current request; false if that is not over at once.
+    fn discard_body(&self) -> bool {
+        let mut discarded = 0;
+        while discarded <= DISCARD_MAX {
+            let mut cx = Context::from_waker(Waker::noop());
+            match self.poll_frame(&mut cx) {
+                Poll::Ready(None) => return !self.has_failed.get(),
+                Poll::Ready(Some(Ok(frame))) => {
+                    discarded += frame.data_ref().map_or(0, Bytes::len) as u64;
+                }
+                Poll::Ready(Some(Err(_))) | Poll::Pending => return false,
+            }
+        }
+        false
+    }
+
+    /// Says that this was the last answer, and reads on for a while: closing a socket with unread
+    /// bytes resets it, and the client might never see the answer.
+    async fn linger(&self) {
+        let is_over = {
+            let reader = self.reader.borrow();
+            reader.is_end() && reader.is_drained()
+        };
+        if is_over {
+            return;
+        }
+        let reading = async {
+            std::future::poll_fn(|cx| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx))
+                .await?;
+            let mut discarded = 0;
+            while discarded < DISCARD_MAX {
+                let read = |cx: &mut Context<'_>| {
+                    input::poll_read(&mut self.stream.borrow_mut(), cx, |bytes| bytes.len())
+                };
+                match std::future::poll_fn(read).await? {
+                    0 => break,
+                    len => discarded += len as u64,
+                }
+            }
+            Ok::<(), io::Error>(())
+        };
+        // However it ends, the connection is over.
+        let _ = tokio::time::timeout(LINGER, reading).await;
+    }
+}
+
+/// The body of a request, read from the connection when it is asked for.
+#[derive(Debug)]
+pub(in crate::http) struct RequestIncoming {
+    io: Rc<ServerIo>,
+    /// If it was said before.
+    length: Option<u64>,
+}
+
+impl RequestIncoming {
+    pub(in crate::http) fn poll_frame(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.io.poll_frame(cx)
+    }
+
+    pub(in crate::http) fn is_end_stream(&self) -> bool {
+        self.io.reader.borrow().is_end()
+    }
+
+    pub(in crate::http) fn size_hint(&self) -> SizeHint {
+        self.length.map_or_else(SizeHint::new, SizeHint::with_exact)
+    }
+}
