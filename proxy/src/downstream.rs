@@ -28,7 +28,7 @@ pub struct Found {
     /// The server name a TLS client asks for, in lower case.
     pub server_name: Option<Box<str>>,
     /// What a TLS client offers by ALPN, or what HTTP version the first line has.
-    pub application_protocols: Vec<Box<[u8]>>,
+    pub application_protocols: ProtocolList,
     /// TLVs of a PROXY protocol header that are to be kept.
     pub tlvs: Vec<Tlv>,
 }
@@ -42,6 +42,11 @@ pub enum Transport {
     /// A ClientHello.
     Tls,
 }
+
+/// Names of application protocols, kept as ALPN writes them (RFC 7301 section 3.1), so that they are
+/// never larger in memory than on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProtocolList(Vec<u8>);
 
 /// One type-length-value of a PROXY protocol header, version 2.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +67,57 @@ impl Transport {
     }
 }
 
+impl Found {
+    /// What there is to say of a connection nobody looked at.
+    pub const fn nothing() -> &'static Self {
+        static NOTHING: Found = Found {
+            local_is_restored: false,
+            transport: Transport::RawBuffer,
+            server_name: None,
+            application_protocols: ProtocolList(Vec::new()),
+            tlvs: Vec::new(),
+        };
+        &NOTHING
+    }
+}
+
+impl ProtocolList {
+    /// Takes a list off the wire: each name is preceded by its length, and none is empty.
+    pub fn from_wire(list: &[u8]) -> Option<Self> {
+        let mut rest = list;
+        while let Some((length, after)) = rest.split_first() {
+            let length = usize::from(*length);
+            if length == 0 {
+                return None;
+            }
+            rest = after.get(length..)?;
+        }
+        (!list.is_empty()).then(|| Self(list.to_vec()))
+    }
+
+    /// The names, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest: &[u8] = &self.0;
+        std::iter::from_fn(move || {
+            let (length, after) = rest.split_first()?;
+            let (name, after) = after.split_at_checked(usize::from(*length))?;
+            rest = after;
+            Some(name)
+        })
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 impl Downstream {
+    /// What was found out, if only that there is nothing.
+    pub fn found(&self) -> &Found {
+        self.found.as_deref().unwrap_or(Found::nothing())
+    }
+
     /// What was found out, to be added to.
     pub fn found_mut(&mut self) -> &mut Found {
         self.found.get_or_insert_default()

@@ -105,6 +105,11 @@ impl DrainGuard {
         }
         Poll::Pending
     }
+
+    /// Waits until the holder should finish.
+    pub async fn draining(&mut self) {
+        std::future::poll_fn(|cx| self.poll_draining(cx)).await;
+    }
 }
 
 impl Drop for DrainGuard {

@@ -69,6 +69,11 @@ impl WorkerContext {
         }
     }
 
+    /// Holds a place among the connections of the worker, before a chain is chosen.
+    pub fn guard(&self) -> DrainGuard {
+        self.all.guard()
+    }
+
     fn drain_chains(&self, ids: &[u64]) {
         for id in ids {
             if let Some(signal) = self.chains.borrow_mut().remove(id) {

@@ -135,7 +135,8 @@ impl Listeners {
         };
         let (chains, inline) = self.make_chains(config, tables, clusters, name);
         let stats = self.registry.listener(&stat_name(&address));
-        let active = Arc::new(ActiveListener::new(chains, address, stats));
+        let inspectors = self.registry.inspectors().clone();
+        let active = Arc::new(ActiveListener::new(chains, address, stats, inspectors));
         for (worker, socket) in sockets.into_iter().enumerate() {
             outcome
                 .commands
@@ -291,6 +292,7 @@ impl Live {
 fn end(live: &Live, workers: usize, outcome: &mut Outcome) {
     let chains: Vec<u64> = live.active.chains().all().map(|chain| chain.id).collect();
     let id = live.active.id;
+    live.active.close();
     outcome.tell_all(workers, || Command::StopListening(id));
     outcome.tell_all(workers, || Command::DrainChains(chains.clone()));
 }

@@ -4,16 +4,55 @@ use std::sync::Arc;
 
 use crate::config::Name;
 use crate::config::listener::HttpConnectionManager;
+use crate::config::prefix_map::IpPrefix;
 
 /// What is done with a connection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FilterChain {
     /// Its name; may be empty.
     pub name: Name,
+    /// Which connections it takes. The listener's `selector` is compiled from it; here it tells a
+    /// chain that takes others from one that stays.
+    pub conditions: FilterChainMatch,
     /// What stands between the socket and the filter.
     pub transport_socket: TransportSocket,
     /// The one terminal filter.
     pub filter: NetworkFilter,
+}
+
+/// Which connections a chain takes (`FilterChainMatch`); an empty list is no condition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FilterChainMatch {
+    /// Port of the address the client wanted.
+    pub destination_port: Option<u16>,
+    /// Ranges of that address.
+    pub prefix_ranges: Vec<IpPrefix>,
+    /// SNI, in lower case; `*.x` is any name below `x`.
+    pub server_names: Vec<Box<str>>,
+    /// `tls` or `raw_buffer`; empty is no condition.
+    pub transport_protocol: Box<str>,
+    /// ALPN, or what the HTTP inspector found.
+    pub application_protocols: Vec<Box<str>>,
+    /// Ranges of the socket's other end.
+    pub direct_source_prefix_ranges: Vec<IpPrefix>,
+    /// From where.
+    pub source_type: SourceType,
+    /// Ranges of the client's address.
+    pub source_prefix_ranges: Vec<IpPrefix>,
+    /// Ports of the client's address.
+    pub source_ports: Vec<u16>,
+}
+
+/// `FilterChainMatch.ConnectionSourceType`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SourceType {
+    /// From anywhere.
+    #[default]
+    Any,
+    /// From this machine.
+    SameIpOrLoopback,
+    /// From elsewhere.
+    External,
 }
 
 /// What stands between the socket and the filter of a chain.

@@ -78,3 +78,10 @@ pub const LISTEN_BACKLOG: u32 = 4096;
 /// Connections accepted at one wake-up, when a listener says nothing: Envoy takes all there are,
 /// which lets a burst starve the connections a worker already has.
 pub const ACCEPTS_PER_EVENT: u32 = 16;
+
+/// Largest ClientHello that is looked at, with headers: Envoy's default. A hello with post-quantum
+/// key shares is about 2 KB.
+pub const CLIENT_HELLO_BYTES_MAX: usize = 16 * 1024;
+
+/// All listener filters of a connection together: Envoy's default.
+pub const LISTENER_FILTERS_TIMEOUT: Duration = Duration::from_secs(15);

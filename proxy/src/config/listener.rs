@@ -8,9 +8,11 @@ use http::HeaderValue;
 use crate::config::Name;
 use crate::config::RouteConfig;
 use crate::config::access_log::AccessLog;
+use crate::config::chain_selector::ChainSelector;
 use crate::config::cluster::Http2Options;
 use crate::config::endpoint::Address;
 use crate::config::filter_chain::FilterChain;
+use crate::config::listener_filter::ListenerFilter;
 
 /// One listener.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,10 +21,18 @@ pub struct Listener {
     pub name: Name,
     /// Where it accepts; port 0 only if it comes from the bootstrap.
     pub address: Address,
-    /// Tried in order. At least one, or a default.
+    /// In order; each finds out something of a connection.
+    pub listener_filters: Vec<ListenerFilter>,
+    /// For all listener filters together; `None` is no limit.
+    pub listener_filters_timeout: Option<Duration>,
+    /// Go on with what is known when the time is over, instead of closing.
+    pub continue_on_listener_filters_timeout: bool,
+    /// At least one, or a default.
     pub filter_chains: Vec<Arc<FilterChain>>,
     /// Used when none matches.
     pub default_filter_chain: Option<Arc<FilterChain>>,
+    /// Which of them takes a connection.
+    pub selector: Arc<ChainSelector>,
     /// Length of the accept queue.
     pub backlog: u32,
     /// One socket per worker.

@@ -7,7 +7,10 @@
 //! | file | holds |
 //! |---|---|
 //! | `listener` | address, listener filters, the HTTP connection manager |
+//! | `listener_filter` | what is found out of a connection first |
+//! | `chain_selector` | which filter chain takes a connection |
 //! | `filter_chain` | what is done with a connection |
+//! | `prefix_map` | address ranges |
 //! | `route` | route tables as written |
 //! | `cluster` | where and how to send |
 //! | `endpoint` | members of a cluster |
@@ -16,12 +19,15 @@
 //! | `limits` | every bound of the data plane, each with its reason |
 
 pub mod access_log;
+pub mod chain_selector;
 pub mod cluster;
 pub mod endpoint;
 pub mod filter_chain;
 pub mod limits;
 pub mod listener;
+pub mod listener_filter;
 pub mod matcher;
+pub mod prefix_map;
 pub mod route;
 
 use std::collections::BTreeMap;

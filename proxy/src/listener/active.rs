@@ -4,6 +4,7 @@
 //! began with, so a change drains only connections of chains that are gone.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -11,10 +12,12 @@ use arc_swap::ArcSwap;
 
 use crate::config;
 use crate::config::Name;
+use crate::config::chain_selector::Choice;
 use crate::config::endpoint::Address;
 use crate::config::filter_chain::FilterChain;
 use crate::downstream::Downstream;
 use crate::http::connection_manager::HttpManager;
+use crate::telemetry::stats::InspectorStats;
 use crate::telemetry::stats::ListenerStats;
 
 /// A bound listener.
@@ -28,6 +31,9 @@ pub struct ActiveListener {
     pub address: Address,
     /// Its counters.
     pub stats: Arc<ListenerStats>,
+    /// Those of its listener filters.
+    pub inspector_stats: InspectorStats,
+    is_closed: AtomicBool,
     current: ArcSwap<Chains>,
 }
 
@@ -36,7 +42,7 @@ pub struct ActiveListener {
 pub struct Chains {
     /// The configuration it was made from.
     pub config: Arc<config::Listener>,
-    /// Tried in order.
+    /// In the order of the configuration.
     pub chains: Vec<Arc<ActiveChain>>,
     /// Taken if none matches.
     pub default: Option<Arc<ActiveChain>>,
@@ -78,15 +84,32 @@ impl ActiveChain {
 
 impl ActiveListener {
     /// A listener whose sockets are bound to `address`.
-    pub fn new(chains: Chains, address: Address, stats: Arc<ListenerStats>) -> Self {
+    pub fn new(
+        chains: Chains,
+        address: Address,
+        stats: Arc<ListenerStats>,
+        inspector_stats: InspectorStats,
+    ) -> Self {
         let name = Arc::clone(&chains.config.name);
         Self {
             id: next_id(),
             name,
             address,
             stats,
+            inspector_stats,
+            is_closed: AtomicBool::new(false),
             current: ArcSwap::from_pointee(chains),
         }
+    }
+
+    /// Whether it accepts no more, so that connections without a chain yet should not stay.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
+    }
+
+    /// Says that it accepts no more. Called by `apply`.
+    pub fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
     }
 
     /// What is done with a connection accepted now.
@@ -101,9 +124,13 @@ impl ActiveListener {
 }
 
 impl Chains {
-    /// The chain for a connection. There is no match to make yet: the first chain takes all.
-    pub fn find(&self, _downstream: &Downstream) -> Option<&Arc<ActiveChain>> {
-        self.chains.first().or(self.default.as_ref())
+    /// The chain for a connection.
+    pub fn find(&self, downstream: &Downstream) -> Option<&Arc<ActiveChain>> {
+        match self.config.selector.choose(downstream) {
+            Choice::Chain(place) => self.chains.get(place),
+            Choice::Default => self.default.as_ref(),
+            Choice::Nothing => None,
+        }
     }
 
     /// All chains.

@@ -12,6 +12,7 @@ use crate::downstream::Downstream;
 use crate::http::connection_manager;
 use crate::listener::ActiveFilter;
 use crate::listener::ActiveListener;
+use crate::listener::inspect;
 use crate::listener::transport;
 use crate::net::NetStream;
 use crate::telemetry::stats::ListenerStats;
@@ -41,7 +42,7 @@ pub fn spawn(
     });
 }
 
-/// From the socket to the end of the connection: which chain, its transport, its filter.
+/// From the socket to the end of the connection: listener filters, chain, its transport, its filter.
 async fn serve(
     worker: Rc<WorkerContext>,
     listener: &ActiveListener,
@@ -49,11 +50,14 @@ async fn serve(
     is_stopping: bool,
 ) {
     let mut downstream = facts(&stream);
+    let Some(stream) = inspected(&worker, listener, stream, &mut downstream).await else {
+        return;
+    };
     let Some(chain) = listener.chains().find(&downstream).cloned() else {
         listener.stats.no_filter_chain_match().inc();
         return;
     };
-    let drain = worker.drain_guard(chain.id, is_stopping);
+    let drain = worker.drain_guard(chain.id, is_stopping || listener.is_closed());
     let _counted = Counted::enter(Arc::clone(&listener.stats));
     let Some(stream) = transport::accept(&chain, stream, &mut downstream).await else {
         return;
@@ -64,6 +68,25 @@ async fn serve(
             drop(chain);
             connection_manager::serve(worker, manager, downstream, stream, drain).await;
         }
+    }
+}
+
+/// The stream after the listener filters; a worker that drains waits for no client to say more.
+async fn inspected(
+    worker: &WorkerContext,
+    listener: &ActiveListener,
+    stream: NetStream,
+    downstream: &mut Downstream,
+) -> Option<NetStream> {
+    if listener.chains().config.listener_filters.is_empty() {
+        return Some(stream); // the usual case, without a detour over the heap
+    }
+    let mut guard = worker.guard();
+    let inspected = Box::pin(inspect::run(listener, stream, downstream));
+    tokio::select! {
+        biased;
+        stream = inspected => stream,
+        () = guard.draining() => None,
     }
 }
 

@@ -5,11 +5,13 @@
 //! | `active` | a listener as it lives: its filter chains behind one swap |
 //! | `acceptor` | the accept loop of one worker |
 //! | `connection` | one accepted connection, step by step |
+//! | `inspect` | listener filters: what the first bytes tell |
 //! | `transport` | the transport socket of a chain |
 
 pub mod acceptor;
 pub mod active;
 pub mod connection;
+pub mod inspect;
 mod transport;
 
 pub use active::ActiveChain;

@@ -4,9 +4,11 @@
 //! | file | holds |
 //! |---|---|
 //! | `listen` | bound sockets, one per worker |
+//! | `proxy_protocol` | headers that name the client |
 //! | `stream` | a connected socket, TCP or Unix |
 
 pub mod listen;
+pub mod proxy_protocol;
 pub mod stream;
 
 pub use listen::Acceptor;

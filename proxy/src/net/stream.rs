@@ -1,18 +1,33 @@
 //! A connected socket, TCP or Unix, as one type without boxing.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
 
+use rustix::net::RecvFlags;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
+use tokio::io::Interest;
 use tokio::io::ReadBuf;
+use tokio::io::Ready;
 use tokio::net::TcpStream;
 use tokio::net::UnixStream;
 
 use crate::config::endpoint::Address;
+
+/// Most bytes that can be peeked at: a PROXY protocol header of the largest size it can announce.
+pub const PEEK_BYTES_MAX: usize = 16 + 65_535;
+
+thread_local! {
+    /// What is peeked at is looked at and forgotten before anything else runs, so that a worker
+    /// needs one buffer and a silent connection none.
+    static PEEKED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A connected socket.
 #[derive(Debug)]
@@ -61,11 +76,135 @@ impl NetStream {
         }
     }
 
+    /// Where the connection was going before netfilter redirected it to us, if it did.
+    pub fn original_destination(&self) -> Option<SocketAddr> {
+        let Self::Tcp(stream) = self else { return None };
+        let socket = socket2::SockRef::from(stream);
+        let original = if stream.local_addr().ok()?.is_ipv4() {
+            socket.original_dst_v4()
+        } else {
+            socket.original_dst_v6()
+        };
+        original.ok()?.as_socket()
+    }
+
     /// The other end, if it is TCP.
     pub fn peer_address(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(stream) => stream.peer_addr().ok(),
             Self::Unix(_) => None,
+        }
+    }
+}
+
+impl NetStream {
+    /// Shows the first bytes to `look`, again each time more have come, until it returns something;
+    /// none if the stream ends, or holds `max` bytes, and `look` still wants more. Nothing is taken
+    /// out of the socket.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost, but [`Self::look_again`] must be called before the stream is read.
+    pub async fn peek_until<T>(
+        &self,
+        max: usize,
+        mut look: impl FnMut(&[u8]) -> Option<T>,
+    ) -> io::Result<Option<T>> {
+        let max = max.min(PEEK_BYTES_MAX);
+        let mut seen = 0;
+        loop {
+            let ready = self.ready(Interest::READABLE).await?;
+            let step = self.try_io(Interest::READABLE, || {
+                PEEKED.with_borrow_mut(|buffer| {
+                    buffer.resize(max.max(buffer.len()), 0);
+                    let buffer = buffer.get_mut(..max).unwrap_or_default();
+                    let (_, len) = rustix::net::recv(self, &mut *buffer, RecvFlags::PEEK)?;
+                    let is_all = len == 0 || len >= max || ready.is_read_closed();
+                    if len <= seen && !is_all {
+                        return Err(io::ErrorKind::WouldBlock.into()); // until more comes
+                    }
+                    seen = len;
+                    let bytes = buffer.get(..len.min(max)).unwrap_or_default();
+                    match look(bytes) {
+                        None if !is_all => Err(io::ErrorKind::WouldBlock.into()),
+                        found => Ok(found),
+                    }
+                })
+            });
+            match step {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                step => return step,
+            }
+        }
+    }
+
+    /// Takes exactly `len` bytes that were peeked at out of the socket.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn skip(&self, len: usize) -> io::Result<()> {
+        let mut left = len;
+        while left > 0 {
+            left -= self.try_io(Interest::READABLE, || {
+                PEEKED.with_borrow_mut(|buffer| {
+                    let end = left.min(buffer.len());
+                    let buffer = buffer.get_mut(..end).unwrap_or_default();
+                    match rustix::net::recv(self, &mut *buffer, RecvFlags::empty())? {
+                        (_, 0) => Err(io::ErrorKind::UnexpectedEof.into()),
+                        (_, len) => Ok(len),
+                    }
+                })
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Makes the runtime ask the system again whether there is something to read: after peeking was
+    /// given up, it believes that there is not.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn look_again(self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(stream) => TcpStream::from_std(stream.into_std()?).map(Self::Tcp),
+            Self::Unix(stream) => UnixStream::from_std(stream.into_std()?).map(Self::Unix),
+        }
+    }
+
+    /// Waits until the socket may be ready for `interest`.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        match self {
+            Self::Tcp(stream) => stream.ready(interest).await,
+            Self::Unix(stream) => stream.ready(interest).await,
+        }
+    }
+
+    /// Does `io` if the socket may be ready; if it says that it is not, that is remembered.
+    ///
+    /// # Errors
+    /// Whatever `io` says.
+    pub fn try_io<R>(
+        &self,
+        interest: Interest,
+        io: impl FnOnce() -> io::Result<R>,
+    ) -> io::Result<R> {
+        match self {
+            Self::Tcp(stream) => stream.try_io(interest, io),
+            Self::Unix(stream) => stream.try_io(interest, io),
+        }
+    }
+}
+
+impl AsFd for NetStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
         }
     }
 }
@@ -122,5 +261,65 @@ impl AsyncWrite for NetStream {
 
     fn is_write_vectored(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    fn pair() -> (NetStream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (NetStream::Unix(ours), theirs)
+    }
+
+    fn line(bytes: &[u8]) -> Option<usize> {
+        bytes.iter().position(|byte| *byte == b'\n')
+    }
+
+    #[tokio::test]
+    async fn peeking_waits_for_more_and_takes_nothing() {
+        let (mut ours, mut theirs) = pair();
+        let write = async {
+            for byte in b"abc\nd" {
+                theirs.write_all(&[*byte]).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        };
+        let (found, ()) = tokio::join!(ours.peek_until(100, line), write);
+        assert_eq!(found.unwrap(), Some(3));
+        ours.skip(2).unwrap();
+        let mut rest = [0; 3];
+        ours.read_exact(&mut rest).await.unwrap();
+        assert_eq!(&rest, b"c\nd");
+    }
+
+    #[tokio::test]
+    async fn peeking_ends_with_the_stream_and_at_the_limit() {
+        let (ours, mut theirs) = pair();
+        theirs.write_all(b"abc").await.unwrap();
+        assert_eq!(ours.peek_until(3, line).await.unwrap(), None);
+        drop(theirs);
+        assert_eq!(ours.peek_until(100, line).await.unwrap(), None);
+        let (ours, theirs) = pair();
+        drop(theirs);
+        assert_eq!(ours.peek_until(100, line).await.unwrap(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_peeked_at_in_vain_can_still_be_read() {
+        let (ours, mut theirs) = pair();
+        theirs.write_all(b"abc").await.unwrap();
+        let peeked = tokio::time::timeout(std::time::Duration::from_secs(1), async {
+            ours.peek_until(100, line).await
+        });
+        assert!(peeked.await.is_err());
+        let mut ours = ours.look_again().unwrap();
+        let mut bytes = [0; 3];
+        ours.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(&bytes, b"abc");
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Only what Weir counts is declared: a name that would always be zero is not shown.
 
+use std::sync::Arc;
+
 stats! {
     /// Of one cluster.
     pub struct ClusterStats(ClusterCells) in "cluster" by "envoy_cluster_name" {
@@ -80,7 +82,48 @@ stats! {
         gauge downstream_cx_active: "Connections open.";
         counter downstream_cx_destroy: "Connections closed.";
         counter downstream_cx_overflow: "Connections refused by the listener's limit.";
+        gauge downstream_pre_cx_active: "Connections in listener filters.";
+        counter downstream_pre_cx_timeout: "Connections on which listener filters took too long.";
+        counter downstream_listener_filter_error: "Connections that a listener filter refused.";
+        counter downstream_listener_filter_remote_close: "Connections that ended in listener filters.";
         counter no_filter_chain_match: "Connections that no filter chain matched.";
+    }
+}
+
+stats! {
+    /// Of all TLS inspectors.
+    pub struct TlsInspectorStats(TlsInspectorCells) in "tls_inspector" {
+        counter tls_found: "Connections that begin with a ClientHello.";
+        counter tls_not_found: "Connections that do not.";
+        counter client_hello_too_big: "Connections closed for the size of their ClientHello.";
+        counter sni_found: "ClientHellos with a server name.";
+        counter sni_not_found: "ClientHellos without.";
+        counter alpn_found: "ClientHellos with application protocols.";
+        counter alpn_not_found: "ClientHellos without.";
+    }
+}
+
+stats! {
+    /// Of all HTTP inspectors.
+    pub struct HttpInspectorStats(HttpInspectorCells) in "http_inspector" {
+        counter http10_found: "Connections that begin with an HTTP/1.0 request.";
+        counter http11_found: "Connections that begin with an HTTP/1.1 request.";
+        counter http2_found: "Connections that begin with the HTTP/2 preface.";
+        counter http_not_found: "Connections that begin with something else.";
+    }
+}
+
+stats! {
+    /// Of all PROXY protocol listener filters.
+    pub struct ProxyProtocolStats(ProxyProtocolCells) in "proxy_proto" {
+        counter not_found_allowed: "Connections without a header, where none is needed.";
+        counter not_found_disallowed: "Connections refused because they have no header.";
+        counter v1_found as "versions.v1.found": "Headers of version 1.";
+        counter v1_disallowed as "versions.v1.disallowed": "Connections refused because version 1 is not allowed.";
+        counter v1_error as "versions.v1.error": "Connections refused for a broken header of version 1.";
+        counter v2_found as "versions.v2.found": "Headers of version 2.";
+        counter v2_disallowed as "versions.v2.disallowed": "Connections refused because version 2 is not allowed.";
+        counter v2_error as "versions.v2.error": "Connections refused for a broken header of version 2.";
     }
 }
 
@@ -161,6 +204,17 @@ stats! {
         level memory_allocated: "Memory in use in bytes.";
         level memory_heap_size: "Memory reserved in bytes.";
     }
+}
+
+/// What listener filters count; one of each for all listeners.
+#[derive(Clone, Debug)]
+pub struct InspectorStats {
+    /// The HTTP inspectors'.
+    pub http: Arc<HttpInspectorStats>,
+    /// The PROXY protocol filters'.
+    pub proxy_protocol: Arc<ProxyProtocolStats>,
+    /// The TLS inspectors'.
+    pub tls: Arc<TlsInspectorStats>,
 }
 
 impl ClusterStats {

@@ -18,6 +18,7 @@ use crate::telemetry::stats::ClusterStats;
 use crate::telemetry::stats::ControlPlaneStats;
 use crate::telemetry::stats::Group;
 use crate::telemetry::stats::HttpStats;
+use crate::telemetry::stats::InspectorStats;
 use crate::telemetry::stats::ListenerManagerStats;
 use crate::telemetry::stats::ListenerStats;
 use crate::telemetry::stats::Scope;
@@ -45,6 +46,7 @@ pub struct Registry {
     cds: Arc<SubscriptionStats>,
     cluster_manager: Arc<ClusterManagerStats>,
     control_plane: Arc<ControlPlaneStats>,
+    inspectors: InspectorStats,
     lds: Arc<SubscriptionStats>,
     listener_manager: Arc<ListenerManagerStats>,
     server: Arc<ServerStats>,
@@ -70,6 +72,11 @@ impl Registry {
             cds: Arc::new(Declared::with_workers(workers)),
             cluster_manager: Arc::new(Declared::with_workers(workers)),
             control_plane: Arc::new(Declared::with_workers(workers)),
+            inspectors: InspectorStats {
+                http: Arc::new(Declared::with_workers(workers)),
+                proxy_protocol: Arc::new(Declared::with_workers(workers)),
+                tls: Arc::new(Declared::with_workers(workers)),
+            },
             lds: Arc::new(Declared::with_workers(workers)),
             listener_manager: Arc::new(Declared::with_workers(workers)),
             server: Arc::new(Declared::with_workers(workers)),
@@ -93,6 +100,11 @@ impl Registry {
     /// The subscription to clusters.
     pub const fn cds(&self) -> &Arc<SubscriptionStats> {
         &self.cds
+    }
+
+    /// The listener filters'.
+    pub const fn inspectors(&self) -> &InspectorStats {
+        &self.inspectors
     }
 
     /// The subscription to listeners.
@@ -161,6 +173,9 @@ impl Registry {
             only(&self.access_log),
             only(&self.cluster_manager),
             only(&self.control_plane),
+            only(&self.inspectors.http),
+            only(&self.inspectors.proxy_protocol),
+            only(&self.inspectors.tls),
             only(&self.listener_manager),
             only(&self.server),
             only_in("cluster_manager.cds", &self.cds),

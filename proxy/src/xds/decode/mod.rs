@@ -11,7 +11,8 @@
 //!
 //! | file | reads |
 //! |---|---|
-//! | `listener` `http_connection_manager` `http_filter` | `Listener` and what is inside |
+//! | `listener` `listener_filter` `filter_chain` `chain_matcher` | `Listener` and what is inside |
+//! | `http_connection_manager` `http_filter` | the HTTP connection manager |
 //! | `cluster` `cluster_http` `cluster_dns` `load_balancing` | `Cluster` and what is inside |
 //! | `endpoint` | `ClusterLoadAssignment` |
 //! | `route` `route_match` `route_action` `header_edit` | `RouteConfiguration` and what is inside |
@@ -28,16 +29,19 @@ pub(crate) mod context;
 
 mod access_log;
 pub(crate) mod address;
+mod chain_matcher;
 pub(crate) mod cluster;
 pub(crate) mod cluster_dns;
 mod cluster_http;
 pub(crate) mod config_source;
 mod endpoint;
 pub(crate) mod extension;
+mod filter_chain;
 mod header_edit;
 mod http_connection_manager;
 mod http_filter;
 pub(crate) mod listener;
+mod listener_filter;
 mod load_balancing;
 mod matcher;
 mod protocol;

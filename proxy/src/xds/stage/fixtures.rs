@@ -25,6 +25,7 @@ use crate::config::endpoint::HealthStatus;
 use crate::config::endpoint::Locality;
 use crate::config::endpoint::LocalityEndpoints;
 use crate::config::filter_chain::FilterChain;
+use crate::config::filter_chain::FilterChainMatch;
 use crate::config::filter_chain::NetworkFilter;
 use crate::config::filter_chain::TransportSocket;
 use crate::config::listener::Codec;
@@ -184,14 +185,19 @@ pub(crate) fn listener(name: &str, routes: RouteSource) -> Arc<Listener> {
     };
     let chain = FilterChain {
         name: "".into(),
+        conditions: FilterChainMatch::default(),
         transport_socket: TransportSocket::Raw,
         filter: NetworkFilter::HttpConnectionManager(Arc::new(manager)),
     };
     Arc::new(Listener {
         name: name.into(),
         address: Address::Pipe("/dev/null".into()),
+        listener_filters: Vec::new(),
+        listener_filters_timeout: None,
+        continue_on_listener_filters_timeout: false,
         filter_chains: vec![Arc::new(chain)],
         default_filter_chain: None,
+        selector: Arc::default(),
         backlog: 1,
         reuse_port: true,
         accepts_per_event: 1,

@@ -5,6 +5,7 @@ mod access_log;
 mod cluster;
 mod endpoint;
 mod fields;
+mod filter_chain;
 mod hostile;
 mod listener;
 mod route;

@@ -58,6 +58,7 @@ const SILENT: &[(&str, &str)] = &[
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter.name",
         BY_TYPE,
     ),
+    ("xds.core.v3.TypedExtensionConfig.name", BY_TYPE),
 ];
 
 const BY_TYPE: &str = "the type of typed_config decides";

@@ -19,6 +19,7 @@ use crate::xds::decode::tests::encode;
 use crate::xds::decode::tests::merged;
 
 /// What must be in a message for it to be valid.
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn base(message: &str) -> Value {
     let address = json!({"socket_address": {"address": "10.0.0.1", "port_value": 80}});
     match message.rsplit('.').next().expect("split gives one part") {
@@ -59,6 +60,24 @@ pub(super) fn base(message: &str) -> Value {
         "ListenerFilter" => json!({
             "name": "y",
             "typed_config": typed("envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"),
+        }),
+        "ListenerFilterChainMatchPredicate" => json!({"any_match": true}),
+        "CidrRange" => json!({"address_prefix": "10.0.0.0"}),
+        "DomainMatcher" => json!({"domains": ["a"], "on_match": base("OnMatch")}),
+        "IPRangeMatcher" => {
+            json!({"ranges": [base("CidrRange")], "on_match": base("OnMatch")})
+        }
+        "Matcher" => json!({"matcher_tree": base("MatcherTree")}),
+        "MatcherTree" => {
+            json!({"input": base("xds.core.v3.TypedExtensionConfig"), "exact_match_map": {}})
+        }
+        "OnMatch" => json!({"action": {
+            "name": "a",
+            "typed_config": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": "n"},
+        }}),
+        "TypedExtensionConfig" if message.starts_with("xds.") => json!({
+            "name": "i",
+            "typed_config": typed("envoy.extensions.matching.common_inputs.network.v3.DestinationIPInput"),
         }),
         "Pipe" => json!({"path": "/p"}),
         "QueryParameterMatcher" => json!({"name": "q"}),
@@ -128,6 +147,43 @@ fn in_cluster(message: &str, base: Value, path: &'static [&str], rest: Value) ->
     })
 }
 
+/// A listener filter.
+fn listener_filter(message: &str) -> Target {
+    let name = message.to_owned();
+    target(message, vec![json!({})], move |bytes| {
+        // The name is field 1, typed_config field 3.
+        let element = [delimited(1, b"x"), delimited(3, &any(&name, bytes))].concat();
+        listener(
+            &[
+                encode(LISTENER, whole()),
+                nested(LISTENER, &["listener_filters"], &element),
+            ]
+            .concat(),
+        )
+    })
+}
+
+/// A custom matcher of the tree that chooses the chain.
+fn custom_matcher(message: &str) -> Target {
+    let name = message.to_owned();
+    target(message, vec![json!({})], move |bytes| {
+        let path = &["filter_chain_matcher", "matcher_tree"];
+        let tree = json!({"filter_chain_matcher": {"matcher_tree": {"input": base("xds.core.v3.TypedExtensionConfig")}}});
+        let rest = encode(LISTENER, merged(whole(), tree));
+        let custom = [delimited(1, b"x"), delimited(2, &any(&name, bytes))].concat();
+        let custom = delimited(4, &custom); // of MatcherTree
+        listener(&[rest, nested(LISTENER, path, &custom)].concat())
+    })
+}
+
+fn whole() -> Value {
+    // Another match than that of the chain the walk adds.
+    let conditions = json!({"destination_port": 9});
+    let chain =
+        json!({"name": "n", "filter_chain_match": conditions, "filters": [network_filter()]});
+    json!({"name": "l", "address": base("Address"), "filter_chains": [chain]})
+}
+
 /// An extension of the connection manager of a listener.
 fn in_manager(message: &str, base: Value, list: &'static str, rest: Value) -> Target {
     let rest = encode(MANAGER, rest);
@@ -173,13 +229,11 @@ pub(super) fn roots() -> Vec<Target> {
     let host = json!({"name": "v", "domains": ["v"], "routes": [answer]});
     let answering = json!({"name": "t", "virtual_hosts": [host]});
     vec![
-        target(
-            LISTENER,
-            vec![
-                json!({"name": "l", "address": base("Address"), "filter_chains": [base("FilterChain")]}),
-            ],
-            listener,
-        ),
+        target(LISTENER, vec![self::whole()], listener),
+        listener_filter("envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"),
+        listener_filter("envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"),
+        custom_matcher("xds.type.matcher.v3.IPMatcher"),
+        custom_matcher("xds.type.matcher.v3.ServerNameMatcher"),
         target(MANAGER, vec![whole.clone()], manager),
         target(
             "envoy.config.listener.v3.Filter",

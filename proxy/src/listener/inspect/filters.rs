@@ -1,0 +1,196 @@
+//! The listener filters, one function each.
+
+use std::sync::Arc;
+
+use crate::config::listener_filter::ProxyProtocol;
+use crate::config::listener_filter::TlsInspector;
+use crate::downstream::Downstream;
+use crate::downstream::ProtocolList;
+use crate::downstream::Tlv;
+use crate::downstream::Transport;
+use crate::listener::inspect::Refused;
+use crate::listener::inspect::client_hello;
+use crate::listener::inspect::client_hello::ClientHello;
+use crate::listener::inspect::first_line;
+use crate::net::NetStream;
+use crate::net::proxy_protocol;
+use crate::net::proxy_protocol::Header;
+use crate::net::proxy_protocol::Version;
+use crate::net::stream::PEEK_BYTES_MAX;
+use crate::telemetry::stats::HttpInspectorStats;
+use crate::telemetry::stats::ProxyProtocolStats;
+use crate::telemetry::stats::TlsInspectorStats;
+
+/// What TLS begins with.
+const RECORD_HANDSHAKE: u8 = 22;
+
+/// `original_dst`: the address before a redirect by netfilter; what was not redirected stays.
+pub(super) fn original_dst(stream: &NetStream, downstream: &mut Downstream) {
+    if let Some(original) = stream.original_destination() {
+        restore_local(downstream, original);
+    }
+}
+
+fn restore_local(downstream: &mut Downstream, local: std::net::SocketAddr) {
+    if downstream.local != Some(local) {
+        downstream.local = Some(local);
+        downstream.found_mut().local_is_restored = true;
+    }
+}
+
+/// `proxy_protocol`: the client, and the address it wanted, as the proxy before us says.
+pub(super) async fn proxy_protocol(
+    config: &ProxyProtocol,
+    stream: &NetStream,
+    downstream: &mut Downstream,
+    stats: &Arc<ProxyProtocolStats>,
+) -> Result<(), Refused> {
+    let looked = stream.peek_until(PEEK_BYTES_MAX, |bytes| match proxy_protocol::read(bytes) {
+        proxy_protocol::Reading::More => None,
+        proxy_protocol::Reading::Header(header) => {
+            let tlvs = kept_tlvs(config, &header, bytes);
+            Some(Ok(Some((header, tlvs))))
+        }
+        proxy_protocol::Reading::Broken(version) => Some(Err(version)),
+        proxy_protocol::Reading::None => Some(Ok(None)),
+    });
+    let version = match looked.await? {
+        Some(Ok(Some((header, tlvs)))) if !config.disallowed.contains(&header.version) => {
+            stream.skip(header.length)?;
+            count_found(stats, header.version);
+            take_header(downstream, &header, tlvs);
+            return Ok(());
+        }
+        Some(Ok(Some((header, _)))) => Some(header.version),
+        Some(Err(version)) => Some(version),
+        Some(Ok(None)) => None,
+        None => return Err(Refused::Left),
+    };
+    // What is no header, or one of a version that is not looked for, may be the client's own bytes.
+    let is_own = version.is_none_or(|version| config.disallowed.contains(&version));
+    if is_own && config.is_optional {
+        stats.not_found_allowed().inc();
+        return Ok(());
+    }
+    match version {
+        None => stats.not_found_disallowed().inc(),
+        Some(Version::V1) if is_own => stats.v1_disallowed().inc(),
+        Some(Version::V2) if is_own => stats.v2_disallowed().inc(),
+        Some(Version::V1) => stats.v1_error().inc(),
+        Some(Version::V2) => stats.v2_error().inc(),
+    }
+    Err(Refused::Filter)
+}
+
+fn kept_tlvs(config: &ProxyProtocol, header: &Header, bytes: &[u8]) -> Vec<Tlv> {
+    header
+        .tlvs(bytes)
+        .filter(|(kind, _)| config.kept_tlvs.keeps(*kind))
+        .map(|(kind, value)| Tlv {
+            kind,
+            value: value.into(),
+        })
+        .collect()
+}
+
+fn take_header(downstream: &mut Downstream, header: &Header, tlvs: Vec<Tlv>) {
+    if let Some((source, destination)) = header.addresses {
+        downstream.peer = Some(source);
+        restore_local(downstream, destination);
+    }
+    if !tlvs.is_empty() {
+        downstream.found_mut().tlvs = tlvs;
+    }
+}
+
+fn count_found(stats: &ProxyProtocolStats, version: Version) {
+    match version {
+        Version::V1 => stats.v1_found().inc(),
+        Version::V2 => stats.v2_found().inc(),
+    }
+}
+
+/// `tls_inspector`: server name and application protocols of a TLS client.
+pub(super) async fn tls(
+    config: TlsInspector,
+    stream: &NetStream,
+    downstream: &mut Downstream,
+    stats: &Arc<TlsInspectorStats>,
+) -> Result<(), Refused> {
+    let looked = stream.peek_until(config.bytes_max, |bytes| {
+        match client_hello::read(bytes, config.bytes_max) {
+            client_hello::Reading::More => {
+                let is_full = bytes.len() >= config.bytes_max;
+                is_full.then_some((client_hello::Reading::TooBig, true))
+            }
+            reading => Some((reading, bytes.first() == Some(&RECORD_HANDSHAKE))),
+        }
+    });
+    match looked.await? {
+        None => Err(Refused::Left),
+        Some((client_hello::Reading::Hello(hello), _)) => {
+            count_hello(stats, &hello);
+            let found = downstream.found_mut();
+            found.transport = Transport::Tls;
+            found.server_name = hello.server_name;
+            found.application_protocols = hello.application_protocols;
+            Ok(())
+        }
+        Some((client_hello::Reading::TooBig, _)) => {
+            stats.client_hello_too_big().inc();
+            Err(Refused::Filter)
+        }
+        Some((client_hello::Reading::NotTls | client_hello::Reading::More, begins_as_tls)) => {
+            stats.tls_not_found().inc();
+            if begins_as_tls && config.close_broken {
+                return Err(Refused::Filter);
+            }
+            Ok(())
+        }
+    }
+}
+
+fn count_hello(stats: &TlsInspectorStats, hello: &ClientHello) {
+    stats.tls_found().inc();
+    match hello.server_name {
+        Some(_) => stats.sni_found().inc(),
+        None => stats.sni_not_found().inc(),
+    }
+    if hello.application_protocols.is_empty() {
+        stats.alpn_not_found().inc();
+    } else {
+        stats.alpn_found().inc();
+    }
+}
+
+/// `http_inspector`: the version of HTTP, unless the client speaks TLS.
+pub(super) async fn http(
+    stream: &NetStream,
+    downstream: &mut Downstream,
+    stats: &Arc<HttpInspectorStats>,
+) -> Result<(), Refused> {
+    if downstream.found().transport == Transport::Tls {
+        return Ok(());
+    }
+    let looked = stream.peek_until(first_line::BYTES_MAX, |bytes| {
+        match first_line::read(bytes) {
+            first_line::Reading::More => None,
+            reading => Some(reading),
+        }
+    });
+    // A line without end is no HTTP, or too long to be looked at.
+    let reading = looked.await?.unwrap_or(first_line::Reading::NotHttp);
+    match reading {
+        first_line::Reading::Http10 => stats.http10_found().inc(),
+        first_line::Reading::Http11 => stats.http11_found().inc(),
+        first_line::Reading::Http2 => stats.http2_found().inc(),
+        first_line::Reading::More | first_line::Reading::NotHttp => {
+            stats.http_not_found().inc();
+        }
+    }
+    if let Some(protocol) = reading.protocol() {
+        downstream.found_mut().application_protocols =
+            ProtocolList::from_wire(protocol).unwrap_or_default();
+    }
+    Ok(())
+}

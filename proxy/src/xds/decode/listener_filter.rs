@@ -1,0 +1,202 @@
+//! `ListenerFilter`s: what is found out of a connection before a filter chain is chosen.
+
+use xds_proto::pb::envoy::config::core::v3::ProxyProtocolPassThroughTlVs;
+use xds_proto::pb::envoy::config::core::v3::proxy_protocol_config::Version as PbVersion;
+use xds_proto::pb::envoy::config::core::v3::proxy_protocol_pass_through_tl_vs::PassTlVsMatchType;
+use xds_proto::pb::envoy::config::listener::v3 as pb;
+use xds_proto::pb::envoy::config::listener::v3::listener_filter::ConfigType;
+use xds_proto::pb::envoy::config::listener::v3::listener_filter_chain_match_predicate::MatchSet;
+use xds_proto::pb::envoy::config::listener::v3::listener_filter_chain_match_predicate::Rule;
+use xds_proto::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
+use xds_proto::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
+use xds_proto::pb::envoy::extensions::filters::listener::proxy_protocol::v3 as pb_proxy_protocol;
+use xds_proto::pb::envoy::extensions::filters::listener::tls_inspector::v3 as tls_inspector;
+use xds_proto::pb::envoy::r#type::v3::Int32Range;
+
+use super::Context;
+use super::extension;
+use super::value;
+use crate::config::limits;
+use crate::config::listener_filter::FilterPredicate;
+use crate::config::listener_filter::KeptTlvs;
+use crate::config::listener_filter::ListenerFilter;
+use crate::config::listener_filter::ListenerFilterKind;
+use crate::config::listener_filter::ProxyProtocol;
+use crate::config::listener_filter::TlsInspector;
+use crate::net::proxy_protocol::Version;
+
+/// Deepest nesting of predicates: enough for anything written by hand, and for the stack.
+const PREDICATE_DEPTH_MAX: usize = 8;
+
+/// Envoy's bounds of `max_client_hello_size`.
+const CLIENT_HELLO_BYTES: (u32, u32) = (256, 16 * 1024);
+
+/// Reads a listener filter; none if it is left out.
+pub(crate) fn decode(context: &mut Context, filter: pb::ListenerFilter) -> Option<ListenerFilter> {
+    let pb::ListenerFilter {
+        name,
+        filter_disabled,
+        config_type,
+    } = filter;
+    let disabled = match filter_disabled {
+        None => None,
+        Some(rule) => Some(context.field("filter_disabled", |context| {
+            predicate(context, rule, PREDICATE_DEPTH_MAX)
+        })?),
+    };
+    let any = match config_type {
+        Some(ConfigType::TypedConfig(any)) => any,
+        Some(ConfigType::ConfigDiscovery(_)) => {
+            return context.refuse("config_discovery", "not supported");
+        }
+        None => return context.refuse("typed_config", format!("is required for {name:?}")),
+    };
+    let kind = context.field("typed_config", |context| {
+        if extension::holds::<HttpInspector>(&any) {
+            let HttpInspector {} = extension::unpack(context, &any)?;
+            Some(ListenerFilterKind::HttpInspector)
+        } else if extension::holds::<OriginalDst>(&any) {
+            let OriginalDst {} = extension::unpack(context, &any)?;
+            Some(ListenerFilterKind::OriginalDst)
+        } else if extension::holds::<pb_proxy_protocol::ProxyProtocol>(&any) {
+            let filter = extension::unpack(context, &any)?;
+            proxy_protocol(context, filter).map(ListenerFilterKind::ProxyProtocol)
+        } else if extension::holds::<tls_inspector::TlsInspector>(&any) {
+            let filter = extension::unpack(context, &any)?;
+            Some(ListenerFilterKind::TlsInspector(tls(context, filter)))
+        } else {
+            extension::unknown(context, &any, false);
+            None
+        }
+    })?;
+    Some(ListenerFilter { kind, disabled })
+}
+
+/// The TLS inspector as Envoy adds it where filter chains need one.
+pub(crate) fn default_tls_inspector() -> ListenerFilter {
+    ListenerFilter {
+        kind: ListenerFilterKind::TlsInspector(TlsInspector {
+            bytes_max: limits::CLIENT_HELLO_BYTES_MAX,
+            close_broken: false,
+        }),
+        disabled: None,
+    }
+}
+
+fn tls(context: &mut Context, filter: tls_inspector::TlsInspector) -> TlsInspector {
+    let tls_inspector::TlsInspector {
+        enable_ja3_fingerprinting,
+        enable_ja4_fingerprinting,
+        initial_read_buffer_size,
+        close_connection_on_client_hello_parsing_errors,
+        max_client_hello_size,
+    } = filter;
+    let enable_ja3_fingerprinting = value::is_true(enable_ja3_fingerprinting);
+    let enable_ja4_fingerprinting = value::is_true(enable_ja4_fingerprinting);
+    unsupported!(context, warn: enable_ja3_fingerprinting, enable_ja4_fingerprinting);
+    unsupported!(context, warn "has no effect, nothing is read before the end": initial_read_buffer_size);
+    let size = value::number(
+        context,
+        "max_client_hello_size",
+        max_client_hello_size,
+        CLIENT_HELLO_BYTES,
+    );
+    TlsInspector {
+        bytes_max: size
+            .and_then(|size| usize::try_from(size).ok())
+            .unwrap_or(limits::CLIENT_HELLO_BYTES_MAX),
+        close_broken: close_connection_on_client_hello_parsing_errors,
+    }
+}
+
+fn proxy_protocol(
+    context: &mut Context,
+    filter: pb_proxy_protocol::ProxyProtocol,
+) -> Option<ProxyProtocol> {
+    let pb_proxy_protocol::ProxyProtocol {
+        rules,
+        allow_requests_without_proxy_protocol,
+        pass_through_tlvs,
+        disallowed_versions,
+        stat_prefix,
+        tlv_location,
+    } = filter;
+    unsupported!(context, warn: rules, stat_prefix);
+    unsupported!(context, warn "there is no dynamic metadata, TLVs are kept with the connection": tlv_location);
+    let disallowed = context.each("disallowed_versions", disallowed_versions, version);
+    let kept_tlvs = context.optional("pass_through_tlvs", pass_through_tlvs, kept_tlvs);
+    Some(ProxyProtocol {
+        is_optional: allow_requests_without_proxy_protocol,
+        disallowed,
+        kept_tlvs: kept_tlvs.unwrap_or_default(),
+    })
+}
+
+/// A version of the PROXY protocol.
+pub(crate) fn version(context: &mut Context, version: i32) -> Option<Version> {
+    Some(match value::enumeration(context, "", version)? {
+        PbVersion::V1 => Version::V1,
+        PbVersion::V2 => Version::V2,
+    })
+}
+
+/// Which TLVs are kept, or passed on.
+pub(crate) fn kept_tlvs(
+    context: &mut Context,
+    tlvs: ProxyProtocolPassThroughTlVs,
+) -> Option<KeptTlvs> {
+    let ProxyProtocolPassThroughTlVs {
+        match_type,
+        tlv_type,
+    } = tlvs;
+    let kinds = context.each("tlv_type", tlv_type, |context, kind| {
+        u8::try_from(kind).map_or_else(
+            |_| context.refuse("", format!("{kind} is not within 0 and 255")),
+            Some,
+        )
+    });
+    Some(
+        match value::enumeration(context, "match_type", match_type)? {
+            PassTlVsMatchType::IncludeAll => KeptTlvs::All,
+            PassTlVsMatchType::Include => KeptTlvs::Of(kinds),
+        },
+    )
+}
+
+fn predicate(
+    context: &mut Context,
+    predicate: pb::ListenerFilterChainMatchPredicate,
+    depth: usize,
+) -> Option<FilterPredicate> {
+    let pb::ListenerFilterChainMatchPredicate { rule } = predicate;
+    let Some(depth) = depth.checked_sub(1) else {
+        return context.refuse("", "is nested too deeply");
+    };
+    let set = |context: &mut Context, field: &str, set: MatchSet| {
+        let MatchSet { rules } = set;
+        context.field(field, |context| {
+            let count = rules.len();
+            let rules = context.each("rules", rules, |context, rule| {
+                self::predicate(context, rule, depth)
+            });
+            (rules.len() == count).then_some(rules)
+        })
+    };
+    match rule {
+        Some(Rule::AndMatch(rules)) => set(context, "and_match", rules).map(FilterPredicate::All),
+        Some(Rule::OrMatch(rules)) => set(context, "or_match", rules).map(FilterPredicate::Any),
+        Some(Rule::NotMatch(rule)) => context.field("not_match", |context| {
+            self::predicate(context, *rule, depth).map(|rule| FilterPredicate::Not(Box::new(rule)))
+        }),
+        Some(Rule::AnyMatch(true)) => Some(FilterPredicate::Always),
+        Some(Rule::AnyMatch(false)) => context.refuse("any_match", "must be true"),
+        Some(Rule::DestinationPortRange(Int32Range { start, end })) => {
+            let bounds = (u32::try_from(start), u32::try_from(end));
+            let (Ok(start), Ok(end)) = bounds else {
+                return context.refuse("destination_port_range", "must not be negative");
+            };
+            Some(FilterPredicate::DestinationPort(start..end))
+        }
+        None => context.refuse("", "needs a rule"),
+    }
+}
