@@ -14,6 +14,7 @@ pub mod http;
 pub mod listener;
 pub mod net;
 pub mod server;
+pub mod tcp;
 pub mod telemetry;
 pub mod timer;
 pub mod upstream;

@@ -12,6 +12,7 @@ use crate::apply::routes::Tables;
 use crate::config;
 use crate::config::Name;
 use crate::config::Snapshot;
+use crate::config::access_log::AccessLog;
 use crate::config::endpoint::Address;
 use crate::config::filter_chain::FilterChain;
 use crate::config::filter_chain::NetworkFilter;
@@ -23,7 +24,9 @@ use crate::listener::ActiveFilter;
 use crate::listener::ActiveListener;
 use crate::listener::active::Chains;
 use crate::net::BoundSocket;
+use crate::tcp::TcpManager;
 use crate::telemetry::access_log::AccessLogWriter;
+use crate::telemetry::access_log::Logger;
 use crate::telemetry::stats::Registry;
 use crate::worker::Command;
 
@@ -213,22 +216,30 @@ impl Listeners {
         name: &Name,
     ) -> Made {
         let mut inline = HashMap::new();
-        let mut make = |chain: &Arc<FilterChain>| {
-            let NetworkFilter::HttpConnectionManager(http) = &chain.filter;
-            let (routes, own) = match &http.routes {
-                RouteSource::Inline(routes) => {
-                    let table = LiveTable::new(routes, clusters);
-                    (table.handle.clone(), Some((Arc::clone(routes), table)))
+        let mut make = |chain: &Arc<FilterChain>| match &chain.filter {
+            NetworkFilter::HttpConnectionManager(http) => {
+                let (routes, own) = match &http.routes {
+                    RouteSource::Inline(routes) => {
+                        let table = LiveTable::new(routes, clusters);
+                        (table.handle.clone(), Some((Arc::clone(routes), table)))
+                    }
+                    RouteSource::Rds(name) => (tables.handle(name), None),
+                };
+                let filter = ActiveFilter::Http(Arc::new(self.make_manager(http, routes, name)));
+                let chain = Arc::new(ActiveChain::new(Arc::clone(chain), filter));
+                if let Some(own) = own {
+                    inline.insert(chain.id, own);
                 }
-                RouteSource::Rds(name) => (tables.handle(name), None),
-            };
-            let manager = self.make_manager(http, routes, name);
-            let filter = ActiveFilter::Http(Arc::new(manager));
-            let chain = Arc::new(ActiveChain::new(Arc::clone(chain), filter));
-            if let Some(own) = own {
-                inline.insert(chain.id, own);
+                chain
             }
-            chain
+            NetworkFilter::TcpProxy(proxy) => {
+                let resolve = |name: &Name| clusters.get(name).cloned();
+                let stats = self.registry.tcp(&proxy.stat_prefix);
+                let loggers = self.loggers(&proxy.access_logs, name);
+                let manager = TcpManager::new(Arc::clone(proxy), resolve, stats, loggers);
+                let filter = ActiveFilter::Tcp(Arc::new(manager));
+                Arc::new(ActiveChain::new(Arc::clone(chain), filter))
+            }
         };
         let chains = Chains {
             config: Arc::clone(config),
@@ -245,15 +256,21 @@ impl Listeners {
         listener: &Name,
     ) -> HttpManager {
         let stats = self.registry.http(&http.stat_prefix);
-        let loggers = http.access_logs.iter().filter_map(|log| {
-            let logger = self.logs.logger(log);
+        let loggers = self.loggers(&http.access_logs, listener);
+        HttpManager::new(Arc::clone(http), routes, stats, loggers)
+    }
+
+    /// Those that can be opened.
+    fn loggers(&self, logs: &[AccessLog], listener: &Name) -> Vec<Logger> {
+        let open = logs.iter().map(|log| self.logs.logger(log));
+        open.filter_map(|logger| {
             logger
                 .inspect_err(
                     |error| tracing::error!(%listener, %error, "an access log cannot be opened"),
                 )
                 .ok()
-        });
-        HttpManager::new(Arc::clone(http), routes, stats, loggers.collect())
+        })
+        .collect()
     }
 }
 
@@ -281,10 +298,15 @@ fn keep_unchanged(
 }
 
 impl Live {
-    /// Tables of the listener itself follow clusters that came or went.
+    /// Tables and TCP proxies of the listener itself follow clusters that came or went.
     fn refresh(&mut self, clusters: &Clusters) {
         for (config, table) in self.inline.values_mut() {
             table.update(config, clusters);
+        }
+        for chain in self.active.chains().all() {
+            if let ActiveFilter::Tcp(manager) = &chain.filter {
+                manager.resolve_again(|name| clusters.get(name).cloned());
+            }
         }
     }
 }

@@ -128,7 +128,10 @@ fn a_static_bootstrap() {
             .ends_with("/envoy.config.listener.v3.Listener")
     );
     assert!(!listener.raw.value.is_empty());
-    let NetworkFilter::HttpConnectionManager(manager) = &listener.value.filter_chains[0].filter;
+    let NetworkFilter::HttpConnectionManager(manager) = &listener.value.filter_chains[0].filter
+    else {
+        unreachable!("it is HTTP")
+    };
     let RouteSource::Inline(table) = &manager.routes else {
         panic!("inline")
     };

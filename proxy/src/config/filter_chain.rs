@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::config::Name;
 use crate::config::listener::HttpConnectionManager;
 use crate::config::prefix_map::IpPrefix;
+use crate::config::tcp_proxy::TcpProxy;
 
 /// What is done with a connection.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,4 +69,6 @@ pub enum TransportSocket {
 pub enum NetworkFilter {
     /// HTTP.
     HttpConnectionManager(Arc<HttpConnectionManager>),
+    /// Any stream.
+    TcpProxy(Arc<TcpProxy>),
 }

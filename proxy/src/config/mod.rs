@@ -10,6 +10,7 @@
 //! | `listener_filter` | what is found out of a connection first |
 //! | `chain_selector` | which filter chain takes a connection |
 //! | `filter_chain` | what is done with a connection |
+//! | `tcp_proxy` | where a stream goes |
 //! | `prefix_map` | address ranges |
 //! | `route` | route tables as written |
 //! | `cluster` | where and how to send |
@@ -29,6 +30,7 @@ pub mod listener_filter;
 pub mod matcher;
 pub mod prefix_map;
 pub mod route;
+pub mod tcp_proxy;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -17,6 +17,7 @@ use crate::config::endpoint::Address;
 use crate::config::filter_chain::FilterChain;
 use crate::downstream::Downstream;
 use crate::http::connection_manager::HttpManager;
+use crate::tcp::TcpManager;
 use crate::telemetry::stats::InspectorStats;
 use crate::telemetry::stats::ListenerStats;
 
@@ -64,6 +65,8 @@ pub struct ActiveChain {
 pub enum ActiveFilter {
     /// HTTP.
     Http(Arc<HttpManager>),
+    /// Any stream.
+    Tcp(Arc<TcpManager>),
 }
 
 fn next_id() -> u64 {

@@ -15,6 +15,7 @@ use crate::listener::ActiveListener;
 use crate::listener::inspect;
 use crate::listener::transport;
 use crate::net::NetStream;
+use crate::tcp;
 use crate::telemetry::stats::ListenerStats;
 use crate::worker::WorkerContext;
 
@@ -67,6 +68,11 @@ async fn serve(
             let manager = Arc::clone(manager);
             drop(chain);
             connection_manager::serve(worker, manager, downstream, stream, drain).await;
+        }
+        ActiveFilter::Tcp(manager) => {
+            let manager = Arc::clone(manager);
+            drop(chain);
+            tcp::serve(worker, manager, downstream, stream, drain).await;
         }
     }
 }

@@ -1,16 +1,19 @@
-//! Sockets: binding, accepting, connecting. The only room where `unsafe` may be allowed, for
-//! zero-copy relays; today nothing here needs it.
+//! Sockets: binding, accepting, connecting. The only room where `unsafe` may be allowed; today
+//! nothing here needs it.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `listen` | bound sockets, one per worker |
+//! | `pipe` | pipes for `splice(2)` |
 //! | `proxy_protocol` | headers that name the client |
 //! | `stream` | a connected socket, TCP or Unix |
 
 pub mod listen;
+pub mod pipe;
 pub mod proxy_protocol;
 pub mod stream;
 
 pub use listen::Acceptor;
 pub use listen::BoundSocket;
+pub use pipe::Pipe;
 pub use stream::NetStream;

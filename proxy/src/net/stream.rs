@@ -8,6 +8,7 @@ use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
+use std::time::Duration;
 
 use rustix::net::RecvFlags;
 use tokio::io::AsyncRead;
@@ -66,6 +67,41 @@ impl NetStream {
             Self::Unix(stream) => stream.try_read(&mut byte),
         };
         read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Whether the socket's bytes are the stream's bytes, so that they can be spliced.
+    pub fn is_plain(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => true,
+        }
+    }
+
+    /// Makes the other end see a reset instead of an end when this is dropped.
+    pub fn reset_on_close(&self) {
+        // Refused only for a socket that is gone already.
+        let _ = rustix::net::sockopt::set_socket_linger(self, Some(Duration::ZERO));
+    }
+
+    /// Ready once the socket may have something to read.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
+    /// Ready once the socket may take something.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_write_ready(cx),
+            Self::Unix(stream) => stream.poll_write_ready(cx),
+        }
     }
 
     /// Our end, if it is TCP.
@@ -313,7 +349,7 @@ mod tests {
     async fn what_was_peeked_at_in_vain_can_still_be_read() {
         let (ours, mut theirs) = pair();
         theirs.write_all(b"abc").await.unwrap();
-        let peeked = tokio::time::timeout(std::time::Duration::from_secs(1), async {
+        let peeked = tokio::time::timeout(Duration::from_secs(1), async {
             ours.peek_until(100, line).await
         });
         assert!(peeked.await.is_err());

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `host` | one member, and the set of them with its balancer |
 //! | `cluster` | a cluster's stable cell, and the value swapped in it |
+//! | `connect` | a new connection to a host, counted |
 //! | `dns` | the names of `STRICT_DNS` clusters |
 //! | `load_balancer` | which member takes the next request |
 //! | `pool` | a worker's open connections, by member |
 
 pub mod cluster;
+pub mod connect;
 pub mod dns;
 pub mod host;
 pub mod load_balancer;

@@ -13,6 +13,9 @@ stats! {
         counter upstream_cx_http2_total: "HTTP/2 connections opened.";
         counter upstream_cx_connect_fail: "Connections that could not be opened.";
         counter upstream_cx_connect_timeout: "Connections that could not be opened in time.";
+        counter upstream_cx_connect_attempts_exceeded: "TCP streams for which no connection could be opened.";
+        counter upstream_cx_rx_bytes_total: "Bytes of TCP streams received from hosts.";
+        counter upstream_cx_tx_bytes_total: "Bytes of TCP streams sent to hosts.";
         counter upstream_cx_none_healthy: "Times no usable host was found.";
         counter upstream_cx_destroy: "Connections closed.";
         counter upstream_rq_total: "Requests sent.";
@@ -132,9 +135,13 @@ stats! {
     pub struct TcpStats(TcpCells) in "tcp" by "envoy_tcp_prefix" {
         counter downstream_cx_total: "Connections handled.";
         gauge downstream_cx_active: "Connections open.";
+        counter downstream_cx_no_route: "Connections without a cluster to go to.";
         counter downstream_cx_rx_bytes_total: "Bytes received from clients.";
         counter downstream_cx_tx_bytes_total: "Bytes sent to clients.";
         counter idle_timeout: "Connections closed because no byte moved.";
+        counter max_downstream_connection_duration: "Connections closed at their longest duration.";
+        counter spliced_bytes_total: "Bytes, both ways, that never came to user space.";
+        counter copied_bytes_total: "Bytes, both ways, that did.";
     }
 }
 

@@ -19,6 +19,8 @@ use crate::net::NetStream;
 use crate::telemetry::stats::ClusterStats;
 use crate::upstream::Host;
 use crate::upstream::HostCounts;
+use crate::upstream::connect::Open;
+use crate::upstream::connect::connect;
 use crate::upstream::pool::lease::Http1Lease;
 use crate::upstream::pool::lease::Http2Lease;
 use crate::upstream::pool::lease::Sender;
@@ -46,32 +48,6 @@ pub(super) struct Http1Connection {
     born: Instant,
     idle_since: Instant,
     served: u32,
-}
-
-/// Counts a connection while it is open.
-#[derive(Debug)]
-struct Open {
-    stats: Arc<ClusterStats>,
-    counts: Arc<HostCounts>,
-}
-
-impl Open {
-    fn enter(pool: &HostPool) -> Self {
-        pool.stats.upstream_cx_active().inc();
-        pool.counts.cx_active.inc();
-        Self {
-            stats: Arc::clone(&pool.stats),
-            counts: Arc::clone(&pool.counts),
-        }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.stats.upstream_cx_active().dec();
-        self.counts.cx_active.dec();
-        self.stats.upstream_cx_destroy().inc();
-    }
 }
 
 /// An HTTP/2 connection.
@@ -127,7 +103,7 @@ impl HostPool {
         let now = Instant::now();
         let connection = Http1Connection {
             sender: Sender::new(stream),
-            _open: Open::enter(pool),
+            _open: Open::enter(&pool.stats, &pool.counts),
             local,
             born: now,
             idle_since: now,
@@ -237,23 +213,8 @@ impl HostPool {
     }
 
     async fn connect(&self) -> Result<NetStream, ProxyError> {
-        self.stats.upstream_cx_total().inc();
-        self.counts.cx_total.inc();
-        let connecting = NetStream::connect(&self.host.address);
-        match tokio::time::timeout(self.config.connect_timeout, connecting).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(_)) => {
-                self.counts.cx_connect_fail.inc();
-                self.stats.upstream_cx_connect_fail().inc();
-                Err(Reason::ConnectFailed.into())
-            }
-            Err(_) => {
-                self.counts.cx_connect_fail.inc();
-                self.stats.upstream_cx_connect_timeout().inc();
-                self.stats.upstream_cx_connect_fail().inc();
-                Err(Reason::ConnectTimeout.into())
-            }
-        }
+        let connecting = connect(&self.config, &self.stats, &self.host, &self.counts);
+        connecting.await.map_err(ProxyError::from)
     }
 
     /// Runs an HTTP/2 connection as a task of its own; it ends when the sender is dropped and the peer
@@ -262,7 +223,7 @@ impl HostPool {
     where
         F: Future<Output = Result<(), codec::Error>> + 'static,
     {
-        let open = Open::enter(self);
+        let open = Open::enter(&self.stats, &self.counts);
         tokio::task::spawn_local(async move {
             let result = connection.await;
             drop(open);

@@ -25,6 +25,7 @@ use crate::error::ProxyError;
 use crate::http::codec::Protocol;
 use crate::telemetry::stats::ClusterStats;
 use crate::upstream::Host;
+use crate::upstream::HostCounts;
 use host_pool::HostPool;
 pub use lease::Http1Lease;
 pub use lease::Http2Lease;
@@ -71,6 +72,16 @@ impl Pools {
     /// once a second by the worker.
     pub fn housekeep(&self, now: Instant) {
         self.0.borrow_mut().retain(|_, pool| pool.housekeep(now));
+    }
+
+    /// Where this worker counts for `host`.
+    pub fn counts(
+        &self,
+        config: &Arc<config::Cluster>,
+        stats: &Arc<ClusterStats>,
+        host: &Arc<Host>,
+    ) -> Arc<HostCounts> {
+        Arc::clone(&self.of(config, stats, host).counts)
     }
 
     fn of(

@@ -7,12 +7,14 @@ use xds_proto::pb::envoy::config::listener::v3 as pb;
 use xds_proto::pb::envoy::config::listener::v3::filter::ConfigType;
 use xds_proto::pb::envoy::config::listener::v3::filter_chain_match::ConnectionSourceType;
 use xds_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use xds_proto::pb::xds::r#type::matcher::v3::Matcher;
 
 use super::Context;
 use super::chain_matcher;
 use super::extension;
 use super::http_connection_manager;
+use super::tcp_proxy;
 use super::transport_socket;
 use super::value;
 use crate::config::chain_selector::ChainIndex;
@@ -234,15 +236,22 @@ fn network_filter(
         None => return context.refuse("typed_config", "is required"),
     };
     context.field("typed_config", |context| {
-        if !extension::holds::<HttpConnectionManager>(&any) {
+        let is_http = extension::holds::<HttpConnectionManager>(&any);
+        let is_tcp = extension::holds::<TcpProxy>(&any);
+        if !is_http && !is_tcp {
             extension::unknown(context, &any, false);
             if is_last && extension::is_observing(&any) {
-                context.reject("", "the last filter must be the HTTP connection manager");
+                context.reject("", "the last filter must be HTTP or TCP");
             }
             return None;
         }
         if !is_last {
-            context.reject("", "the HTTP connection manager must be the last filter");
+            context.reject("", "this filter must be the last one");
+        }
+        if is_tcp {
+            let proxy = extension::unpack(context, &any)?;
+            let proxy = tcp_proxy::decode(context, proxy)?;
+            return Some(NetworkFilter::TcpProxy(Arc::new(proxy)));
         }
         let manager = extension::unpack(context, &any)?;
         let manager = http_connection_manager::decode(context, manager)?;

@@ -12,6 +12,7 @@
 //! | file | reads |
 //! |---|---|
 //! | `listener` `listener_filter` `filter_chain` `chain_matcher` | `Listener` and what is inside |
+//! | `tcp_proxy` | the TCP proxy |
 //! | `http_connection_manager` `http_filter` | the HTTP connection manager |
 //! | `cluster` `cluster_http` `cluster_dns` `load_balancing` | `Cluster` and what is inside |
 //! | `endpoint` | `ClusterLoadAssignment` |
@@ -48,6 +49,7 @@ mod protocol;
 mod route;
 mod route_action;
 mod route_match;
+mod tcp_proxy;
 mod template;
 #[cfg(test)]
 mod tests;

@@ -35,7 +35,7 @@ pub(super) fn clusters_of_routes(routes: &RouteConfig) -> BTreeSet<Name> {
 pub(super) struct ListenerReferences {
     /// Route tables that come by RDS.
     pub(super) tables: BTreeSet<Name>,
-    /// Clusters, from tables that stand in the listener itself.
+    /// Clusters, from TCP proxies and from tables that stand in the listener itself.
     pub(super) clusters: BTreeSet<Name>,
 }
 
@@ -56,6 +56,10 @@ impl ListenerReferences {
                         found.tables.insert(name.clone());
                     }
                 },
+                NetworkFilter::TcpProxy(proxy) => {
+                    let names = proxy.clusters.iter().map(|choice| choice.name.clone());
+                    found.clusters.extend(names);
+                }
             }
         }
         found

@@ -78,7 +78,10 @@ pub(super) fn http(change: Value) -> Value {
 fn only_manager(change: Value) -> HttpConnectionManager {
     let decoded = decode(http(change)).expect("valid");
     assert!(decoded.warnings.is_empty(), "{:?}", decoded.warnings);
-    let NetworkFilter::HttpConnectionManager(manager) = &decoded.value.filter_chains[0].filter;
+    let NetworkFilter::HttpConnectionManager(manager) = &decoded.value.filter_chains[0].filter
+    else {
+        unreachable!("it is HTTP")
+    };
     HttpConnectionManager::clone(manager)
 }
 
@@ -270,8 +273,12 @@ fn chains() {
             (json!({"use_proxy_proto": true}), &at("use_proxy_proto")),
             (json!({"filters": []}), &at("filters")),
             (
-                json!({"filters": [filter(tcp_proxy)]}),
-                &at("filters[0].typed_config"),
+                json!({"filters": [filter(tcp_proxy.clone())]}),
+                &at("filters[0].typed_config.stat_prefix"),
+            ),
+            (
+                json!({"filters": [filter(merged(tcp_proxy, json!({"stat_prefix": "t", "cluster": "c"})))]}),
+                "ok",
             ),
             (
                 json!({"filters": [filter(rbac), http()]}),

@@ -90,6 +90,8 @@ pub(super) fn base(message: &str) -> Value {
         "SocketAddress" => json!({"address": "10.0.0.1", "port_value": 80}),
         "StringMatcher" => json!({"exact": "a"}),
         "SubstitutionFormatString" => json!({"text_format_source": {"inline_string": "y"}}),
+        "TcpProxy" => json!({"stat_prefix": "t", "cluster": "c"}),
+        "BackoffStrategy" => json!({"base_interval": "1s"}),
         "VirtualHost" => json!({"name": "h", "domains": ["h"]}),
         "WatchedDirectory" | "PathConfigSource" => json!({"path": "/d"}),
         "WeightedCluster" => json!({"clusters": [{"name": "a", "weight": 1}]}),
@@ -103,6 +105,7 @@ fn typed(name: &str) -> Value {
 
 const MANAGER: &str =
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const TCP_PROXY: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 const STDOUT: &str = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog";
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 const HTTP_FILTER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter";
@@ -232,6 +235,9 @@ pub(super) fn roots() -> Vec<Target> {
         target(LISTENER, vec![self::whole()], listener),
         listener_filter("envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"),
         listener_filter("envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"),
+        target(TCP_PROXY, vec![base("TcpProxy")], |bytes| {
+            network(&[delimited(1, b"f"), delimited(4, &any(TCP_PROXY, bytes))].concat())
+        }),
         custom_matcher("xds.type.matcher.v3.IPMatcher"),
         custom_matcher("xds.type.matcher.v3.ServerNameMatcher"),
         target(MANAGER, vec![whole.clone()], manager),

@@ -1,0 +1,269 @@
+//! One direction of a relay: bytes from one stream to the other, then the end of the one as the half
+//! close of the other.
+//!
+//! Bytes are copied through a scratch buffer of the worker while they are few, and spliced once they
+//! come in bulk and both streams are plain sockets. Reading stops while the other side takes
+//! nothing. Invariant: a direction that waits for its reader's side holds neither pipe nor buffer;
+//! one that waits for its writer's side holds at most one of them.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::Interest;
+use tokio::io::ReadBuf;
+
+use crate::config::limits;
+use crate::net::NetStream;
+use crate::net::Pipe;
+
+/// First size of a read; when one fills it, the stream is in bulk.
+const READ_BYTES_MIN: usize = limits::BUFFER_BYTES / 2;
+
+/// A splice that moves less than this costs more than a copy.
+const BULK_BYTES: usize = 4 * 1024;
+
+/// Small splices in a row after which the direction copies again.
+const SMALL_MAX: u8 = 8;
+
+/// Rounds before other tasks of the worker get a turn: some 4 MB.
+const ROUNDS_MAX: usize = 16;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Which stream failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// The one that is read.
+    From,
+    /// The one that is written.
+    To,
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+pub(super) struct Direction {
+    state: State,
+    /// Bytes read that the other side has not taken yet, and how many of them it has.
+    rest: Vec<u8>,
+    rest_taken: usize,
+    pipe: Option<Pipe>,
+    /// Reads are as large as the scratch buffer.
+    reads_large: bool,
+    is_splicing: bool,
+    /// The system has refused.
+    cannot_splice: bool,
+    small_splices: u8,
+    needs_flush: bool,
+    /// Bytes read.
+    pub(super) received: u64,
+    /// Of them, spliced.
+    pub(super) spliced: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// Bytes may come.
+    #[default]
+    Open,
+    /// The end has come; what is held must still be written.
+    Ending,
+    /// The other side has been told.
+    Ended,
+}
+
+impl Direction {
+    /// Whether it has ended, and the other side knows.
+    pub(super) fn has_ended(&self) -> bool {
+        self.state == State::Ended
+    }
+
+    /// Moves what can be moved; ready at the end of the direction.
+    pub(super) fn poll(
+        &mut self,
+        from: &mut NetStream,
+        to: &mut NetStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Broken>> {
+        if self.has_ended() {
+            return Poll::Ready(Ok(()));
+        }
+        for _ in 0..ROUNDS_MAX {
+            std::task::ready!(self.poll_write(to, cx))?;
+            if self.state == State::Ending {
+                std::task::ready!(Pin::new(&mut *to).poll_shutdown(cx)).map_err(|_| Broken::To)?;
+                self.state = State::Ended;
+                return Poll::Ready(Ok(()));
+            }
+            if self.poll_read(from, to, cx)?.is_pending() {
+                self.pipe = None;
+                self.rest = Vec::new();
+                return self.poll_flush(to, cx);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Pending always: nothing more can be done now.
+    fn poll_flush(&mut self, to: &mut NetStream, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        if self.needs_flush {
+            std::task::ready!(Pin::new(to).poll_flush(cx)).map_err(|_| Broken::To)?;
+            self.needs_flush = false;
+        }
+        Poll::Pending
+    }
+
+    /// Ready once nothing is held.
+    fn poll_write(&mut self, to: &mut NetStream, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        while let Some(pipe) = self.pipe.as_mut().filter(|pipe| pipe.held() > 0) {
+            std::task::ready!(to.poll_write_ready(cx)).map_err(|_| Broken::To)?;
+            match to.try_io(Interest::WRITABLE, || pipe.drain(to)) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if is_refusal(&error) => {
+                    self.cannot_splice = true;
+                    self.is_splicing = false;
+                    self.rest = pipe.empty().map_err(|_| Broken::To)?;
+                    self.rest_taken = 0;
+                }
+                Err(_) => return Poll::Ready(Err(Broken::To)),
+            }
+        }
+        while let Some(rest) = self
+            .rest
+            .get(self.rest_taken..)
+            .filter(|rest| !rest.is_empty())
+        {
+            let written = std::task::ready!(Pin::new(&mut *to).poll_write(cx, rest));
+            match written {
+                Ok(len) if len > 0 => self.rest_taken += len,
+                Ok(_) | Err(_) => return Poll::Ready(Err(Broken::To)),
+            }
+        }
+        self.rest.clear();
+        self.rest_taken = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read(
+        &mut self,
+        from: &mut NetStream,
+        to: &mut NetStream,
+        cx: &mut Context<'_>,
+    ) -> Result<Poll<()>, Broken> {
+        if self.is_splicing
+            && let Some(spliced) = self.poll_splice(from, cx)?
+        {
+            return Ok(spliced);
+        }
+        self.poll_copy(from, to, cx)
+    }
+
+    /// None if it has to be copied after all.
+    fn poll_splice(
+        &mut self,
+        from: &NetStream,
+        cx: &mut Context<'_>,
+    ) -> Result<Option<Poll<()>>, Broken> {
+        loop {
+            match from.poll_read_ready(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Err(Broken::From),
+                Poll::Pending => return Ok(Some(Poll::Pending)),
+            }
+            let Some(pipe) = self.pipe.take().or_else(Pipe::take) else {
+                self.is_splicing = false; // until the stream is in bulk again
+                return Ok(None);
+            };
+            let pipe = self.pipe.insert(pipe);
+            match from.try_io(Interest::READABLE, || pipe.fill(from)) {
+                Ok(0) => {
+                    self.state = State::Ending;
+                    return Ok(Some(Poll::Ready(())));
+                }
+                Ok(len) => {
+                    self.received += len as u64;
+                    self.spliced += len as u64;
+                    self.note_size(len);
+                    return Ok(Some(Poll::Ready(())));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if is_refusal(&error) => {
+                    self.cannot_splice = true;
+                    self.is_splicing = false;
+                    return Ok(None);
+                }
+                Err(_) => return Err(Broken::From),
+            }
+        }
+    }
+
+    fn note_size(&mut self, len: usize) {
+        if len >= BULK_BYTES {
+            self.small_splices = 0;
+        } else {
+            self.small_splices += 1;
+            if self.small_splices >= SMALL_MAX {
+                self.small_splices = 0;
+                self.is_splicing = false;
+            }
+        }
+    }
+
+    /// Reads into the worker's scratch buffer and writes at once; only what the other side does not
+    /// take is kept.
+    fn poll_copy(
+        &mut self,
+        from: &mut NetStream,
+        to: &mut NetStream,
+        cx: &mut Context<'_>,
+    ) -> Result<Poll<()>, Broken> {
+        let can_splice = !self.cannot_splice && from.is_plain() && to.is_plain();
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.resize(limits::BUFFER_BYTES, 0);
+            let size = if self.reads_large {
+                limits::BUFFER_BYTES
+            } else {
+                READ_BYTES_MIN
+            };
+            let mut buffer = ReadBuf::new(scratch.get_mut(..size).unwrap_or_default());
+            match Pin::new(from).poll_read(cx, &mut buffer) {
+                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Ready(Err(_)) => return Err(Broken::From),
+                Poll::Ready(Ok(())) => {}
+            }
+            let bytes = buffer.filled();
+            if bytes.is_empty() {
+                self.state = State::Ending;
+                return Ok(Poll::Ready(()));
+            }
+            self.received += bytes.len() as u64;
+            self.reads_large = bytes.len() == size;
+            self.is_splicing = self.reads_large && can_splice;
+            let written = match Pin::new(to).poll_write(cx, bytes) {
+                Poll::Pending => 0,
+                Poll::Ready(Ok(len)) if len > 0 => len,
+                Poll::Ready(Ok(_) | Err(_)) => return Err(Broken::To),
+            };
+            self.needs_flush = true;
+            self.rest
+                .extend_from_slice(bytes.get(written..).unwrap_or_default());
+            Ok(Poll::Ready(()))
+        })
+    }
+}
+
+/// The system does not splice between such files at all.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported | io::ErrorKind::OutOfMemory
+    )
+}

@@ -1,0 +1,20 @@
+//! Streams that are passed on as they are: `tcp_proxy`.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `proxy` | one connection, from its cluster to its log entry |
+//! | `live` | the filter as it lives: clusters resolved, logs open |
+//! | `session` | what is known of a connection; counted and logged once |
+//! | `relay` | both directions, with their deadlines |
+//! | `direction` | one direction: spliced or copied, half-closed at its end |
+
+mod direction;
+mod live;
+mod proxy;
+mod relay;
+mod session;
+#[cfg(test)]
+mod tests;
+
+pub use live::TcpManager;
+pub use proxy::serve;

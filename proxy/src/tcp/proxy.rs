@@ -1,0 +1,149 @@
+//! One connection: its cluster, its upstream connection, the bytes between them, its end.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::config;
+use crate::downstream::Downstream;
+use crate::net::NetStream;
+use crate::tcp::TcpManager;
+use crate::tcp::relay::Ended;
+use crate::tcp::relay::Patience;
+use crate::tcp::relay::Relay;
+use crate::tcp::session::Session;
+use crate::telemetry::ResponseFlag;
+use crate::upstream::ClusterHandle;
+use crate::upstream::Host;
+use crate::upstream::connect;
+use crate::upstream::connect::Open;
+use crate::worker::ConnectionGuard;
+use crate::worker::WorkerContext;
+
+/// Serves a connection to its end.
+pub async fn serve(
+    worker: Rc<WorkerContext>,
+    manager: Arc<TcpManager>,
+    downstream: Downstream,
+    stream: NetStream,
+    mut drain: ConnectionGuard,
+) {
+    let mut session = Session::new(manager, downstream);
+    if session.manager.config.log_times.on_start {
+        session.log();
+    }
+    let Some(cluster) = session.manager.choose(fastrand::u64(..)) else {
+        session.manager.stats.downstream_cx_no_route().inc();
+        session.flag(ResponseFlag::NoClusterFound);
+        return;
+    };
+    session.cluster = Some(cluster.clone());
+    let connected = Box::pin(connect_upstream(&worker, &mut session, &cluster)).await;
+    let Some((upstream, open)) = connected else {
+        return;
+    };
+    session.upstream_local = upstream.local_address();
+    let patience = patience(&session);
+    session.relay = Some((Relay::new(stream, upstream, patience), open));
+    if session.manager.config.log_times.on_connected {
+        session.log();
+    }
+    relay(&mut session, &mut drain).await;
+}
+
+fn patience(session: &Session) -> Patience {
+    let config = &session.manager.config;
+    Patience {
+        idle: config.idle_timeout,
+        end: config.max_duration.map(|max| session.born + max),
+        log_interval: config.log_times.interval,
+    }
+}
+
+/// Tries one host after another, as often as is allowed.
+async fn connect_upstream(
+    worker: &WorkerContext,
+    session: &mut Session,
+    cluster: &ClusterHandle,
+) -> Option<(NetStream, Open)> {
+    let config = Arc::clone(&session.manager.config);
+    loop {
+        let (cluster_config, host) = cluster.pick();
+        let Some(host) = host else {
+            cluster.stats().upstream_cx_none_healthy().inc();
+            session.flag(ResponseFlag::NoHealthyUpstream);
+            return None;
+        };
+        session.attempts += 1;
+        session.host = Some(Arc::clone(&host));
+        match attempt(worker, (cluster, &cluster_config, &host)).await {
+            Ok(connected) => {
+                session
+                    .flags
+                    .remove(ResponseFlag::UpstreamConnectionFailure);
+                session.failure = None;
+                return Some(connected);
+            }
+            Err(failure) => {
+                session.flag(ResponseFlag::UpstreamConnectionFailure);
+                session.failure = Some(failure);
+            }
+        }
+        if session.attempts >= config.connect_attempts_max {
+            cluster
+                .stats()
+                .upstream_cx_connect_attempts_exceeded()
+                .inc();
+            session.flag(ResponseFlag::UpstreamRetryLimitExceeded);
+            return None;
+        }
+        if let Some(backoff) = config.backoff {
+            let pause = backoff.pause(session.attempts + 1, fastrand::f64());
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+async fn attempt(
+    worker: &WorkerContext,
+    (cluster, config, host): (&ClusterHandle, &Arc<config::Cluster>, &Arc<Host>),
+) -> Result<(NetStream, Open), Box<str>> {
+    let stats = cluster.stats();
+    let counts = worker.pools.counts(config, stats, host);
+    match connect::connect(config, stats, host, &counts).await {
+        Ok(stream) => {
+            stats.upstream_rq_total().inc();
+            Ok((stream, Open::enter(stats, &counts)))
+        }
+        Err(failure) => Err(failure.text()),
+    }
+}
+
+/// Passes bytes on to the end, and tells each side what became of the other.
+async fn relay(session: &mut Session, drain: &mut ConnectionGuard) {
+    loop {
+        let Some((relay, _)) = &mut session.relay else {
+            return;
+        };
+        match relay.run(drain).await {
+            Ended::LogDue => {
+                session.count();
+                session.log();
+                continue;
+            }
+            Ended::Both => {}
+            Ended::DownstreamBroken => relay.upstream.reset_on_close(),
+            Ended::UpstreamBroken => {
+                relay.downstream.reset_on_close();
+                session.flag(ResponseFlag::UpstreamRemoteReset);
+            }
+            Ended::Idle => session.manager.stats.idle_timeout().inc(),
+            Ended::TooOld => {
+                let stats = &session.manager.stats;
+                stats.max_downstream_connection_duration().inc();
+                session.flag(ResponseFlag::DurationTimeout);
+            }
+            Ended::Drained => {}
+        }
+        return;
+    }
+}

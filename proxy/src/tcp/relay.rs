@@ -1,0 +1,142 @@
+//! Both directions of a connection, with their deadlines.
+
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::limits;
+use crate::net::NetStream;
+use crate::tcp::direction::Broken;
+use crate::tcp::direction::Direction;
+use crate::timer::LazyTimer;
+use crate::worker::ConnectionGuard;
+
+/// Why a relay stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Both sides have sent their end.
+    Both,
+    /// The client's connection is broken.
+    DownstreamBroken,
+    /// It was asked to go, and has had its time.
+    Drained,
+    /// No byte moved for too long.
+    Idle,
+    /// An entry of the log is due; it goes on.
+    LogDue,
+    /// It is too old.
+    TooOld,
+    /// The upstream's connection is broken.
+    UpstreamBroken,
+}
+
+/// How long a relay may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    pub(super) idle: Option<Duration>,
+    pub(super) end: Option<Instant>,
+    pub(super) log_interval: Option<Duration>,
+}
+
+/// Two streams and the bytes between them.
+#[derive(Debug)]
+pub(super) struct Relay {
+    pub(super) downstream: NetStream,
+    pub(super) upstream: NetStream,
+    pub(super) received: Direction,
+    pub(super) sent: Direction,
+    patience: Patience,
+    moved_at: Instant,
+    log_at: Option<Instant>,
+    /// When it is cut, once it is asked to go.
+    cut_at: Option<Instant>,
+    timer: LazyTimer,
+}
+
+impl Relay {
+    pub(super) fn new(downstream: NetStream, upstream: NetStream, patience: Patience) -> Self {
+        let now = Instant::now();
+        Self {
+            downstream,
+            upstream,
+            received: Direction::default(),
+            sent: Direction::default(),
+            patience,
+            moved_at: now,
+            log_at: patience.log_interval.map(|interval| now + interval),
+            cut_at: None,
+            timer: LazyTimer::default(),
+        }
+    }
+
+    /// Passes bytes on until something ends it.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost; after `LogDue` it is called again.
+    pub(super) async fn run(&mut self, drain: &mut ConnectionGuard) -> Ended {
+        std::future::poll_fn(|cx| self.poll(drain, cx)).await
+    }
+
+    fn poll(&mut self, drain: &mut ConnectionGuard, cx: &mut Context<'_>) -> Poll<Ended> {
+        let before = self.received.received + self.sent.received;
+        if let Poll::Ready(ended) = self.poll_directions(cx) {
+            return Poll::Ready(ended);
+        }
+        if self.received.received + self.sent.received != before {
+            self.moved_at = Instant::now();
+        }
+        if self.cut_at.is_none() && drain.chain.poll_draining(cx).is_ready() {
+            self.cut_at = Some(Instant::now() + limits::DRAIN_TIME);
+        }
+        self.poll_deadlines(cx)
+    }
+
+    fn poll_directions(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        let up = self
+            .received
+            .poll(&mut self.downstream, &mut self.upstream, cx);
+        match up {
+            Poll::Ready(Err(Broken::From)) => return Poll::Ready(Ended::DownstreamBroken),
+            Poll::Ready(Err(Broken::To)) => return Poll::Ready(Ended::UpstreamBroken),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        let down = self.sent.poll(&mut self.upstream, &mut self.downstream, cx);
+        match down {
+            Poll::Ready(Err(Broken::From)) => return Poll::Ready(Ended::UpstreamBroken),
+            Poll::Ready(Err(Broken::To)) => return Poll::Ready(Ended::DownstreamBroken),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        if self.received.has_ended() && self.sent.has_ended() {
+            return Poll::Ready(Ended::Both);
+        }
+        Poll::Pending
+    }
+
+    fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        let idle = self
+            .patience
+            .idle
+            .map(|idle| (self.moved_at + idle, Ended::Idle));
+        let end = self.patience.end.map(|end| (end, Ended::TooOld));
+        let log = self.log_at.map(|at| (at, Ended::LogDue));
+        let cut = self.cut_at.map(|at| (at, Ended::Drained));
+        let next = [idle, end, log, cut]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at);
+        let Some((deadline, ended)) = next else {
+            return Poll::Pending;
+        };
+        std::task::ready!(self.timer.poll_until(deadline, cx));
+        if ended == Ended::LogDue {
+            let interval = self
+                .patience
+                .log_interval
+                .unwrap_or(limits::CONNECTION_IDLE_TIMEOUT);
+            self.log_at = Some(deadline + interval);
+        }
+        Poll::Ready(ended)
+    }
+}

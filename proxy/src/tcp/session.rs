@@ -1,0 +1,124 @@
+//! What is known of a connection. However it ends, [`Session`] is dropped, and that is where it is
+//! counted and logged, once.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+
+use crate::downstream::Downstream;
+use crate::tcp::TcpManager;
+use crate::tcp::relay::Relay;
+use crate::telemetry::ResponseFlag;
+use crate::telemetry::ResponseFlags;
+use crate::telemetry::access_log::ExchangeRecord;
+use crate::upstream::ClusterHandle;
+use crate::upstream::Host;
+use crate::upstream::connect::Open;
+
+/// One connection, from its filter chain to its end.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) manager: Arc<TcpManager>,
+    pub(super) downstream: Downstream,
+    pub(super) cluster: Option<ClusterHandle>,
+    pub(super) host: Option<Arc<Host>>,
+    pub(super) upstream_local: Option<SocketAddr>,
+    pub(super) attempts: u32,
+    pub(super) flags: ResponseFlags,
+    pub(super) failure: Option<Box<str>>,
+    /// Once both sides stand, with the count of the upstream's.
+    pub(super) relay: Option<(Relay, Open)>,
+    start: SystemTime,
+    pub(super) born: Instant,
+    /// Bytes counted already: received, sent, and of both those spliced.
+    counted: [u64; 3],
+}
+
+impl Session {
+    pub(super) fn new(manager: Arc<TcpManager>, downstream: Downstream) -> Self {
+        manager.stats.downstream_cx_total().inc();
+        manager.stats.downstream_cx_active().inc();
+        Self {
+            manager,
+            downstream,
+            cluster: None,
+            host: None,
+            upstream_local: None,
+            attempts: 0,
+            flags: ResponseFlags::NONE,
+            failure: None,
+            relay: None,
+            #[expect(clippy::disallowed_methods, reason = "for the access log")]
+            start: SystemTime::now(),
+            born: Instant::now(),
+            counted: [0; 3],
+        }
+    }
+
+    pub(super) fn flag(&mut self, flag: ResponseFlag) {
+        self.flags.insert(flag);
+    }
+
+    /// Writes an entry of what is known now.
+    pub(super) fn log(&self) {
+        if self.manager.loggers.is_empty() {
+            return;
+        }
+        let [received, sent, _] = self.moved();
+        let record = ExchangeRecord {
+            duration: Some(self.born.elapsed()),
+            flags: self.flags,
+            bytes_received: received,
+            bytes_sent: sent,
+            upstream_host: self.host.as_ref().map(|host| &host.address),
+            upstream_local_address: self.upstream_local,
+            upstream_cluster: self.cluster.as_ref().map(|cluster| &**cluster.name()),
+            upstream_transport_failure_reason: self.failure.as_deref(),
+            attempts: self.attempts,
+            connection_id: self.downstream.connection_id,
+            downstream_direct_remote_address: self.downstream.direct_peer,
+            downstream_remote_address: self.downstream.peer,
+            downstream_local_address: self.downstream.local,
+            ..ExchangeRecord::new(self.start)
+        };
+        for logger in &self.manager.loggers {
+            logger.log(&record);
+        }
+    }
+
+    /// Brings the bytes moved since the last time to the statistics, so that those of a long
+    /// connection are not all counted at its end.
+    pub(super) fn count(&mut self) {
+        let now = self.moved();
+        let [received, sent, spliced] =
+            [0, 1, 2].map(|place: usize| now[place] - self.counted[place]);
+        self.counted = now;
+        let stats = &self.manager.stats;
+        stats.downstream_cx_rx_bytes_total().add(received);
+        stats.downstream_cx_tx_bytes_total().add(sent);
+        stats.spliced_bytes_total().add(spliced);
+        stats.copied_bytes_total().add(received + sent - spliced);
+        if let Some(cluster) = &self.cluster {
+            cluster.stats().upstream_cx_tx_bytes_total().add(received);
+            cluster.stats().upstream_cx_rx_bytes_total().add(sent);
+        }
+    }
+
+    fn moved(&self) -> [u64; 3] {
+        self.relay.as_ref().map_or([0; 3], |(relay, _)| {
+            let (received, sent) = (&relay.received, &relay.sent);
+            let spliced = received.spliced + sent.spliced;
+            [received.received, sent.received, spliced]
+        })
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.count();
+        self.manager.stats.downstream_cx_active().dec();
+        self.log();
+    }
+}

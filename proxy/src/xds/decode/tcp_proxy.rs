@@ -1,0 +1,193 @@
+//! `TcpProxy`: where a stream goes, and for how long.
+
+use std::time::Duration;
+
+use xds_proto::pb::envoy::config::core::v3::BackoffStrategy;
+use xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3 as pb;
+use xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3::UpstreamConnectMode;
+use xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
+use xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::TcpAccessLogOptions;
+use xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::WeightedCluster as PbWeighted;
+use xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::weighted_cluster::ClusterWeight;
+
+use super::Context;
+use super::access_log;
+use super::value;
+use crate::config::limits;
+use crate::config::tcp_proxy::Backoff;
+use crate::config::tcp_proxy::LogTimes;
+use crate::config::tcp_proxy::TcpProxy;
+use crate::config::tcp_proxy::WeightedCluster;
+
+/// Shortest `access_log_flush_interval`, as in Envoy.
+const FLUSH_INTERVAL_MIN: Duration = Duration::from_millis(1);
+
+/// Reads a TCP proxy.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one message, taken apart field by field"
+)]
+pub(crate) fn decode(context: &mut Context, proxy: pb::TcpProxy) -> Option<TcpProxy> {
+    let pb::TcpProxy {
+        stat_prefix,
+        on_demand,
+        metadata_match,
+        idle_timeout,
+        downstream_idle_timeout,
+        upstream_idle_timeout,
+        access_log,
+        max_connect_attempts,
+        backoff_options,
+        hash_policy,
+        tunneling_config,
+        max_downstream_connection_duration,
+        max_downstream_connection_duration_jitter_percentage,
+        access_log_flush_interval,
+        flush_access_log_on_connected,
+        access_log_options,
+        proxy_protocol_tlvs,
+        proxy_protocol_tlv_merge_policy,
+        upstream_connect_mode,
+        max_early_data_bytes,
+        check_drain_close,
+        cluster_specifier,
+    } = proxy;
+    unsupported!(context, reject: metadata_match, tunneling_config, proxy_protocol_tlvs);
+    let proxy_protocol_tlv_merge_policy = proxy_protocol_tlv_merge_policy != 0;
+    unsupported!(context, warn: on_demand, downstream_idle_timeout, upstream_idle_timeout,
+        max_downstream_connection_duration_jitter_percentage, proxy_protocol_tlv_merge_policy,
+        max_early_data_bytes);
+    unsupported!(context, warn "has no effect, no load balancer hashes": hash_policy);
+    let check_drain_close = value::is_true(check_drain_close);
+    unsupported!(context, warn: check_drain_close);
+    match value::enumeration(context, "upstream_connect_mode", upstream_connect_mode)? {
+        UpstreamConnectMode::Immediate => {}
+        UpstreamConnectMode::OnDownstreamData | UpstreamConnectMode::OnDownstreamTlsHandshake => {
+            context.reject("upstream_connect_mode", "only IMMEDIATE is supported");
+        }
+    }
+    if stat_prefix.is_empty() {
+        context.reject("stat_prefix", "must not be empty");
+    }
+    let clusters = match cluster_specifier {
+        Some(ClusterSpecifier::Cluster(name)) if name.is_empty() => {
+            context.refuse("cluster", "must not be empty")
+        }
+        Some(ClusterSpecifier::Cluster(name)) => Some(vec![WeightedCluster {
+            name: name.into(),
+            weight: 1,
+        }]),
+        Some(ClusterSpecifier::WeightedClusters(clusters)) => {
+            context.field("weighted_clusters", |context| weighted(context, clusters))
+        }
+        None => context.refuse("", "needs a cluster or weighted_clusters"),
+    };
+    let attempts = value::number(
+        context,
+        "max_connect_attempts",
+        max_connect_attempts,
+        (1, u32::MAX),
+    );
+    let access_logs = access_log::decode(context, "access_log", access_log);
+    let old_interval = value::positive_duration(
+        context,
+        "access_log_flush_interval",
+        access_log_flush_interval,
+    );
+    let options = context.optional("access_log_options", access_log_options, log_times);
+    let log_times = options.unwrap_or(LogTimes {
+        on_start: false,
+        on_connected: flush_access_log_on_connected,
+        interval: old_interval,
+    });
+    let idle_timeout = value::timeout(
+        context,
+        "idle_timeout",
+        idle_timeout,
+        Some(limits::CONNECTION_IDLE_TIMEOUT),
+    );
+    let max_duration = value::positive_duration(
+        context,
+        "max_downstream_connection_duration",
+        max_downstream_connection_duration,
+    );
+    let backoff = context.optional("backoff_options", backoff_options, backoff);
+    Some(TcpProxy {
+        stat_prefix: stat_prefix.into(),
+        clusters: clusters?,
+        idle_timeout,
+        max_duration,
+        connect_attempts_max: attempts.unwrap_or(1),
+        backoff,
+        access_logs,
+        log_times,
+    })
+}
+
+fn weighted(context: &mut Context, clusters: PbWeighted) -> Option<Vec<WeightedCluster>> {
+    let PbWeighted { clusters } = clusters;
+    let clusters = context.each("clusters", clusters, |context, cluster| {
+        let ClusterWeight {
+            name,
+            weight,
+            metadata_match,
+        } = cluster;
+        unsupported!(context, reject: metadata_match);
+        if name.is_empty() {
+            context.reject("name", "must not be empty");
+        }
+        if weight == 0 {
+            context.reject("weight", "must be at least 1");
+        }
+        Some(WeightedCluster {
+            name: name.into(),
+            weight,
+        })
+    });
+    let total: u64 = clusters
+        .iter()
+        .map(|cluster| u64::from(cluster.weight))
+        .sum();
+    if clusters.is_empty() {
+        return context.refuse("clusters", "must not be empty");
+    }
+    if total > u64::from(u32::MAX) {
+        return context.refuse("clusters", "the weights add up to too much");
+    }
+    Some(clusters)
+}
+
+fn log_times(context: &mut Context, options: TcpAccessLogOptions) -> Option<LogTimes> {
+    let TcpAccessLogOptions {
+        access_log_flush_interval,
+        flush_access_log_on_connected,
+        flush_access_log_on_start,
+    } = options;
+    let interval = value::positive_duration(
+        context,
+        "access_log_flush_interval",
+        access_log_flush_interval,
+    );
+    Some(LogTimes {
+        on_start: flush_access_log_on_start,
+        on_connected: flush_access_log_on_connected,
+        interval: interval.map(|interval| interval.max(FLUSH_INTERVAL_MIN)),
+    })
+}
+
+fn backoff(context: &mut Context, strategy: BackoffStrategy) -> Option<Backoff> {
+    let BackoffStrategy {
+        base_interval,
+        max_interval,
+    } = strategy;
+    if base_interval.is_none() {
+        return context.refuse("base_interval", "is required");
+    }
+    let base = value::positive_duration(context, "base_interval", base_interval)?;
+    let max = value::positive_duration(context, "max_interval", max_interval);
+    let max = max.unwrap_or_else(|| base.saturating_mul(10)); // Envoy's default
+    if max < base {
+        return context.refuse("max_interval", "must not be less than base_interval");
+    }
+    Some(Backoff { base, max })
+}
