@@ -6,12 +6,14 @@
 //! | `setting` | Envoy, Weir and the control plane as running things; waiting |
 //! | `world` | a random configuration, its random changes, and what they must answer |
 //! | `alike` | one bootstrap, 1,000 requests, two proxies, equal outcomes |
+//! | `chains` | generated filter chains and connections, equal choices |
 //! | `follow` | Envoy and Weir follow the same control plane through those changes |
 //!
 //! Without Envoy these tests say so on the standard error and pass; with `WEIR_REQUIRE_PEERS=1`
 //! they fail. Seeds are fixed and stand in every failure.
 
 mod alike;
+mod chains;
 mod follow;
 mod setting;
 mod world;

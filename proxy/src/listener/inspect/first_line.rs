@@ -45,40 +45,101 @@ pub fn read(bytes: &[u8]) -> Reading {
             Reading::More
         };
     }
-    let end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+    let end = memchr::memchr(b'\n', bytes);
     let line = bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default();
-    if !is_plausible(line) {
+    if !begins_with_method(line) {
         return Reading::NotHttp;
     }
     match end {
         None => Reading::More,
-        Some(_) => version(line),
+        Some(_) => version(line.strip_suffix(b"\r").unwrap_or(line)).unwrap_or(Reading::NotHttp),
     }
 }
 
-/// Whether it can still become a request line: a method, then visible characters and spaces.
-fn is_plausible(line: &[u8]) -> bool {
-    let method = line
-        .iter()
-        .position(|byte| *byte == b' ')
-        .unwrap_or(line.len());
-    let (method, rest) = line.split_at_checked(method).unwrap_or((line, &[]));
-    let is_empty = method.is_empty() && !line.is_empty();
-    let letters = |byte: &u8| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_');
-    !is_empty
-        && method.iter().all(letters)
-        && rest.iter().all(|byte| *byte >= b' ' && *byte != 0x7f)
+/// Whether it can still become a request line: a token (RFC 9110 section 5.6.2), then white space.
+fn begins_with_method(line: &[u8]) -> bool {
+    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    let length = line.iter().take_while(|byte| is_token(byte)).count();
+    match line.get(length) {
+        None => true,
+        Some(next) => length > 0 && matches!(next, b' ' | b'\t' | b'\r'),
+    }
 }
 
-fn version(line: &[u8]) -> Reading {
-    let mut words = line.split(|byte| *byte == b' ');
-    let (method, target, version) = (words.next(), words.next(), words.next());
-    let is_whole = method.is_some_and(|method| !method.is_empty())
-        && target.is_some_and(|target| !target.is_empty())
-        && words.next().is_none();
-    match version {
-        Some(b"HTTP/1.1") if is_whole => Reading::Http11,
-        Some(b"HTTP/1.0") if is_whole => Reading::Http10,
-        _ => Reading::NotHttp,
+/// As lenient as Envoy, which only wants to know whom to ask: any white space between the words, and
+/// every version but 1.1 is 1.0.
+fn version(line: &[u8]) -> Option<Reading> {
+    let mut words = line
+        .split(|byte| matches!(byte, b' ' | b'\t'))
+        .filter(|word| !word.is_empty());
+    let (method, target, version) = (words.next()?, words.next()?, words.next());
+    let has_form = target.starts_with(b"/")
+        || target.starts_with(b"*")
+        || method.eq_ignore_ascii_case(b"CONNECT")
+        || memchr::memmem::find(target, b"://").is_some();
+    if !target.is_ascii() || !has_form || words.next().is_some() {
+        return None;
+    }
+    match version.map(|version| version.strip_prefix(b"HTTP/")) {
+        None => Some(Reading::Http10), // HTTP/0.9
+        Some(Some(b"1.1")) => Some(Reading::Http11),
+        Some(Some([b'0'..=b'9', b'.', b'0'..=b'9'])) => Some(Reading::Http10),
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::any;
+    use proptest::prop_assert;
+    use proptest::proptest;
+
+    use super::*;
+
+    /// What a real Envoy 1.40 said.
+    #[test]
+    fn lines_are_what_envoy_takes_them_for() {
+        for (line, expected) in [
+            (&b"GET / HTTP/1.1\r\n"[..], Reading::Http11),
+            (b"GET / HTTP/1.0\r\n", Reading::Http10),
+            (b"GET /\r\n", Reading::Http10),
+            (b"GET\r\n", Reading::NotHttp),
+            (b"GET / HTTP/1.2\r\n", Reading::Http10),
+            (b"GET / HTTP/3\r\n", Reading::NotHttp),
+            (b"GET / FOO\r\n", Reading::NotHttp),
+            (b"get / HTTP/1.1\n", Reading::Http11),
+            (b"BREW / HTTP/1.1\r\n", Reading::Http11),
+            (b"G(T / HTTP/1.1\r\n", Reading::NotHttp),
+            (b"GET / HTTP/1.1 \r\n", Reading::Http11),
+            (b"GET  /  HTTP/1.1\r\n", Reading::Http11),
+            (b"GET\t/ HTTP/1.1\r\n", Reading::Http11),
+            (b"GET / a HTTP/1.1\r\n", Reading::NotHttp),
+            (b" GET / HTTP/1.1\r\n", Reading::NotHttp),
+            (b"\r\nGET / HTTP/1.1\r\n", Reading::NotHttp),
+            (b"GET /\xff HTTP/1.1\r\n", Reading::NotHttp),
+            (b"GET foo HTTP/1.1\r\n", Reading::NotHttp),
+            (b"CONNECT a:1 HTTP/1.1\r\n", Reading::Http11),
+            (b"GET / http/1.1\r\n", Reading::NotHttp),
+            (b"PRI * HTTP/1.1\r\n", Reading::Http11),
+            (b"PRI * HTTP/2.0\r\n\r\nXX", Reading::Http10),
+            (HTTP2_PREFACE, Reading::Http2),
+            (b"PRI * HTTP/2.0\r\n\r\nS", Reading::More),
+            (b"hello", Reading::More),
+            (b"\x16\x03\x01", Reading::NotHttp),
+        ] {
+            assert_eq!(read(line), expected, "{line:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_prefix_has_the_same_answer_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let bytes = [b"GET /", &bytes[..], b" HTTP/1.1\r\n"].concat();
+            let whole = read(&bytes);
+            for end in 0..bytes.len() {
+                let part = read(&bytes[..end]);
+                prop_assert!(part == Reading::More || part == whole);
+            }
+        }
     }
 }
