@@ -314,9 +314,9 @@ fn mistakes_of_static_resources() {
     );
     check(
         "type: STATIC",
-        "type: ORIGINAL_DST",
-        "type",
-        "static_resources.clusters[0].type",
+        "type: EDS",
+        "name",
+        "static_resources.clusters[0].eds_cluster_config",
     );
     let listener = "  - address:\n      socket_address: {address: 0.0.0.0, port_value: 10000}\n";
     check(

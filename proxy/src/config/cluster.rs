@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use crate::config::Endpoints;
 use crate::config::Name;
+use crate::config::listener_filter::KeptTlvs;
+use crate::downstream::Tlv;
+use crate::net::proxy_protocol::Version;
 
 /// One upstream cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +18,8 @@ pub struct Cluster {
     pub stat_name: Name,
     /// Where its members come from.
     pub discovery: Discovery,
+    /// Tell the members who the client is, first thing on a connection.
+    pub proxy_protocol: Option<ProxyHeader>,
     /// Until a connection stands.
     pub connect_timeout: Duration,
     /// How one of several members is chosen.
@@ -39,10 +44,23 @@ pub enum Discovery {
         /// `eds_cluster_config.service_name`, or the cluster's name.
         service_name: Name,
     },
+    /// The address the client wanted is the only member, for this client.
+    OriginalDst,
     /// Part of the cluster itself.
     Static(Arc<Endpoints>),
     /// Host names resolved again and again; every address is a member.
     StrictDns(Dns),
+}
+
+/// `ProxyProtocolUpstreamTransport`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyHeader {
+    /// How it is written.
+    pub version: Version,
+    /// Which TLVs of the client's own header are passed on; for version 2.
+    pub passed_tlvs: KeptTlvs,
+    /// TLVs that are always there; for version 2.
+    pub added_tlvs: Vec<Tlv>,
 }
 
 /// The names of a `STRICT_DNS` cluster.

@@ -86,7 +86,8 @@ fn ads_config(ads: &AdsConfig, clusters: &[Arc<Cluster>]) -> driver::AdsConfig {
 
 fn targets(cluster: &Cluster) -> Vec<Target> {
     match &cluster.discovery {
-        Discovery::Eds { .. } => Vec::new(), // the bootstrap refuses it (B-12)
+        // The bootstrap refuses EDS (B-12), and nobody is redirected to a control plane.
+        Discovery::Eds { .. } | Discovery::OriginalDst => Vec::new(),
         Discovery::Static(endpoints) => {
             let members = endpoints
                 .localities

@@ -123,7 +123,7 @@ impl Direction {
     /// Ready once nothing is held.
     fn poll_write(&mut self, to: &mut NetStream, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         while let Some(pipe) = self.pipe.as_mut().filter(|pipe| pipe.held() > 0) {
-            std::task::ready!(to.poll_write_ready(cx)).map_err(|_| Broken::To)?;
+            std::task::ready!(to.poll_socket_write_ready(cx)).map_err(|_| Broken::To)?;
             match to.try_io(Interest::WRITABLE, || pipe.drain(to)) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -173,7 +173,7 @@ impl Direction {
         cx: &mut Context<'_>,
     ) -> Result<Option<Poll<()>>, Broken> {
         loop {
-            match from.poll_read_ready(cx) {
+            match from.poll_socket_read_ready(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Err(Broken::From),
                 Poll::Pending => return Ok(Some(Poll::Pending)),

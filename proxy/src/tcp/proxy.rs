@@ -67,7 +67,7 @@ async fn connect_upstream(
 ) -> Option<(NetStream, Open)> {
     let config = Arc::clone(&session.manager.config);
     loop {
-        let (cluster_config, host) = cluster.pick();
+        let (cluster_config, host) = worker.pools.pick(cluster, &session.downstream);
         let Some(host) = host else {
             cluster.stats().upstream_cx_none_healthy().inc();
             session.flag(ResponseFlag::NoHealthyUpstream);
@@ -75,7 +75,8 @@ async fn connect_upstream(
         };
         session.attempts += 1;
         session.host = Some(Arc::clone(&host));
-        match attempt(worker, (cluster, &cluster_config, &host)).await {
+        let towards = (cluster, &cluster_config, &host);
+        match attempt(worker, towards, &session.downstream).await {
             Ok(connected) => {
                 session
                     .flags
@@ -106,10 +107,11 @@ async fn connect_upstream(
 async fn attempt(
     worker: &WorkerContext,
     (cluster, config, host): (&ClusterHandle, &Arc<config::Cluster>, &Arc<Host>),
+    client: &Downstream,
 ) -> Result<(NetStream, Open), Box<str>> {
     let stats = cluster.stats();
     let counts = worker.pools.counts(config, stats, host);
-    match connect::connect(config, stats, host, &counts).await {
+    match connect::connect(config, stats, (host, &counts), Some(client)).await {
         Ok(stream) => {
             stats.upstream_rq_total().inc();
             Ok((stream, Open::enter(stats, &counts)))

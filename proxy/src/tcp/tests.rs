@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,16 +14,24 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::TcpManager;
+use crate::config::Cluster;
 use crate::config::Endpoints;
+use crate::config::cluster::Discovery;
+use crate::config::cluster::ProxyHeader;
 use crate::config::endpoint::Address;
 use crate::config::endpoint::Endpoint;
 use crate::config::endpoint::HealthStatus;
 use crate::config::endpoint::LocalityEndpoints;
+use crate::config::listener_filter::KeptTlvs;
 use crate::config::tcp_proxy::LogTimes;
 use crate::config::tcp_proxy::TcpProxy;
 use crate::config::tcp_proxy::WeightedCluster;
 use crate::downstream::Downstream;
+use crate::downstream::Found;
+use crate::downstream::Tlv;
 use crate::net::NetStream;
+use crate::net::proxy_protocol;
+use crate::net::proxy_protocol::Version;
 use crate::telemetry::stats::Group;
 use crate::telemetry::stats::Reading;
 use crate::telemetry::stats::Registry;
@@ -67,6 +76,16 @@ impl World {
     }
 
     async fn towards(config: TcpProxy, origin: TcpListener, address: Address) -> Self {
+        let cluster = fixtures::cluster("c", fixtures::eds("c"), 2000);
+        Self::with_cluster(config, origin, address, cluster).await
+    }
+
+    async fn with_cluster(
+        config: TcpProxy,
+        origin: TcpListener,
+        address: Address,
+        cluster: Arc<Cluster>,
+    ) -> Self {
         let registry = Registry::new(1);
         let endpoints = Endpoints {
             localities: vec![LocalityEndpoints {
@@ -80,12 +99,7 @@ impl World {
             }],
             overprovisioning_factor: 140,
         };
-        let cluster = ClusterHandle::new(
-            fixtures::cluster("c", fixtures::eds("c"), 2000),
-            Arc::new(endpoints),
-            registry.cluster("c"),
-            1,
-        );
+        let cluster = ClusterHandle::new(cluster, Arc::new(endpoints), registry.cluster("c"), 1);
         let stats = registry.tcp("t");
         let manager = TcpManager::new(Arc::new(config), |_| Some(cluster.clone()), stats, vec![]);
         Self {
@@ -99,6 +113,11 @@ impl World {
 
     /// A client's end, and the task that serves it.
     async fn connect(&self) -> (TcpStream, JoinHandle<()>) {
+        self.connect_to(None).await
+    }
+
+    /// The same, redirected to us from this address.
+    async fn connect_to(&self, wanted: Option<SocketAddr>) -> (TcpStream, JoinHandle<()>) {
         let client = TcpStream::connect(self.front.local_addr().unwrap());
         let (client, accepted) = tokio::join!(client, self.front.accept());
         let (stream, peer) = accepted.unwrap();
@@ -106,8 +125,15 @@ impl World {
             connection_id: 1,
             direct_peer: Some(peer),
             peer: Some(peer),
-            local: stream.local_addr().ok(),
-            found: None,
+            local: wanted.or_else(|| stream.local_addr().ok()),
+            found: Some(Box::new(Found {
+                local_is_restored: wanted.is_some(),
+                tlvs: vec![Tlv {
+                    kind: 0xe0,
+                    value: b"id".as_slice().into(),
+                }],
+                ..Found::default()
+            })),
         };
         let guard = self.worker.drain_guard(1, false);
         let (worker, manager) = (Rc::clone(&self.worker), Arc::clone(&self.manager));
@@ -251,6 +277,68 @@ fn a_slow_reader_stops_the_other_side() {
         origin.read_to_end(&mut all).await.unwrap();
         assert_eq!(all.len(), written);
         drop(origin);
+        task.await.unwrap();
+    });
+}
+
+#[test]
+fn the_upstream_is_told_who_the_client_is() {
+    run(async {
+        let added = Tlv {
+            kind: 2,
+            value: b"a.example".as_slice().into(),
+        };
+        for version in [Version::V1, Version::V2] {
+            let cluster = Cluster {
+                proxy_protocol: Some(ProxyHeader {
+                    version,
+                    passed_tlvs: KeptTlvs::All,
+                    added_tlvs: vec![added.clone()],
+                }),
+                ..Cluster::clone(&fixtures::cluster("c", fixtures::eds("c"), 2000))
+            };
+            let origin = listen().await;
+            let address = Address::Socket(origin.local_addr().unwrap());
+            let world = World::with_cluster(config(), origin, address, Arc::new(cluster)).await;
+            let (mut client, mut origin, task) = world.pair().await;
+            client.write_all(b"hello").await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut bytes = Vec::new();
+            origin.read_to_end(&mut bytes).await.unwrap();
+            let proxy_protocol::Reading::Header(header) = proxy_protocol::read(&bytes) else {
+                unreachable!("{bytes:?}")
+            };
+            assert_eq!(&bytes[header.length..], b"hello");
+            let (source, destination) = header.addresses.unwrap();
+            assert_eq!(source, client.local_addr().unwrap());
+            assert_eq!(destination, client.peer_addr().unwrap());
+            if version == Version::V2 {
+                let tlvs: Vec<_> = header.tlvs(&bytes).collect();
+                assert_eq!(tlvs, [(2, &b"a.example"[..]), (0xe0, b"id")]);
+            }
+            drop(origin);
+            task.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_redirected_client_gets_where_it_wanted() {
+    run(async {
+        let origin = listen().await;
+        let wanted = origin.local_addr().unwrap();
+        let cluster = fixtures::cluster("c", Discovery::OriginalDst, 2000);
+        let nowhere = Address::Pipe("/nowhere".into());
+        let world = World::with_cluster(config(), origin, nowhere, cluster).await;
+        let (mut client, task) = world.connect_to(Some(wanted)).await;
+        let (mut origin, _) = world.origin.accept().await.unwrap();
+        send(&mut client, 5).await;
+        expect(&mut origin, 5).await;
+        drop((client, origin));
+        task.await.unwrap();
+        // Who was not redirected did not want to go anywhere else.
+        let (mut client, task) = world.connect().await;
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
         task.await.unwrap();
     });
 }

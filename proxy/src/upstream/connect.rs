@@ -3,10 +3,16 @@
 use std::io;
 use std::sync::Arc;
 
+use tokio::io::AsyncWriteExt;
+
 use crate::config;
+use crate::config::cluster::ProxyHeader;
+use crate::downstream::Downstream;
 use crate::error::ProxyError;
 use crate::error::Reason;
 use crate::net::NetStream;
+use crate::net::proxy_protocol;
+use crate::net::proxy_protocol::Version;
 use crate::telemetry::stats::ClusterStats;
 use crate::upstream::Host;
 use crate::upstream::HostCounts;
@@ -39,7 +45,7 @@ impl From<ConnectFailure> for ProxyError {
     }
 }
 
-/// Connects to `host` within the cluster's time.
+/// Connects to `host` within the cluster's time; `client` is who it is for, if it is for one.
 ///
 /// # Errors
 /// The host refused, or was too slow.
@@ -49,12 +55,18 @@ impl From<ConnectFailure> for ProxyError {
 pub async fn connect(
     config: &config::Cluster,
     stats: &ClusterStats,
-    host: &Host,
-    counts: &HostCounts,
+    (host, counts): (&Host, &HostCounts),
+    client: Option<&Downstream>,
 ) -> Result<NetStream, ConnectFailure> {
     stats.upstream_cx_total().inc();
     counts.cx_total.inc();
-    let connecting = NetStream::connect(&host.address);
+    let connecting = async {
+        let mut stream = NetStream::connect(&host.address).await?;
+        if let Some(header) = &config.proxy_protocol {
+            stream.write_all(&introduction(header, client)).await?;
+        }
+        Ok(stream)
+    };
     let failure = match tokio::time::timeout(config.connect_timeout, connecting).await {
         Ok(Ok(stream)) => return Ok(stream),
         Ok(Err(error)) => ConnectFailure {
@@ -72,6 +84,19 @@ pub async fn connect(
     counts.cx_connect_fail.inc();
     stats.upstream_cx_connect_fail().inc();
     Err(failure)
+}
+
+/// Who the client is, as a PROXY protocol header; of a connection for several it says nothing.
+fn introduction(header: &ProxyHeader, client: Option<&Downstream>) -> Vec<u8> {
+    let addresses = client.and_then(|client| client.peer.zip(client.local));
+    match header.version {
+        Version::V1 => proxy_protocol::write_v1(addresses),
+        Version::V2 => {
+            let own = client.map_or(&[][..], |client| &client.found().tlvs);
+            let passed = own.iter().filter(|tlv| header.passed_tlvs.keeps(tlv.kind));
+            proxy_protocol::write_v2(addresses, header.added_tlvs.iter().chain(passed))
+        }
+    }
 }
 
 /// Counts a connection while it is open.

@@ -80,7 +80,7 @@ impl HostCount {
 }
 
 impl Host {
-    fn new(address: Address, hostname: Name) -> Self {
+    pub(super) fn new(address: Address, hostname: Name) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let label = match &address {
             Address::Pipe(path) => path.to_string_lossy().into(),

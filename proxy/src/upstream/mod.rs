@@ -7,6 +7,7 @@
 //! | `connect` | a new connection to a host, counted |
 //! | `dns` | the names of `STRICT_DNS` clusters |
 //! | `load_balancer` | which member takes the next request |
+//! | `original` | members of clusters that send where the client wanted to go |
 //! | `pool` | a worker's open connections, by member |
 
 pub mod cluster;
@@ -14,6 +15,7 @@ pub mod connect;
 pub mod dns;
 pub mod host;
 pub mod load_balancer;
+mod original;
 pub mod pool;
 
 pub use cluster::ClusterHandle;

@@ -54,7 +54,7 @@ pub(super) async fn forward(
 ) -> Result<Response<Incoming>, ProxyError> {
     loop {
         exchange.attempts += 1;
-        let (config, host) = cluster.pick();
+        let (config, host) = exchange.pick(&cluster);
         let host = host.ok_or(Reason::NoHealthyUpstream)?;
         let protocol = match config.protocol {
             UpstreamProtocol::Http1 => Protocol::Http1,
@@ -82,7 +82,8 @@ async fn connect(
 ) -> Result<Lease, ProxyError> {
     let connection = Rc::clone(&exchange.connection);
     let pools = &connection.worker.pools;
-    let connecting = Box::pin(pools.connect(config, cluster.stats(), host, protocol));
+    let how = (protocol, &connection.downstream);
+    let connecting = Box::pin(pools.connect(config, cluster.stats(), host, how));
     exchange.deadlines.bound(connecting).await?
 }
 
@@ -190,6 +191,11 @@ fn frame(request: &mut Request<RequestBody>, protocol: Protocol) {
 }
 
 impl Exchange {
+    fn pick(&self, cluster: &ClusterHandle) -> (Arc<config::Cluster>, Option<Arc<Host>>) {
+        let client = &self.connection.downstream;
+        self.connection.worker.pools.pick(cluster, client)
+    }
+
     /// Keeps the request until it is sent.
     pub(super) fn keep_request(&mut self, mut parts: Parts, body: Incoming) {
         let body = match &self.deadlines.progress {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::config;
 use crate::config::limits;
+use crate::downstream::Downstream;
 use crate::error::ProxyError;
 use crate::error::Reason;
 use crate::http::codec;
@@ -96,8 +97,11 @@ impl HostPool {
     }
 
     /// A new HTTP/1 connection.
-    pub(super) async fn connect_http1(pool: &Rc<Self>) -> Result<Http1Lease, ProxyError> {
-        let stream = pool.connect().await?;
+    pub(super) async fn connect_http1(
+        pool: &Rc<Self>,
+        client: &Downstream,
+    ) -> Result<Http1Lease, ProxyError> {
+        let stream = pool.connect(Some(client)).await?;
         let local = stream.local_address();
         pool.stats.upstream_cx_http1_total().inc();
         let now = Instant::now();
@@ -125,7 +129,7 @@ impl HostPool {
         if let Some(lease) = pool.free_stream(true) {
             return Ok(lease); // somebody else made it while we waited
         }
-        let stream = pool.connect().await?;
+        let stream = pool.connect(None).await?; // shared by clients
         let local = stream.local_address();
         let (sender, connection) = codec::connect_http2(stream, &pool.config.http2)
             .await
@@ -173,7 +177,9 @@ impl HostPool {
             .config
             .max_requests_per_connection
             .is_some_and(|max| connection.served >= max);
+        // A connection that told who its client is belongs to that client.
         if spent
+            || self.config.proxy_protocol.is_some()
             || self.host.is_removed()
             || self.is_too_old(connection.born)
             || !connection.sender.is_ready()
@@ -212,8 +218,13 @@ impl HostPool {
             .is_some_and(|max| born.elapsed() >= max)
     }
 
-    async fn connect(&self) -> Result<NetStream, ProxyError> {
-        let connecting = connect(&self.config, &self.stats, &self.host, &self.counts);
+    async fn connect(&self, client: Option<&Downstream>) -> Result<NetStream, ProxyError> {
+        let connecting = connect(
+            &self.config,
+            &self.stats,
+            (&self.host, &self.counts),
+            client,
+        );
         connecting.await.map_err(ProxyError::from)
     }
 

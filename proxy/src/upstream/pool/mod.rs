@@ -21,24 +21,46 @@ use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
 use crate::config;
+use crate::config::cluster::Discovery;
+use crate::downstream::Downstream;
 use crate::error::ProxyError;
 use crate::http::codec::Protocol;
 use crate::telemetry::stats::ClusterStats;
+use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
 use crate::upstream::HostCounts;
+use crate::upstream::original::OriginalHosts;
 use host_pool::HostPool;
 pub use lease::Http1Lease;
 pub use lease::Http2Lease;
 pub use lease::Lease;
 
-/// All upstream connections of one worker, by host.
+/// All upstream connections of one worker.
 #[derive(Debug, Default)]
-pub struct Pools(RefCell<HashMap<u64, Rc<HostPool>, RandomState>>);
+pub struct Pools {
+    by_host: RefCell<HashMap<u64, Rc<HostPool>, RandomState>>,
+    originals: OriginalHosts,
+}
 
 impl Pools {
+    /// The member for a client, with the configuration that goes with it.
+    pub fn pick(
+        &self,
+        cluster: &ClusterHandle,
+        client: &Downstream,
+    ) -> (Arc<config::Cluster>, Option<Arc<Host>>) {
+        let (config, host) = cluster.pick();
+        if config.discovery != Discovery::OriginalDst {
+            return (config, host);
+        }
+        let wanted = client.local.filter(|_| client.found().local_is_restored);
+        let host = wanted.map(|address| self.originals.of(&config.name, address));
+        (config, host)
+    }
+
     /// An open connection to `host` that speaks `protocol` and has room.
     pub fn idle(&self, host: &Host, protocol: Protocol) -> Option<Lease> {
-        let pools = self.0.borrow();
+        let pools = self.by_host.borrow();
         let pool = pools.get(&host.id)?;
         match protocol {
             Protocol::Http1 => HostPool::idle_http1(pool).map(Lease::Http1),
@@ -59,11 +81,13 @@ impl Pools {
         config: &Arc<config::Cluster>,
         stats: &Arc<ClusterStats>,
         host: &Arc<Host>,
-        protocol: Protocol,
+        (protocol, client): (Protocol, &Downstream),
     ) -> Result<Lease, ProxyError> {
         let pool = self.of(config, stats, host);
         match protocol {
-            Protocol::Http1 => HostPool::connect_http1(&pool).await.map(Lease::Http1),
+            Protocol::Http1 => HostPool::connect_http1(&pool, client)
+                .await
+                .map(Lease::Http1),
             Protocol::Http2 => HostPool::http2(&pool).await.map(Lease::Http2),
         }
     }
@@ -71,7 +95,10 @@ impl Pools {
     /// Closes what has been idle too long, and what belongs to hosts that are gone. Called about
     /// once a second by the worker.
     pub fn housekeep(&self, now: Instant) {
-        self.0.borrow_mut().retain(|_, pool| pool.housekeep(now));
+        self.originals.housekeep(now);
+        self.by_host
+            .borrow_mut()
+            .retain(|_, pool| pool.housekeep(now));
     }
 
     /// Where this worker counts for `host`.
@@ -90,7 +117,7 @@ impl Pools {
         stats: &Arc<ClusterStats>,
         host: &Arc<Host>,
     ) -> Rc<HostPool> {
-        let mut pools = self.0.borrow_mut();
+        let mut pools = self.by_host.borrow_mut();
         let new = || {
             Rc::new(HostPool::new(
                 Arc::clone(config),

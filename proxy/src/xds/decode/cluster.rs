@@ -26,6 +26,7 @@ use super::value;
 use crate::config::Cluster;
 use crate::config::Name;
 use crate::config::cluster::Discovery;
+use crate::config::cluster::UpstreamProtocol;
 use crate::config::limits;
 
 /// Reads a cluster.
@@ -102,7 +103,12 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
         connection_pool_per_downstream_connection);
     context.optional("lb_subset_config", lb_subset_config, subset);
     context.optional("common_lb_config", common_lb_config, common_lb);
-    context.optional("transport_socket", transport_socket, transport_socket::raw);
+    let proxy_protocol = match transport_socket {
+        None => Some(None),
+        Some(socket) => context.field("transport_socket", |context| {
+            transport_socket::upstream(context, socket)
+        }),
+    };
     context.each(
         "transport_socket_matches",
         transport_socket_matches,
@@ -122,7 +128,15 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
     }
     let connect_timeout = value::positive_duration(context, "connect_timeout", connect_timeout)
         .unwrap_or(limits::CONNECT_TIMEOUT);
-    let lb_policy = load_balancing::decode(context, lb_policy, load_balancing_policy, lb_config);
+    let goes_where_wanted = matches!(
+        cluster_discovery_type,
+        Some(ClusterDiscoveryType::Type(kind)) if kind == DiscoveryType::OriginalDst as i32
+    );
+    let lb_policy = if goes_where_wanted {
+        load_balancing::decode_original(context, lb_policy, load_balancing_policy, lb_config)
+    } else {
+        load_balancing::decode(context, lb_policy, load_balancing_policy, lb_config)
+    };
     let http = cluster_http::decode(
         context,
         cluster_http::Sources {
@@ -158,10 +172,18 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
         alt_stat_name.into()
     };
     let http = http?;
+    let proxy_protocol = proxy_protocol?;
+    if proxy_protocol.is_some() && http.protocol != UpstreamProtocol::Http1 {
+        context.reject(
+            "transport_socket",
+            "a PROXY protocol header before HTTP/2 is not supported, its connections are shared",
+        );
+    }
     Some(Cluster {
         name,
         stat_name,
         discovery: discovery?,
+        proxy_protocol,
         connect_timeout,
         lb_policy: lb_policy?,
         protocol: http.protocol,
@@ -176,6 +198,7 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
 enum Source {
     Dns(cluster_dns::Settings),
     Eds,
+    OriginalDst,
     Static,
 }
 
@@ -200,7 +223,7 @@ fn source(
             legacy.map(Source::Dns)
         }
         DiscoveryType::Eds => Some(Source::Eds),
-        DiscoveryType::OriginalDst => context.refuse("type", "ORIGINAL_DST is not supported"),
+        DiscoveryType::OriginalDst => Some(Source::OriginalDst),
     }
 }
 
@@ -240,18 +263,26 @@ fn discovery(
     if eds.is_some() {
         context.reject("eds_cluster_config", "the cluster is not of type EDS");
     }
+    if let Source::OriginalDst = source {
+        if assignment.is_some() {
+            context.reject("load_assignment", "has no place in an ORIGINAL_DST cluster");
+        }
+        return Some(Discovery::OriginalDst);
+    }
     // A cluster without members is legal: every request to it fails.
     let Some(assignment) = assignment else {
         return match source {
             Source::Dns(_) => context.refuse("load_assignment", "is required"),
-            Source::Eds | Source::Static => Some(Discovery::Static(Arc::default())),
+            Source::Eds | Source::OriginalDst | Source::Static => {
+                Some(Discovery::Static(Arc::default()))
+            }
         };
     };
     context.field("load_assignment", |context| match source {
         Source::Dns(settings) => {
             cluster_dns::targets(context, assignment, settings).map(Discovery::StrictDns)
         }
-        Source::Eds | Source::Static => endpoint::decode(context, assignment)
+        Source::Eds | Source::OriginalDst | Source::Static => endpoint::decode(context, assignment)
             .map(Arc::new)
             .map(Discovery::Static),
     })

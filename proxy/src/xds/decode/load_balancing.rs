@@ -61,6 +61,49 @@ pub(crate) fn decode(
     Some(LbPolicy::RoundRobin)
 }
 
+/// Reads both for a cluster whose only member is where the client wanted to go.
+pub(crate) fn decode_original(
+    context: &mut Context,
+    lb_policy: i32,
+    policy: Option<pb::LoadBalancingPolicy>,
+    lb_config: Option<LbConfig>,
+) -> Option<LbPolicy> {
+    match lb_config {
+        None => {}
+        Some(LbConfig::OriginalDstLbConfig(config)) => {
+            context.field("original_dst_lb_config", |context| {
+                original_config(context, config);
+            });
+        }
+        Some(other) => context.warn(config_field(&other), "has no effect on ORIGINAL_DST"),
+    }
+    if policy.is_some() {
+        context.reject(
+            "load_balancing_policy",
+            "has no place in an ORIGINAL_DST cluster",
+        );
+    }
+    match value::enumeration(context, "lb_policy", lb_policy)? {
+        PbLbPolicy::ClusterProvided => {}
+        _ => context.reject(
+            "lb_policy",
+            "an ORIGINAL_DST cluster needs CLUSTER_PROVIDED",
+        ),
+    }
+    Some(LbPolicy::RoundRobin)
+}
+
+fn original_config(context: &mut Context, config: pb::cluster::OriginalDstLbConfig) {
+    let pb::cluster::OriginalDstLbConfig {
+        use_http_header,
+        http_header_name,
+        upstream_port_override,
+        metadata_key,
+    } = config;
+    unsupported!(context, reject: use_http_header, upstream_port_override, metadata_key);
+    unsupported!(context, warn "has no effect without use_http_header": http_header_name);
+}
+
 fn config_field(config: &LbConfig) -> &'static str {
     match config {
         LbConfig::RingHashLbConfig(_) => "ring_hash_lb_config",

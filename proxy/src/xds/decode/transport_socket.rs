@@ -2,11 +2,15 @@
 
 use xds_proto::pb::envoy::config::core::v3 as core;
 use xds_proto::pb::envoy::config::core::v3::transport_socket::ConfigType;
+use xds_proto::pb::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
 use xds_proto::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 
 use super::Context;
 use super::extension;
+use super::listener_filter;
+use crate::config::cluster::ProxyHeader;
 use crate::config::filter_chain::TransportSocket;
+use crate::downstream::Tlv;
 
 /// Reads the transport socket of a filter chain.
 pub(crate) fn downstream(
@@ -14,6 +18,80 @@ pub(crate) fn downstream(
     socket: core::TransportSocket,
 ) -> Option<TransportSocket> {
     raw(context, socket).map(|()| TransportSocket::Raw)
+}
+
+/// Reads the transport socket of a cluster: plain bytes, perhaps after a PROXY protocol header.
+pub(crate) fn upstream(
+    context: &mut Context,
+    socket: core::TransportSocket,
+) -> Option<Option<ProxyHeader>> {
+    let core::TransportSocket { name, config_type } = socket;
+    match config_type {
+        Some(ConfigType::TypedConfig(any))
+            if extension::holds::<ProxyProtocolUpstreamTransport>(&any) =>
+        {
+            context.field("typed_config", |context| {
+                let transport = extension::unpack(context, &any)?;
+                proxy_header(context, transport).map(Some)
+            })
+        }
+        config_type => raw(context, core::TransportSocket { name, config_type }).map(|()| None),
+    }
+}
+
+fn proxy_header(
+    context: &mut Context,
+    transport: ProxyProtocolUpstreamTransport,
+) -> Option<ProxyHeader> {
+    let ProxyProtocolUpstreamTransport {
+        config,
+        transport_socket,
+        allow_unspecified_address,
+        tlv_as_pool_key,
+    } = transport;
+    unsupported!(context, warn "has no effect, an unspecified address is sent as LOCAL": allow_unspecified_address);
+    unsupported!(context, warn "has no effect, no connection is shared": tlv_as_pool_key);
+    context.required("transport_socket", transport_socket, raw)?;
+    let core::ProxyProtocolConfig {
+        version,
+        pass_through_tlvs,
+        added_tlvs,
+    } = config.unwrap_or_default();
+    context.field("config", |context| {
+        let version = context.field("version", |context| {
+            listener_filter::version(context, version)
+        })?;
+        let passed = context.optional(
+            "pass_through_tlvs",
+            pass_through_tlvs,
+            listener_filter::kept_tlvs,
+        );
+        let added_tlvs = context.each("added_tlvs", added_tlvs, tlv);
+        Some(ProxyHeader {
+            version,
+            passed_tlvs: passed.unwrap_or_default(),
+            added_tlvs,
+        })
+    })
+}
+
+fn tlv(context: &mut Context, tlv: core::TlvEntry) -> Option<Tlv> {
+    let core::TlvEntry {
+        r#type,
+        value,
+        format_string,
+    } = tlv;
+    unsupported!(context, reject: format_string);
+    let Ok(kind) = u8::try_from(r#type) else {
+        return context.refuse("type", format!("{type} is not within 0 and 255"));
+    };
+    if value.is_empty() {
+        context.reject("value", "must not be empty");
+    }
+    Some(Tlv {
+        kind,
+        value: value.into(),
+    })
 }
 
 /// Accepts the transport that is no transport: plain bytes.

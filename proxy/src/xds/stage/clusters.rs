@@ -232,7 +232,7 @@ impl Clusters {
                     Some(Assignment::Held(_))
                 )
             }
-            Discovery::Static(_) => true,
+            Discovery::OriginalDst | Discovery::Static(_) => true,
             Discovery::StrictDns(dns) => slot.resolved.iter().any(|(d, _)| d == dns),
         };
         has_members || warming.deadline.is_some_and(|at| at <= now)
@@ -249,6 +249,7 @@ impl Clusters {
                     Some(Assignment::Held(members)) => Some(Arc::clone(members)),
                     Some(Assignment::Missing) | None => None,
                 },
+                Discovery::OriginalDst => None,
                 Discovery::Static(members) => Some(Arc::clone(members)),
                 Discovery::StrictDns(dns) => slot.answer(dns),
             };
@@ -350,7 +351,7 @@ impl Clusters {
                 Discovery::Eds { service_name } => {
                     format!("cluster {name}: endpoints {service_name}")
                 }
-                Discovery::Static(_) => format!("cluster {name}"),
+                Discovery::OriginalDst | Discovery::Static(_) => format!("cluster {name}"),
                 Discovery::StrictDns(_) => format!("cluster {name}: name resolution"),
             })
         })
@@ -420,14 +421,14 @@ impl Cluster {
     fn service_name(&self) -> Option<&Name> {
         match &self.discovery {
             Discovery::Eds { service_name } => Some(service_name),
-            Discovery::Static(_) | Discovery::StrictDns(_) => None,
+            Discovery::OriginalDst | Discovery::Static(_) | Discovery::StrictDns(_) => None,
         }
     }
 
     fn dns(&self) -> Option<&Dns> {
         match &self.discovery {
             Discovery::StrictDns(dns) => Some(dns),
-            Discovery::Eds { .. } | Discovery::Static(_) => None,
+            Discovery::Eds { .. } | Discovery::OriginalDst | Discovery::Static(_) => None,
         }
     }
 }

@@ -68,6 +68,7 @@ pub(crate) fn cluster(name: &str, discovery: Discovery, mark: u64) -> Arc<Cluste
         name: name.into(),
         stat_name: name.into(),
         discovery,
+        proxy_protocol: None,
         connect_timeout: Duration::from_millis(mark),
         lb_policy: LbPolicy::RoundRobin,
         protocol: UpstreamProtocol::Http1,

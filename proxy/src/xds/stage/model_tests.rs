@@ -408,6 +408,7 @@ impl World {
 
     fn naive_members(&self, discovery: &Discovery) -> Arc<Endpoints> {
         match discovery {
+            Discovery::OriginalDst => Arc::default(),
             Discovery::Static(e) => Arc::clone(e),
             Discovery::StrictDns(dns) => Arc::new(resolved(&dns.targets[0].host)),
             Discovery::Eds { service_name } => {

@@ -190,7 +190,19 @@ fn fields() {
                 json!({"type": "LOGICAL_DNS", "load_assignment": assignment("b.c")}),
                 "warn type",
             ),
-            (json!({"type": "ORIGINAL_DST"}), "type"),
+            (json!({"type": "ORIGINAL_DST"}), "lb_policy"),
+            (
+                json!({"type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED"}),
+                "ok",
+            ),
+            (
+                json!({
+                    "type": "ORIGINAL_DST",
+                    "lb_policy": "CLUSTER_PROVIDED",
+                    "original_dst_lb_config": {"use_http_header": true},
+                }),
+                "original_dst_lb_config.use_http_header",
+            ),
             (json!({"type": 9}), "type"),
             (json!({"type": "STRICT_DNS"}), "load_assignment"),
             (json!({"type": "EDS"}), "eds_cluster_config"),

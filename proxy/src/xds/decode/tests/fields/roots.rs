@@ -90,6 +90,7 @@ pub(super) fn base(message: &str) -> Value {
         "SocketAddress" => json!({"address": "10.0.0.1", "port_value": 80}),
         "StringMatcher" => json!({"exact": "a"}),
         "SubstitutionFormatString" => json!({"text_format_source": {"inline_string": "y"}}),
+        "TlvEntry" => json!({"type": 1, "value": "eQ=="}),
         "TcpProxy" => json!({"stat_prefix": "t", "cluster": "c"}),
         "BackoffStrategy" => json!({"base_interval": "1s"}),
         "VirtualHost" => json!({"name": "h", "domains": ["h"]}),
@@ -228,6 +229,10 @@ pub(super) fn roots() -> Vec<Target> {
     let routes = json!({"stat_prefix": "s", "route_config": {}});
     let whole = base(MANAGER);
     let name = || json!({"name": "a"});
+    let raw = json!({
+        "name": "r",
+        "typed_config": typed("envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"),
+    });
     let answer = json!({"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "y"}}});
     let host = json!({"name": "v", "domains": ["v"], "routes": [answer]});
     let answering = json!({"name": "t", "virtual_hosts": [host]});
@@ -271,6 +276,7 @@ pub(super) fn roots() -> Vec<Target> {
                 name(),
                 eds,
                 json!({"name": "a", "type": "STRICT_DNS", "load_assignment": dns}),
+                json!({"name": "a", "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED"}),
             ],
             cluster,
         ),
@@ -286,6 +292,12 @@ pub(super) fn roots() -> Vec<Target> {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
             json!({"explicit_http_config": {"http2_protocol_options": {}}}),
             &["typed_extension_protocol_options", "value"],
+            name(),
+        ),
+        in_cluster(
+            "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
+            json!({"transport_socket": raw}),
+            &["transport_socket", "typed_config"],
             name(),
         ),
         in_cluster(
