@@ -1,10 +1,7 @@
 //! Address ranges, and a map from ranges to values in which the most specific one counts.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-
-use foldhash::fast::RandomState;
 
 /// All addresses that begin with the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +35,11 @@ impl IpPrefix {
         }
     }
 
+    /// How many bits all its addresses share.
+    pub const fn length(self) -> u8 {
+        self.length
+    }
+
     /// Whether `ip` is in it.
     pub fn contains(self, ip: IpAddr) -> bool {
         let same_family = self.address.is_ipv4() == ip.is_ipv4();
@@ -69,7 +71,7 @@ pub struct PrefixMap<T> {
 }
 
 /// By length, the longest first.
-type Lengths<K, T> = Vec<(u8, HashMap<K, T, RandomState>)>;
+type Lengths<K, T> = Vec<(u8, BTreeMap<K, T>)>;
 
 impl<T> Default for PrefixMap<T> {
     fn default() -> Self {
@@ -119,11 +121,11 @@ impl<T> PrefixMap<T> {
     }
 }
 
-fn entry<K: Eq + Hash, T: Default>(lengths: &mut Lengths<K, T>, length: u8, key: K) -> &mut T {
+fn entry<K: Ord, T: Default>(lengths: &mut Lengths<K, T>, length: u8, key: K) -> &mut T {
     let place = lengths
         .binary_search_by(|(other, _)| length.cmp(other))
         .unwrap_or_else(|place| {
-            lengths.insert(place, (length, HashMap::default()));
+            lengths.insert(place, (length, BTreeMap::new()));
             place
         });
     let (_, map) = lengths.get_mut(place).expect("found or inserted just now");

@@ -4,13 +4,11 @@
 //! whose server name is not in that chain matches nothing, although a chain without range might have
 //! taken it. That is Envoy's rule.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
-
-use foldhash::fast::RandomState;
 
 use crate::config::filter_chain::FilterChainMatch;
 use crate::config::filter_chain::SourceType;
@@ -27,14 +25,12 @@ pub struct Overlap(pub usize);
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ChainIndex {
     /// By destination port; 0 is any.
-    ports: Map<u16, PrefixMap<Names>>,
+    ports: BTreeMap<u16, PrefixMap<Names>>,
 }
-
-type Map<K, V> = HashMap<K, V, RandomState>;
 
 /// By server name; `.x` stands for `*.x`, the empty name for any.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Names(Map<Box<str>, Transports>);
+struct Names(BTreeMap<Box<str>, Transports>);
 
 /// By transport protocol; the empty one is any. There are two of them in practice.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -42,7 +38,7 @@ struct Transports(Vec<(Box<str>, Protocols)>);
 
 /// By application protocol; the empty one is any.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Protocols(Map<Box<[u8]>, PrefixMap<SourceTypes>>);
+struct Protocols(BTreeMap<Box<[u8]>, PrefixMap<SourceTypes>>);
 
 /// By kind of source, then by its address.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -54,7 +50,7 @@ struct SourceTypes {
 
 /// By source port; 0 is any. The values are indexes of chains.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Ports(Map<u16, usize>);
+struct Ports(BTreeMap<u16, usize>);
 
 impl ChainIndex {
     /// Compiles the matches of chains 0, 1, 2 ...

@@ -4,20 +4,16 @@
 //! A branch that leads nowhere is left again: the next best entry of the node is tried, at last its
 //! `on_no_match`. A lookup allocates only for several application protocols.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::net::SocketAddr;
-
-use foldhash::fast::RandomState;
 
 use crate::config::chain_selector::Choice;
 use crate::config::chain_selector::index::is_local;
 use crate::config::prefix_map::PrefixMap;
 use crate::downstream::Downstream;
 use crate::downstream::ProtocolList;
-
-type Map<V> = HashMap<Box<str>, V, RandomState>;
 
 /// One node and its way out.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,7 +53,7 @@ pub enum Input {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Node {
     /// The text itself.
-    Exact(Map<Decision>),
+    Exact(BTreeMap<Box<str>, Decision>),
     /// The longest prefix of the text; the longest stands first.
     Prefix(Vec<(Box<str>, Decision)>),
     /// The smallest range around the address; those of one size in the order they are written.
@@ -65,7 +61,7 @@ pub enum Node {
     /// The name itself, then `*.x` with the longest `x`, then `*`; keys are without the star.
     Names {
         /// Exact names, and `.x` for `*.x`.
-        names: Map<Decision>,
+        names: BTreeMap<Box<str>, Decision>,
         /// `*`.
         any: Option<Box<Decision>>,
     },

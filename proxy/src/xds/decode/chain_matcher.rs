@@ -1,5 +1,6 @@
 //! `filter_chain_matcher`: a tree of lookups whose leaves name filter chains.
 
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -256,7 +257,7 @@ fn ranges(context: &mut Context, matchers: Vec<IpRangeMatcher>, scope: Scope<'_>
 }
 
 fn names(context: &mut Context, matchers: Vec<DomainMatcher>, scope: Scope<'_>) -> Option<Node> {
-    let mut names = HashMap::default();
+    let mut names = BTreeMap::new();
     let mut any = None;
     let count = matchers.len();
     let read = context.each("domain_matchers", matchers, |context, matcher| {
