@@ -160,7 +160,7 @@ impl WorkerHandle {
 
 async fn run(mut inbox: mpsc::Receiver<Command>) {
     let context = Rc::new(WorkerContext::default());
-    let mut acceptors: HashMap<u64, oneshot::Sender<()>> = HashMap::new();
+    let mut acceptors: HashMap<u64, Vec<oneshot::Sender<()>>> = HashMap::new();
     let mut tick = tokio::time::interval(HOUSEKEEPING);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -177,14 +177,14 @@ async fn run(mut inbox: mpsc::Receiver<Command>) {
 fn obey(
     command: Command,
     context: &Rc<WorkerContext>,
-    acceptors: &mut HashMap<u64, oneshot::Sender<()>>,
+    acceptors: &mut HashMap<u64, Vec<oneshot::Sender<()>>>,
 ) {
     match command {
         Command::DrainChains(ids) => context.drain_chains(&ids),
         Command::Listen(listener, socket) => match socket.into_acceptor() {
             Ok(acceptor) => {
                 let (stop, stopped) = oneshot::channel();
-                acceptors.insert(listener.id, stop);
+                acceptors.entry(listener.id).or_default().push(stop);
                 let accepting = acceptor::run(Rc::clone(context), listener, acceptor, stopped);
                 tokio::task::spawn_local(accepting);
             }
@@ -200,7 +200,7 @@ fn obey(
             });
         }
         Command::StopListening(id) => {
-            acceptors.remove(&id); // it stops, and serves what waits on its socket
+            acceptors.remove(&id); // all stop, and serve what waits on their sockets
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 
 use crate::apply::ApplyError;
@@ -24,6 +25,7 @@ use crate::listener::ActiveFilter;
 use crate::listener::ActiveListener;
 use crate::listener::active::Chains;
 use crate::net::BoundSocket;
+use crate::net::How;
 use crate::tcp::TcpManager;
 use crate::telemetry::access_log::AccessLogWriter;
 use crate::telemetry::access_log::Logger;
@@ -41,8 +43,8 @@ pub(super) struct Listeners {
 #[derive(Debug)]
 struct Live {
     active: Arc<ActiveListener>,
-    /// The address as configured; port 0 stays 0 here.
-    wanted: Address,
+    /// As configured when its sockets were bound.
+    bound: Arc<config::Listener>,
     /// Tables that are part of the listener, by chain id.
     inline: HashMap<u64, (Arc<config::RouteConfig>, LiveTable)>,
 }
@@ -89,7 +91,7 @@ impl Listeners {
             let moved = self
                 .live
                 .get(name)
-                .is_some_and(|live| live.wanted != config.address);
+                .is_some_and(|live| live.bound.binding() != config.binding());
             match self.live.get_mut(name) {
                 Some(live) if !moved => {
                     live.refresh(clusters);
@@ -116,31 +118,24 @@ impl Listeners {
         workers: usize,
         outcome: &mut Outcome,
     ) {
-        let (sockets, address) = match BoundSocket::bind_all(
-            &config.address,
-            config.backlog,
-            config.reuse_port,
-            workers,
-        ) {
+        let (sockets, addresses) = match bind(config, workers) {
             Ok(bound) => bound,
-            Err(source) => {
-                self.registry
-                    .listener_manager()
-                    .listener_create_failure()
-                    .inc();
+            Err((address, source)) => {
+                let stats = self.registry.listener_manager();
+                stats.listener_create_failure().inc();
                 outcome.errors.push(ApplyError::Bind {
                     listener: name.to_string(),
-                    address: format!("{:?}", config.address),
+                    address: format!("{address:?}"),
                     source,
                 });
                 return;
             }
         };
         let (chains, inline) = self.make_chains(config, tables, clusters, name);
-        let stats = self.registry.listener(&stat_name(&address));
+        let stats = self.registry.listener(&stat_name(addresses.first()));
         let inspectors = self.registry.inspectors().clone();
-        let active = Arc::new(ActiveListener::new(chains, address, stats, inspectors));
-        for (worker, socket) in sockets.into_iter().enumerate() {
+        let active = Arc::new(ActiveListener::new(chains, addresses, stats, inspectors));
+        for (worker, socket) in sockets {
             outcome
                 .commands
                 .entry(worker)
@@ -149,7 +144,7 @@ impl Listeners {
         }
         let live = Live {
             active,
-            wanted: config.address.clone(),
+            bound: Arc::clone(config),
             inline,
         };
         if let Some(old) = self.live.insert(Arc::clone(name), live) {
@@ -319,10 +314,31 @@ fn end(live: &Live, workers: usize, outcome: &mut Outcome) {
     outcome.tell_all(workers, || Command::DrainChains(chains.clone()));
 }
 
-/// Envoy's name for a listener in statistics: its address, with `_` for the colon.
-fn stat_name(address: &Address) -> String {
+/// Sockets with the worker each is for, and where they are bound.
+type Bound = (Vec<(usize, BoundSocket)>, Vec<Address>);
+
+/// Binds all addresses, or none.
+fn bind(config: &config::Listener, workers: usize) -> Result<Bound, (Address, io::Error)> {
+    let how = How {
+        backlog: config.backlog,
+        reuse_port: config.reuse_port,
+        options: &config.socket_options,
+    };
+    let (mut sockets, mut addresses) = (Vec::new(), Vec::new());
+    for address in config.binding().0 {
+        let (bound, real) = BoundSocket::bind_all(address, how, workers)
+            .map_err(|error| (address.clone(), error))?;
+        sockets.extend(bound.into_iter().enumerate());
+        addresses.push(real);
+    }
+    Ok((sockets, addresses))
+}
+
+/// Envoy's name for a listener in statistics: its first address, with `_` for the colon.
+fn stat_name(address: Option<&Address>) -> String {
     match address {
-        Address::Pipe(path) => path.to_string_lossy().into_owned(),
-        Address::Socket(address) => format!("{}_{}", address.ip(), address.port()),
+        None => String::new(),
+        Some(Address::Pipe(path)) => path.to_string_lossy().into_owned(),
+        Some(Address::Socket(address)) => format!("{}_{}", address.ip(), address.port()),
     }
 }

@@ -13,6 +13,7 @@ use crate::config::cluster::Http2Options;
 use crate::config::endpoint::Address;
 use crate::config::filter_chain::FilterChain;
 use crate::config::listener_filter::ListenerFilter;
+use crate::config::socket::SocketOptions;
 
 /// One listener.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +22,10 @@ pub struct Listener {
     pub name: Name,
     /// Where it accepts; port 0 only if it comes from the bootstrap.
     pub address: Address,
+    /// Where it accepts as well.
+    pub additional_addresses: Vec<Address>,
+    /// Of all its sockets.
+    pub socket_options: SocketOptions,
     /// In order; each finds out something of a connection.
     pub listener_filters: Vec<ListenerFilter>,
     /// For all listener filters together; `None` is no limit.
@@ -39,6 +44,15 @@ pub struct Listener {
     pub reuse_port: bool,
     /// Accept at most this many connections at one wake-up.
     pub accepts_per_event: u32,
+}
+
+impl Listener {
+    /// What decides whether its sockets can stay: where they are bound, and how.
+    pub fn binding(&self) -> (Vec<&Address>, &SocketOptions, bool) {
+        let first = std::iter::once(&self.address);
+        let addresses = first.chain(&self.additional_addresses).collect();
+        (addresses, &self.socket_options, self.reuse_port)
+    }
 }
 
 /// `HttpConnectionManager`.

@@ -10,6 +10,7 @@
 //! | `listener_filter` | what is found out of a connection first |
 //! | `chain_selector` | which filter chain takes a connection |
 //! | `filter_chain` | what is done with a connection |
+//! | `socket` | options of listening sockets |
 //! | `tcp_proxy` | where a stream goes |
 //! | `prefix_map` | address ranges |
 //! | `route` | route tables as written |
@@ -30,6 +31,7 @@ pub mod listener_filter;
 pub mod matcher;
 pub mod prefix_map;
 pub mod route;
+pub mod socket;
 pub mod tcp_proxy;
 
 use std::collections::BTreeMap;

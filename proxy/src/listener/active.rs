@@ -28,8 +28,8 @@ pub struct ActiveListener {
     pub id: u64,
     /// Its name.
     pub name: Name,
-    /// Where it really listens.
-    pub address: Address,
+    /// Where it really listens; at least one.
+    pub addresses: Vec<Address>,
     /// Its counters.
     pub stats: Arc<ListenerStats>,
     /// Those of its listener filters.
@@ -86,10 +86,10 @@ impl ActiveChain {
 }
 
 impl ActiveListener {
-    /// A listener whose sockets are bound to `address`.
+    /// A listener whose sockets are bound to `addresses`.
     pub fn new(
         chains: Chains,
-        address: Address,
+        addresses: Vec<Address>,
         stats: Arc<ListenerStats>,
         inspector_stats: InspectorStats,
     ) -> Self {
@@ -97,7 +97,7 @@ impl ActiveListener {
         Self {
             id: next_id(),
             name,
-            address,
+            addresses,
             stats,
             inspector_stats,
             is_closed: AtomicBool::new(false),

@@ -10,11 +10,14 @@ use std::path::Path;
 use socket2::Domain;
 use socket2::Protocol;
 use socket2::Socket;
+use socket2::TcpKeepalive;
 use socket2::Type;
 use tokio::net::TcpListener;
 use tokio::net::UnixListener;
 
 use crate::config::endpoint::Address;
+use crate::config::socket::SocketOption;
+use crate::config::socket::SocketOptions;
 use crate::net::NetStream;
 
 /// A bound and listening socket that can be handed to a worker thread.
@@ -26,24 +29,34 @@ pub enum BoundSocket {
     Unix(std::os::unix::net::UnixListener),
 }
 
+/// How sockets are bound.
+#[derive(Clone, Copy, Debug)]
+pub struct How<'a> {
+    /// Length of the accept queue.
+    pub backlog: u32,
+    /// One socket per worker.
+    pub reuse_port: bool,
+    /// Set before the socket is bound.
+    pub options: &'a SocketOptions,
+}
+
 impl BoundSocket {
     /// Binds one socket per worker and returns them with the real address (port 0 is resolved by
-    /// the first and shared by the rest). Without `reuse_port`, and for Unix sockets, which cannot
+    /// the first and shared by the rest). Without `How::reuse_port`, and for Unix sockets, which cannot
     /// share a path, the workers share one socket.
     ///
     /// # Errors
     /// Whatever the system says; nothing stays bound then.
     pub fn bind_all(
         address: &Address,
-        backlog: u32,
-        reuse_port: bool,
+        how: How<'_>,
         workers: usize,
     ) -> io::Result<(Vec<Self>, Address)> {
         match address {
             Address::Pipe(path) => {
                 bind_unix(path, workers).map(|sockets| (sockets, address.clone()))
             }
-            Address::Socket(address) => bind_tcp(*address, backlog, reuse_port, workers),
+            Address::Socket(address) => bind_tcp(*address, how, workers),
         }
     }
 
@@ -61,16 +74,15 @@ impl BoundSocket {
 
 fn bind_tcp(
     address: SocketAddr,
-    backlog: u32,
-    reuse_port: bool,
+    how: How<'_>,
     workers: usize,
 ) -> io::Result<(Vec<BoundSocket>, Address)> {
-    let first = listen_tcp(address, backlog, reuse_port)?;
+    let first = listen_tcp(address, how)?;
     let real = first.local_addr()?;
     let mut sockets = Vec::with_capacity(workers);
     for _ in 1..workers {
-        sockets.push(BoundSocket::Tcp(if reuse_port {
-            listen_tcp(real, backlog, reuse_port)?
+        sockets.push(BoundSocket::Tcp(if how.reuse_port {
+            listen_tcp(real, how)?
         } else {
             first.try_clone()?
         }));
@@ -79,25 +91,54 @@ fn bind_tcp(
     Ok((sockets, Address::Socket(real)))
 }
 
-fn listen_tcp(
-    address: SocketAddr,
-    backlog: u32,
-    reuse_port: bool,
-) -> io::Result<std::net::TcpListener> {
+fn listen_tcp(address: SocketAddr, how: How<'_>) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(reuse_port)?;
+    socket.set_reuse_port(how.reuse_port)?;
     socket.set_nonblocking(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    set_options(&socket, address.is_ipv6(), how.options)?;
     socket.bind(&address.into())?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    socket.listen(i32::try_from(how.backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
+}
+
+fn set_options(socket: &Socket, is_ipv6: bool, options: &SocketOptions) -> io::Result<()> {
+    match (options.freebind, is_ipv6) {
+        (true, false) => socket.set_freebind_v4(true)?,
+        (true, true) => socket.set_freebind_v6(true)?,
+        (false, _) => {}
+    }
+    match (options.transparent, is_ipv6) {
+        (true, false) => socket.set_ip_transparent_v4(true)?,
+        (true, true) => socket.set_ip_transparent_v6(true)?,
+        (false, _) => {}
+    }
+    options.options.iter().try_for_each(|option| match *option {
+        SocketOption::Keepalive(on) => socket.set_keepalive(on),
+        SocketOption::Mark(mark) => socket.set_mark(mark),
+        SocketOption::Priority(priority) => socket.set_priority(priority),
+        SocketOption::ReceiveBuffer(bytes) => socket.set_recv_buffer_size(bytes),
+        SocketOption::SendBuffer(bytes) => socket.set_send_buffer_size(bytes),
+        SocketOption::TcpKeepaliveCount(count) => {
+            socket.set_tcp_keepalive(&TcpKeepalive::new().with_retries(count))
+        }
+        SocketOption::TcpKeepaliveIdle(time) => {
+            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time))
+        }
+        SocketOption::TcpKeepaliveInterval(interval) => {
+            socket.set_tcp_keepalive(&TcpKeepalive::new().with_interval(interval))
+        }
+        SocketOption::TcpUserTimeout(timeout) => socket.set_tcp_user_timeout(Some(timeout)),
+        SocketOption::TypeOfService(tos) if is_ipv6 => socket.set_tclass_v6(tos),
+        SocketOption::TypeOfService(tos) => socket.set_tos_v4(tos),
+    })
 }
 
 fn bind_unix(path: &Path, workers: usize) -> io::Result<Vec<BoundSocket>> {
@@ -196,10 +237,59 @@ impl Acceptor {
 mod tests {
     use super::*;
 
+    fn how(reuse_port: bool) -> How<'static> {
+        const OPTIONS: &SocketOptions = &SocketOptions {
+            freebind: true,
+            transparent: false,
+            options: Vec::new(),
+        };
+        How {
+            backlog: 16,
+            reuse_port,
+            options: OPTIONS,
+        }
+    }
+
+    #[test]
+    fn options_are_set_and_inherited() {
+        let options = SocketOptions {
+            options: vec![
+                SocketOption::Keepalive(true),
+                SocketOption::TcpKeepaliveIdle(std::time::Duration::from_secs(77)),
+                SocketOption::ReceiveBuffer(9000),
+                SocketOption::TypeOfService(0x10),
+            ],
+            ..SocketOptions::default()
+        };
+        let how = How {
+            options: &options,
+            ..how(true)
+        };
+        let any = Address::Socket(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let (sockets, real) = BoundSocket::bind_all(&any, how, 1).unwrap();
+        let (Some(BoundSocket::Tcp(listener)), Address::Socket(real)) = (sockets.first(), real)
+        else {
+            unreachable!("TCP was asked for")
+        };
+        listener.set_nonblocking(false).unwrap();
+        let _client = std::net::TcpStream::connect(real).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        let accepted = socket2::SockRef::from(&stream);
+        assert!(accepted.keepalive().unwrap());
+        assert_eq!(accepted.tcp_keepalive_time().unwrap().as_secs(), 77);
+        assert_eq!(accepted.tos_v4().unwrap(), 0x10);
+        let listening = socket2::SockRef::from(listener);
+        assert_eq!(
+            listening.recv_buffer_size().unwrap(),
+            18_000,
+            "the system doubles it"
+        );
+    }
+
     #[test]
     fn workers_share_the_port_the_system_chose() {
         let any = Address::Socket(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let (sockets, real) = BoundSocket::bind_all(&any, 16, true, 3).unwrap();
+        let (sockets, real) = BoundSocket::bind_all(&any, how(true), 3).unwrap();
         let Address::Socket(real) = real else {
             unreachable!("TCP was asked for")
         };
@@ -215,9 +305,9 @@ mod tests {
     #[test]
     fn without_reuse_port_nobody_else_may_bind() {
         let any = Address::Socket(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let (sockets, real) = BoundSocket::bind_all(&any, 16, false, 2).unwrap();
+        let (sockets, real) = BoundSocket::bind_all(&any, how(false), 2).unwrap();
         assert_eq!(sockets.len(), 2);
-        let error = BoundSocket::bind_all(&real, 16, true, 1).unwrap_err();
+        let error = BoundSocket::bind_all(&real, how(true), 1).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 
@@ -227,8 +317,8 @@ mod tests {
         let path = folder.path().join("socket");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let (_sockets, _) =
-            BoundSocket::bind_all(&Address::Pipe(path.clone()), 16, true, 2).unwrap();
-        let error = BoundSocket::bind_all(&Address::Pipe(path), 16, true, 1).unwrap_err();
+            BoundSocket::bind_all(&Address::Pipe(path.clone()), how(true), 2).unwrap();
+        let error = BoundSocket::bind_all(&Address::Pipe(path), how(true), 1).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 }

@@ -15,5 +15,6 @@ pub mod stream;
 
 pub use listen::Acceptor;
 pub use listen::BoundSocket;
+pub use listen::How;
 pub use pipe::Pipe;
 pub use stream::NetStream;

@@ -145,7 +145,7 @@ impl Live {
             .listeners
             .iter()
             .find(|listener| &*listener.name == name)
-            .map(|listener| listener.address.clone())
+            .and_then(|listener| listener.addresses.first().cloned())
     }
 
     /// Listeners that accept.
@@ -297,7 +297,7 @@ impl Inspect for Inspector {
             .unwrap_or_else(PoisonError::into_inner);
         let views = applied.listeners.iter().map(|listener| ListenerView {
             name: listener.name.to_string(),
-            addresses: vec![listener.address.clone()],
+            addresses: listener.addresses.clone(),
         });
         views.collect()
     }

@@ -9,6 +9,7 @@ use super::Context;
 use super::address;
 use super::filter_chain;
 use super::listener_filter;
+use super::socket;
 use super::value;
 use crate::config::Listener;
 use crate::config::Name;
@@ -17,6 +18,7 @@ use crate::config::filter_chain::FilterChain;
 use crate::config::limits;
 use crate::config::listener_filter::ListenerFilter;
 use crate::config::listener_filter::ListenerFilterKind;
+use crate::config::socket::SocketOptions;
 
 /// Where a listener is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,13 +79,12 @@ pub(crate) fn decode(
         listener_specifier,
     } = listener;
     unsupported!(context, warn: stat_prefix, stats_matcher, per_connection_buffer_limit_bytes,
-        per_connection_buffer_high_watermark_timeout, metadata, drain_type, freebind, socket_options, tcp_fast_open_queue_length,
+        per_connection_buffer_high_watermark_timeout, metadata, drain_type, tcp_fast_open_queue_length,
         traffic_direction, connection_balance_config, access_log, enable_mptcp,
-        ignore_global_conn_limit, bypass_overload_manager, tcp_keepalive);
+        ignore_global_conn_limit, bypass_overload_manager);
     let use_original_dst = value::is_true(use_original_dst);
-    let transparent = value::is_true(transparent);
     let internal_listener = listener_specifier;
-    unsupported!(context, reject: additional_addresses, fcds_config, use_original_dst, transparent, udp_listener_config, internal_listener);
+    unsupported!(context, reject: fcds_config, use_original_dst, udp_listener_config, internal_listener);
     unsupported!(context, reject "is for gRPC clients, not for proxies": api_listener);
     let bind_to_port = value::is_false(bind_to_port);
     unsupported!(context, reject "false is not supported": bind_to_port);
@@ -112,6 +113,22 @@ pub(crate) fn decode(
     let address = context.required("address", address, |context, address| {
         address::listen(context, address, ephemeral)
     });
+    let additional_addresses = context.each(
+        "additional_addresses",
+        additional_addresses,
+        |context, address| additional(context, address, ephemeral),
+    );
+    let mut options = context.each("socket_options", socket_options, socket::option);
+    if let Some(keepalive) = tcp_keepalive {
+        options.extend(context.field("tcp_keepalive", |context| {
+            socket::keepalive(context, keepalive)
+        }));
+    }
+    let socket_options = SocketOptions {
+        freebind: value::is_true(freebind),
+        transparent: value::is_true(transparent),
+        options,
+    };
     let name = self::name(context, name, address.as_ref(), origin);
     let chains = filter_chain::chains(
         context,
@@ -137,6 +154,8 @@ pub(crate) fn decode(
     Some(Listener {
         name: name?,
         address: address?,
+        additional_addresses,
+        socket_options,
         listener_filters,
         listener_filters_timeout,
         continue_on_listener_filters_timeout,
@@ -146,6 +165,22 @@ pub(crate) fn decode(
         backlog: tcp_backlog_size.map_or(limits::LISTEN_BACKLOG, |size| size.value),
         reuse_port,
         accepts_per_event: accepts_per_event.unwrap_or(limits::ACCEPTS_PER_EVENT),
+    })
+}
+
+fn additional(
+    context: &mut Context,
+    address: pb::AdditionalAddress,
+    ephemeral: bool,
+) -> Option<Address> {
+    let pb::AdditionalAddress {
+        address,
+        socket_options,
+        tcp_keepalive,
+    } = address;
+    unsupported!(context, reject: socket_options, tcp_keepalive);
+    context.required("address", address, |context, address| {
+        address::listen(context, address, ephemeral)
     })
 }
 

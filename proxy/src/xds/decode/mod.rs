@@ -13,6 +13,7 @@
 //! |---|---|
 //! | `listener` `listener_filter` `filter_chain` `chain_matcher` | `Listener` and what is inside |
 //! | `tcp_proxy` | the TCP proxy |
+//! | `socket` | options of listening sockets |
 //! | `http_connection_manager` `http_filter` | the HTTP connection manager |
 //! | `cluster` `cluster_http` `cluster_dns` `load_balancing` | `Cluster` and what is inside |
 //! | `endpoint` | `ClusterLoadAssignment` |
@@ -49,6 +50,7 @@ mod protocol;
 mod route;
 mod route_action;
 mod route_match;
+mod socket;
 mod tcp_proxy;
 mod template;
 #[cfg(test)]

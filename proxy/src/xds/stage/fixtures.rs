@@ -44,6 +44,7 @@ use crate::config::route::PathMatch;
 use crate::config::route::Route;
 use crate::config::route::RouteMatch;
 use crate::config::route::VirtualHost;
+use crate::config::socket::SocketOptions;
 
 /// Members that are told apart by `mark`.
 pub(crate) fn endpoints(mark: u16) -> Endpoints {
@@ -193,6 +194,8 @@ pub(crate) fn listener(name: &str, routes: RouteSource) -> Arc<Listener> {
     Arc::new(Listener {
         name: name.into(),
         address: Address::Pipe("/dev/null".into()),
+        additional_addresses: Vec::new(),
+        socket_options: SocketOptions::default(),
         listener_filters: Vec::new(),
         listener_filters_timeout: None,
         continue_on_listener_filters_timeout: false,

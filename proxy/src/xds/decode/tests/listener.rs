@@ -226,10 +226,6 @@ fn listeners() {
             (json!({"bind_to_port": false}), "bind_to_port"),
             (json!({"internal_listener": {}}), "internal_listener"),
             (
-                json!({"additional_addresses": [{}]}),
-                "additional_addresses",
-            ),
-            (
                 json!({"max_connections_to_accept_per_socket_event": 0}),
                 "max_connections_to_accept_per_socket_event",
             ),
@@ -240,6 +236,46 @@ fn listeners() {
                 "warn traffic_direction",
             ),
             (json!({"udp_listener_config": {}}), "udp_listener_config"),
+        ],
+    );
+}
+
+#[test]
+fn sockets() {
+    check_table(
+        &listener,
+        &decode,
+        &[
+            (
+                json!({"additional_addresses": [{}]}),
+                "additional_addresses[0].address",
+            ),
+            (
+                json!({"additional_addresses": [{"address": address(81)}]}),
+                "ok",
+            ),
+            (json!({"freebind": true, "transparent": true}), "ok"),
+            (json!({"tcp_keepalive": {"keepalive_time": 9}}), "ok"),
+            (
+                json!({"tcp_keepalive": {"keepalive_time": 0}}),
+                "tcp_keepalive.keepalive_time",
+            ),
+            (
+                json!({"socket_options": [{"level": 1, "name": 9, "int_value": 1}]}),
+                "ok",
+            ),
+            (
+                json!({"socket_options": [{"level": 1, "name": 9, "int_value": -1}]}),
+                "socket_options[0].int_value",
+            ),
+            (
+                json!({"socket_options": [{"level": 1, "name": 99, "int_value": 1}]}),
+                "warn socket_options[0].name",
+            ),
+            (
+                json!({"socket_options": [{"level": 1, "name": 9}]}),
+                "socket_options[0]",
+            ),
         ],
     );
 }

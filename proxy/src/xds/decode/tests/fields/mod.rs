@@ -39,6 +39,10 @@ const SILENT: &[(&str, &str)] = &[
         "envoy.config.core.v3.JsonFormatOptions.sort_properties",
         "keys are always sorted",
     ),
+    (
+        "envoy.config.core.v3.SocketOption.description",
+        "it is for the reader of the configuration",
+    ),
     ("envoy.config.core.v3.TransportSocket.name", BY_TYPE),
     ("envoy.config.core.v3.TypedExtensionConfig.name", BY_TYPE),
     ("envoy.config.listener.v3.Filter.name", BY_TYPE),

@@ -90,6 +90,8 @@ pub(super) fn base(message: &str) -> Value {
         "SocketAddress" => json!({"address": "10.0.0.1", "port_value": 80}),
         "StringMatcher" => json!({"exact": "a"}),
         "SubstitutionFormatString" => json!({"text_format_source": {"inline_string": "y"}}),
+        "SocketOption" => json!({"level": 1, "name": 8, "int_value": 7000}),
+        "AdditionalAddress" => json!({"address": address}),
         "TlvEntry" => json!({"type": 1, "value": "eQ=="}),
         "TcpProxy" => json!({"stat_prefix": "t", "cluster": "c"}),
         "BackoffStrategy" => json!({"base_interval": "1s"}),
