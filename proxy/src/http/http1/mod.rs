@@ -28,3 +28,6 @@ mod outgoing;
 mod reader;
 pub(in crate::http) mod server;
 mod transfer;
+
+#[cfg(test)]
+mod tests;
