@@ -2,6 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use proxy::config::listener::EscapedSlashes;
 use proxy::http::path::PathPolicy;
 use proxy::http::path::canonical_path;
 
@@ -10,6 +11,7 @@ fuzz_target!(|path: &str| {
         let policy = PathPolicy {
             normalize,
             merge_slashes,
+            escaped_slashes: EscapedSlashes::Keep,
         };
         let Ok(canonical) = canonical_path(path, policy) else {
             continue;

@@ -40,6 +40,8 @@ pub struct Seen {
     pub path: String,
     /// `:authority` of HTTP/2, or the Host field of HTTP/1.1; empty without either.
     pub authority: String,
+    /// `:scheme` of HTTP/2; empty without.
+    pub scheme: String,
     /// `HTTP/1.1` or `HTTP/2.0`.
     pub version: String,
     /// Header fields in order, names in lower case, values as UTF-8 with loss.
@@ -233,6 +235,7 @@ async fn observe(
             .path_and_query()
             .map_or_else(String::new, |path| path.as_str().to_owned()),
         authority: authority.or(host).unwrap_or_default(),
+        scheme: head.uri.scheme_str().unwrap_or_default().to_owned(),
         version: format!("{:?}", head.version),
         headers: listed(&head.headers),
         body_bytes: sum.bytes(),

@@ -98,8 +98,6 @@ pub struct HttpConnectionManager {
     pub max_connection_duration: Option<Duration>,
     /// Requests after which a connection is drained.
     pub max_requests_per_connection: Option<u32>,
-    /// Between the GOAWAY that warns and the one that counts.
-    pub drain_timeout: Duration,
     /// Largest request head, bytes.
     pub request_headers_bytes_max: usize,
     /// Most header fields.
@@ -110,6 +108,8 @@ pub struct HttpConnectionManager {
     pub normalize_path: bool,
     /// Take `//` as `/`.
     pub merge_slashes: bool,
+    /// What becomes of `%2F` and `%5C` in paths.
+    pub escaped_slashes: EscapedSlashes,
     /// Strip any port, or the listener's own, from the authority before routing.
     pub strip_host_port: StripHostPort,
     /// HTTP/1.0 is answered (default: 426, as Envoy).
@@ -171,6 +171,20 @@ pub enum Underscores {
     Drop,
     /// The request is refused with 400.
     Reject,
+}
+
+/// `path_with_escaped_slashes_action`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EscapedSlashes {
+    /// They stay.
+    #[default]
+    Keep,
+    /// The request is refused with 400.
+    Reject,
+    /// They become slashes, and the request goes on.
+    UnescapeAndForward,
+    /// They become slashes, and the client is sent there with 307.
+    UnescapeAndRedirect,
 }
 
 /// `strip_any_host_port` and `strip_matching_host_port`.

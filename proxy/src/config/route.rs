@@ -143,6 +143,8 @@ pub struct Forward {
 pub enum HostRewrite {
     /// The chosen member's host name.
     Auto,
+    /// The first value of this request header, if it has one that can be an authority.
+    Header(HeaderName),
     /// Unchanged.
     #[default]
     Keep,

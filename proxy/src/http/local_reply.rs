@@ -9,13 +9,16 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http::Response;
 use http::StatusCode;
+use http::Uri;
 use http::header::CONTENT_LENGTH;
 use http::header::CONTENT_TYPE;
 use http::header::LOCATION;
 use http::request::Parts;
+use http::uri::PathAndQuery;
 
 use crate::config::route::Redirect;
 use crate::error::Telling;
+use crate::http::path::PATH_NORMALIZATION_FAILED;
 use crate::http::router;
 use crate::http::router::Match;
 use crate::http::router::RequestView;
@@ -49,10 +52,7 @@ pub fn redirect(
         method: &parts.method,
         scheme,
         authority,
-        path_and_query: parts
-            .uri
-            .path_and_query()
-            .map_or("/", http::uri::PathAndQuery::as_str),
+        path_and_query: parts.uri.path_and_query().map_or("/", PathAndQuery::as_str),
         headers: &parts.headers,
     };
     let mut response = answer(redirect.status, Bytes::new(), is_grpc);
@@ -63,6 +63,20 @@ pub fn redirect(
         response,
         details: "direct_response",
     })
+}
+
+/// Sends the client to the canonical form of the path it asked for.
+pub fn to_canonical_path(uri: &Uri) -> LocalReply {
+    let mut response = answer(StatusCode::TEMPORARY_REDIRECT, Bytes::new(), false);
+    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    // A path that was parsed holds nothing a header may not.
+    if let Ok(location) = HeaderValue::from_str(path) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    LocalReply {
+        response,
+        details: PATH_NORMALIZATION_FAILED,
+    }
 }
 
 /// The answer to a failed exchange.

@@ -14,6 +14,9 @@ pub(super) fn reason(request: &Request, difference: &Difference) -> Option<&'sta
         {
             Some("Envoy gives up a connection whose request it answered unread; we read on")
         }
+        "answer connection" if (envoy, weir) == ("close", "(none)") && request.listener == 3 => {
+            Some("both close after a path that is refused; Envoy says so in the answer")
+        }
         "answer content-length" if (envoy, weir) == ("(none)", "0") && request.is_http2 => {
             Some("an empty answer of our own says so on HTTP/2, too")
         }

@@ -49,10 +49,13 @@ async fn one_bootstrap_means_the_same_to_envoy_and_to_weir() {
     }
     let seed = seed(7);
     let origins = ORIGINS.map(origin);
-    let [plain, edge, dead] = [(); 3].map(|()| ReservedPort::new().expect("a free port"));
+    let [plain, edge, redirect, reject, dead] =
+        [(); 5].map(|()| ReservedPort::new().expect("a free port"));
     let mut values = vec![
         ("plain", plain.number().to_string()),
         ("edge", edge.number().to_string()),
+        ("redirect", redirect.number().to_string()),
+        ("reject", reject.number().to_string()),
         ("dead", dead.number().to_string()),
     ];
     values.extend(
@@ -66,7 +69,7 @@ async fn one_bootstrap_means_the_same_to_envoy_and_to_weir() {
     let mut generator = Generator::new(seed);
     let requests: Vec<Request> = (0..REQUESTS).map(|_| generator.next()).collect();
 
-    let targets = [plain.addr(), edge.addr()];
+    let targets = [plain, edge, redirect, reject].map(|port| port.addr());
     let envoy = Envoy::start(&bootstrap)
         .await
         .expect("Envoy takes the bootstrap");
@@ -121,7 +124,7 @@ fn origin(name: &'static str) -> Origin {
     origin
 }
 
-async fn outcomes(requests: &[Request], targets: [SocketAddr; 2]) -> Vec<Outcome> {
+async fn outcomes(requests: &[Request], targets: [SocketAddr; 4]) -> Vec<Outcome> {
     let mut outcomes = Vec::with_capacity(requests.len());
     for request in requests {
         outcomes.push(outcome::of(request, targets).await);
@@ -135,7 +138,7 @@ fn check_breadth(outcomes: &[Outcome]) {
     for outcome in outcomes {
         *statuses.entry(outcome.status()).or_insert(0) += 1;
     }
-    for status in [200, 204, 301, 302, 303, 307, 308, 404, 418, 503] {
+    for status in [200, 204, 301, 302, 303, 307, 308, 400, 404, 418, 503] {
         assert!(
             statuses.contains_key(&status),
             "no {status} in {statuses:?}"

@@ -140,6 +140,7 @@ impl Outcome {
         self.put("method", &*seen.method);
         self.put("path", &*seen.path);
         self.put("authority", &*seen.authority);
+        self.put("scheme", &*seen.scheme);
         self.put("version", &*seen.version);
         self.put(
             "body",
@@ -157,7 +158,7 @@ impl Outcome {
 }
 
 /// Sends the request and looks at what comes of it.
-pub(super) async fn of(request: &Request, targets: [SocketAddr; 2]) -> Outcome {
+pub(super) async fn of(request: &Request, targets: [SocketAddr; 4]) -> Outcome {
     let mut outcome = Outcome(BTreeMap::new());
     let target = targets[request.listener];
     let message = message(request);
@@ -176,7 +177,10 @@ pub(super) async fn of(request: &Request, targets: [SocketAddr; 2]) -> Outcome {
 fn message(request: &Request) -> http::Request<Pieces> {
     let builder = http::Request::builder().method(request.method);
     let builder = if request.is_http2 {
-        builder.uri(format!("http://{}{}", request.host, request.path))
+        builder.uri(format!(
+            "{}://{}{}",
+            request.scheme, request.host, request.path
+        ))
     } else {
         builder.uri(&request.path).header("host", request.host)
     };

@@ -9,9 +9,11 @@ use fastrand::Rng;
 /// A request as it is to be sent.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
-    /// 0 is the listener `plain`, 1 is `edge`.
+    /// 0 is the listener `plain`, 1 `edge`, 2 `redirect`, 3 `reject`.
     pub(super) listener: usize,
     pub(super) is_http2: bool,
+    /// Of HTTP/2.
+    pub(super) scheme: &'static str,
     pub(super) method: &'static str,
     pub(super) host: &'static str,
     pub(super) path: String,
@@ -144,7 +146,7 @@ const PATHS: [&str; 74] = [
 ];
 
 /// Where the two listeners, or two readers, may see different paths.
-const ODD_PATHS: [&str; 14] = [
+const ODD_PATHS: [&str; 18] = [
     "//pre",
     "/pre//x",
     "/x/../pre",
@@ -159,6 +161,10 @@ const ODD_PATHS: [&str; 14] = [
     "/pre/%5c..%5cx",
     "/sep%2Fx",
     "/pre/x/..%2f..",
+    "/pre%2Fx",
+    "/pre%5cx%5C%2e%2e",
+    "/pre/%252Fx",
+    "/pre/%2",
 ];
 
 const QUERIES: [&str; 10] = [
@@ -294,8 +300,9 @@ impl Generator {
             headers.extend_from_slice(self.pick(&HOP_BY_HOP));
         }
         Request {
-            listener: self.0.usize(..2),
+            listener: self.listener(),
             is_http2,
+            scheme: if self.one_in(6) { "https" } else { "http" },
             method: self.pick(&METHODS),
             host: if self.one_in(2) {
                 self.pick(&HOSTS)
@@ -305,6 +312,15 @@ impl Generator {
             path: self.path(),
             headers,
             body: self.body(),
+        }
+    }
+
+    /// Those that differ in how they take escaped slashes are asked less often.
+    fn listener(&mut self) -> usize {
+        if self.one_in(6) {
+            2 + self.0.usize(..2)
+        } else {
+            self.0.usize(..2)
         }
     }
 

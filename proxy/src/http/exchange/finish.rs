@@ -76,6 +76,7 @@ impl Exchange {
             was_sent: false,
             is_grpc: false,
             is_head: request.method() == Method::HEAD,
+            scheme: "http",
             request_id: None,
             client: None,
             status: 0,
@@ -107,7 +108,7 @@ impl Exchange {
             response_duration: answered.map(since),
             response_tx_duration: answered.map(|at| duration.saturating_sub(since(at))),
             protocol: Some(log.version),
-            request: Some(log.request_facts()),
+            request: Some(log.request_facts(self.scheme)),
             response_code: Some(self.status),
             response_code_details: Some(self.details),
             response_headers: Some(&log.response),
@@ -270,12 +271,12 @@ impl LogFacts {
         }
     }
 
-    fn request_facts(&self) -> RequestFacts<'_> {
+    fn request_facts(&self, scheme: &'static str) -> RequestFacts<'_> {
         RequestFacts {
             method: self.method.as_str(),
             path: self.path.as_ref().map_or("", PathAndQuery::as_str),
             authority: self.authority.as_ref().map_or("", Authority::as_str),
-            scheme: "http",
+            scheme,
             headers: &self.request,
             headers_bytes: self.head_bytes,
         }

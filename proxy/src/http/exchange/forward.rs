@@ -21,7 +21,6 @@ use http::header::HOST;
 use http::header::TRANSFER_ENCODING;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::uri::Scheme;
 use http_body::Body;
 
 use crate::config;
@@ -125,8 +124,12 @@ async fn send(
     Err(failed.into())
 }
 
-/// Puts authority and target where the protocol wants them.
-fn address(request: &mut Request<RequestBody>, protocol: Protocol, authority: &HeaderValue) {
+/// Puts scheme, authority and target where the protocol wants them.
+fn address(
+    request: &mut Request<RequestBody>,
+    protocol: Protocol,
+    (scheme, authority): (&'static str, &HeaderValue),
+) {
     let target = request
         .uri()
         .path_and_query()
@@ -142,7 +145,7 @@ fn address(request: &mut Request<RequestBody>, protocol: Protocol, authority: &H
             *request.version_mut() = Version::HTTP_2;
             request.headers_mut().remove(HOST);
             let uri = Uri::builder()
-                .scheme(Scheme::HTTP)
+                .scheme(scheme)
                 .authority(authority.as_bytes())
                 .path_and_query(target);
             if let Ok(uri) = uri.build() {
@@ -150,6 +153,13 @@ fn address(request: &mut Request<RequestBody>, protocol: Protocol, authority: &H
             }
         }
     }
+}
+
+/// A client names it, so it is checked like one that comes as `Host`.
+fn can_be_authority(value: &HeaderValue) -> bool {
+    value
+        .to_str()
+        .is_ok_and(|text| !text.is_empty() && headers::validate_authority(text))
 }
 
 /// HTTP/2 may cut a cookie into fields that only it may join again (RFC 9113 section 8.2.3).
@@ -211,11 +221,11 @@ impl Exchange {
         let Some(mut request) = self.request.take() else {
             return;
         };
-        let target = self.authority_for(host, authority);
+        let target = self.authority_for(host, authority, request.headers());
         if target != *authority.value() && !self.connection.manager.suppress_envoy_headers {
             headers::set_original_host(request.headers_mut(), authority.value());
         }
-        address(&mut request, protocol, &target);
+        address(&mut request, protocol, (self.scheme, &target));
         if self.connection.protocol == Protocol::Http2 {
             join_cookies(request.headers_mut());
         }
@@ -223,8 +233,8 @@ impl Exchange {
         self.request = Some(request);
     }
 
-    /// The authority that goes upstream.
-    fn authority_for(&self, host: &Host, original: &Authority) -> HeaderValue {
+    /// The authority that goes upstream; `headers` are those that go with it.
+    fn authority_for(&self, host: &Host, original: &Authority, headers: &HeaderMap) -> HeaderValue {
         let found = self
             .route
             .as_ref()
@@ -237,6 +247,11 @@ impl Exchange {
             HostRewrite::Auto if !host.hostname.is_empty() => {
                 HeaderValue::from_str(&host.hostname).unwrap_or_else(|_| original.value().clone())
             }
+            HostRewrite::Header(name) => headers
+                .get(name)
+                .filter(|value| can_be_authority(value))
+                .unwrap_or_else(|| original.value())
+                .clone(),
             HostRewrite::Auto | HostRewrite::Keep => original.value().clone(),
             HostRewrite::Literal(value) => value.clone(),
         }

@@ -70,6 +70,8 @@ pub struct Exchange {
     was_sent: bool,
     is_grpc: bool,
     is_head: bool,
+    /// The scheme the client used; it goes on as `:scheme`.
+    scheme: &'static str,
     /// Kept for the response if it is to be sent back.
     request_id: Option<HeaderValue>,
     client: Option<SocketAddr>,
@@ -111,9 +113,12 @@ impl Exchange {
     /// Prepares the request, routes it and makes it fit for the next hop.
     fn decide(&mut self, request: Request<Incoming>) -> Result<Decision, ProxyError> {
         let (mut parts, body) = request.into_parts();
-        let authority = prepare::prepare(self, &mut parts)?;
+        let (authority, reply) = prepare::prepare(self, &mut parts)?;
+        if let Some(reply) = reply {
+            return Ok(Decision::Reply(reply));
+        }
         let table = self.connection.manager.routes.load();
-        let found = prepare::find_route(&table, &parts, authority.as_str())?;
+        let found = prepare::find_route(&table, &parts, (self.scheme, authority.as_str()))?;
         self.route = Some((Arc::clone(&table), found.place()));
         if !found.keeps_response_headers() {
             finish::remember_for_edits(self, &parts, &authority);
@@ -157,7 +162,7 @@ impl Exchange {
             }
             Target::Redirect(redirect) => {
                 stats.rq_redirect().inc();
-                let asked = (authority.as_str(), prepare::scheme_of(parts), self.is_grpc);
+                let asked = (authority.as_str(), self.scheme, self.is_grpc);
                 local_reply::redirect(found, redirect, parts, asked)
             }
             Target::Forward { .. } => None,

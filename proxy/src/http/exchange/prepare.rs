@@ -11,6 +11,8 @@ use crate::http::connection_manager::Routes;
 use crate::http::exchange::Exchange;
 use crate::http::exchange::finish;
 use crate::http::headers;
+use crate::http::local_reply;
+use crate::http::local_reply::LocalReply;
 use crate::http::path;
 use crate::http::router;
 use crate::http::router::Match;
@@ -33,8 +35,12 @@ impl Authority {
     }
 }
 
-/// Refuses what is not a proper request and brings the rest into canonical form.
-pub(super) fn prepare(exchange: &mut Exchange, parts: &mut Parts) -> Result<Authority, ProxyError> {
+/// Refuses what is not a proper request and brings the rest into canonical form; the answer that
+/// sends the client to that form, if it has to ask again.
+pub(super) fn prepare(
+    exchange: &mut Exchange,
+    parts: &mut Parts,
+) -> Result<(Authority, Option<LocalReply>), ProxyError> {
     let manager = std::sync::Arc::clone(&exchange.connection.manager);
     if parts.version < Version::HTTP_11 && !manager.config.accept_http_10 {
         exchange.connection.close();
@@ -44,8 +50,8 @@ pub(super) fn prepare(exchange: &mut Exchange, parts: &mut Parts) -> Result<Auth
     let mut authority =
         authority_of(parts).ok_or(Reason::DownstreamProtocol("missing_host_header"))?;
     strip_port(manager.config.strip_host_port, exchange, &mut authority);
-    path::canonicalize(&manager.config, &mut parts.uri).map_err(Reason::DownstreamProtocol)?;
     exchange.is_grpc = is_grpc(parts);
+    let redirects = canonicalize(exchange, parts)?;
     let random = || fastrand::u128(..);
     let outcome = headers::sanitize_request(
         &mut parts.headers,
@@ -56,11 +62,33 @@ pub(super) fn prepare(exchange: &mut Exchange, parts: &mut Parts) -> Result<Auth
     )
     .map_err(Reason::DownstreamProtocol)?;
     exchange.client = Some(outcome.client);
+    exchange.scheme = scheme_of(parts); // before a route can edit what it is read from
     if manager.config.always_set_request_id_in_response {
         exchange.request_id = parts.headers.get("x-request-id").cloned();
     }
     finish::remember_request(exchange, parts, &authority);
-    Ok(authority)
+    let reply = redirects.then(|| {
+        manager
+            .stats
+            .downstream_rq_redirected_with_normalized_path()
+            .inc();
+        local_reply::to_canonical_path(&parts.uri)
+    });
+    Ok((authority, reply))
+}
+
+/// True if the client is to be sent to the canonical path.
+fn canonicalize(exchange: &Exchange, parts: &mut Parts) -> Result<bool, ProxyError> {
+    let canonical = path::canonicalize(&exchange.connection.manager.config, &mut parts.uri);
+    // No gRPC client follows a redirect.
+    let canonical = canonical.and_then(|redirects| {
+        if redirects && exchange.is_grpc {
+            Err(path::PATH_NORMALIZATION_FAILED)
+        } else {
+            Ok(redirects)
+        }
+    });
+    canonical.map_err(|details| Reason::DownstreamProtocol(details).into())
 }
 
 fn authority_of(parts: &Parts) -> Option<Authority> {
@@ -108,7 +136,7 @@ fn is_grpc(parts: &Parts) -> bool {
 
 /// The scheme the client used: what its target says, else what a proxy in front of us says, as far
 /// as that was left standing. Two proxies that say it say nothing, as in Envoy.
-pub(super) fn scheme_of(parts: &Parts) -> &'static str {
+fn scheme_of(parts: &Parts) -> &'static str {
     let forwarded = || {
         let mut values = parts.headers.get_all("x-forwarded-proto").iter();
         let said = values.next().filter(|_| values.next().is_none());
@@ -126,11 +154,11 @@ pub(super) fn scheme_of(parts: &Parts) -> &'static str {
 pub(super) fn find_route<'t>(
     table: &'t Routes,
     parts: &Parts,
-    authority: &str,
+    (scheme, authority): (&str, &str),
 ) -> Result<Match<'t, ClusterHandle>, ProxyError> {
     let view = RequestView {
         method: &parts.method,
-        scheme: scheme_of(parts),
+        scheme,
         authority,
         path_and_query: parts
             .uri

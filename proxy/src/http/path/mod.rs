@@ -2,15 +2,17 @@
 //! use it.
 //!
 //! It answers like Envoy for the same configuration: without `normalize_path` a path stays as it was
-//! sent (the guard has refused control bytes), escaped slashes stay escaped
-//! (`path_with_escaped_slashes_action` keeps them), and queries are never touched. It does not
-//! decode what a backend would see differently: only unreserved characters (RFC 3986 section 2.3).
+//! sent (the guard has refused control bytes), escaped slashes stay escaped unless
+//! `path_with_escaped_slashes_action` says otherwise, and queries are never touched. Besides those
+//! it decodes nothing that a backend would see differently: only unreserved characters (RFC 3986
+//! section 2.3).
 //!
 //! Invariant: canonical paths are fixed points, so a second proxy changes nothing.
 
 use http::Uri;
 use http::uri::PathAndQuery;
 
+use crate::config::listener::EscapedSlashes;
 use crate::config::listener::HttpConnectionManager;
 
 /// Envoy's response code detail for a path that has no canonical form; the status is 400.
@@ -23,6 +25,8 @@ pub struct PathPolicy {
     pub normalize: bool,
     /// See [`HttpConnectionManager::merge_slashes`].
     pub merge_slashes: bool,
+    /// See [`HttpConnectionManager::escaped_slashes`].
+    pub escaped_slashes: EscapedSlashes,
 }
 
 impl PathPolicy {
@@ -32,31 +36,35 @@ impl PathPolicy {
         Self {
             normalize: manager.normalize_path,
             merge_slashes: manager.merge_slashes,
+            escaped_slashes: manager.escaped_slashes,
         }
     }
 }
 
-/// Brings the path of `uri` into its canonical form.
+/// Brings the path of `uri` into its canonical form; true if the client is to be sent there instead
+/// of being served.
 ///
 /// # Errors
 ///
 /// As [`canonical_path`], and when the result is no path the codec can write.
-pub fn canonicalize(manager: &HttpConnectionManager, uri: &mut Uri) -> Result<(), &'static str> {
+pub fn canonicalize(manager: &HttpConnectionManager, uri: &mut Uri) -> Result<bool, &'static str> {
     canonicalize_uri(PathPolicy::new(manager), uri)
 }
 
-fn canonicalize_uri(policy: PathPolicy, uri: &mut Uri) -> Result<(), &'static str> {
+fn canonicalize_uri(policy: PathPolicy, uri: &mut Uri) -> Result<bool, &'static str> {
     let Some(path_and_query) = uri.path_and_query() else {
-        return Ok(());
+        return Ok(false);
     };
+    let is_redirected = policy.escaped_slashes == EscapedSlashes::UnescapeAndRedirect
+        && has_escaped_slash(path_of(path_and_query.as_str().as_bytes()).0);
     let Some(canonical) = canonical_path(path_and_query.as_str(), policy)? else {
-        return Ok(());
+        return Ok(false);
     };
     let path = PathAndQuery::try_from(canonical).map_err(|_invalid| PATH_NORMALIZATION_FAILED)?;
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(path);
     *uri = Uri::from_parts(parts).map_err(|_invalid| PATH_NORMALIZATION_FAILED)?;
-    Ok(())
+    Ok(is_redirected)
 }
 
 /// The canonical form of a path with its query, or `None` if it already has it, which costs no
@@ -64,7 +72,8 @@ fn canonicalize_uri(policy: PathPolicy, uri: &mut Uri) -> Result<(), &'static st
 ///
 /// # Errors
 ///
-/// [`PATH_NORMALIZATION_FAILED`] for a fragment, and with `normalize` for a zero byte or `%00`.
+/// [`PATH_NORMALIZATION_FAILED`] for a fragment, with `normalize` for a zero byte or `%00`, and for
+/// an escaped slash that is to be refused.
 pub fn canonical_path(
     path_and_query: &str,
     policy: PathPolicy,
@@ -76,11 +85,18 @@ pub fn canonical_path(
     if !bytes.starts_with(b"/") {
         return Ok(None);
     }
-    let path_end = memchr::memchr(b'?', bytes).unwrap_or(bytes.len());
-    let (path, query) = bytes.split_at_checked(path_end).unwrap_or((bytes, b""));
+    let (path, query) = path_of(bytes);
     let mut canonical = None;
-    if policy.normalize && needs_normalizing(path) {
-        canonical = Some(normalize(path)?);
+    // First of all, so that what is found below is seen by the other steps.
+    if policy.escaped_slashes != EscapedSlashes::Keep && has_escaped_slash(path) {
+        if policy.escaped_slashes == EscapedSlashes::Reject {
+            return Err(PATH_NORMALIZATION_FAILED);
+        }
+        canonical = Some(unescape_slashes(path));
+    }
+    let current = canonical.as_deref().unwrap_or(path);
+    if policy.normalize && needs_normalizing(current) {
+        canonical = Some(normalize(current)?);
     }
     let current = canonical.as_deref().unwrap_or(path);
     // After normalizing, which may bring slashes together.
@@ -94,6 +110,40 @@ pub fn canonical_path(
     String::from_utf8(canonical)
         .map(Some)
         .map_err(|_not_utf8| PATH_NORMALIZATION_FAILED)
+}
+
+/// A path and its query, which begins with `?`.
+fn path_of(path_and_query: &[u8]) -> (&[u8], &[u8]) {
+    let end = memchr::memchr(b'?', path_and_query).unwrap_or(path_and_query.len());
+    path_and_query
+        .split_at_checked(end)
+        .unwrap_or((path_and_query, b""))
+}
+
+/// The slash an escape stands for; Envoy takes the backslash for one, too.
+fn escaped_slash(after_percent: &[u8]) -> Option<u8> {
+    decode(after_percent).filter(|byte| matches!(byte, b'/' | b'\\'))
+}
+
+fn has_escaped_slash(path: &[u8]) -> bool {
+    memchr::memchr_iter(b'%', path).any(|at| {
+        let after = path.get(at + 1..).unwrap_or_default();
+        escaped_slash(after).is_some()
+    })
+}
+
+fn unescape_slashes(path: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let [byte, tail @ ..] = rest {
+        rest = tail;
+        let slash = (*byte == b'%').then(|| escaped_slash(tail)).flatten();
+        if slash.is_some() {
+            rest = tail.get(2..).unwrap_or_default();
+        }
+        out.push(slash.unwrap_or(*byte));
+    }
+    out
 }
 
 /// True unless the path is plainly canonical: every dot segment begins with `/.` or `%2e`.

@@ -1,9 +1,11 @@
 //! Security case P1 as a table; canonical paths are fixed points.
 
+use http::Uri;
 use proptest::prop_assert;
 use proptest::prop_assert_eq;
 use proptest::proptest;
 
+use super::EscapedSlashes;
 use super::PATH_NORMALIZATION_FAILED;
 use super::PathPolicy;
 use super::canonical_path;
@@ -12,18 +14,22 @@ use super::canonicalize_uri;
 const KEEP: PathPolicy = PathPolicy {
     normalize: false,
     merge_slashes: false,
+    escaped_slashes: EscapedSlashes::Keep,
 };
 const NORMALIZE: PathPolicy = PathPolicy {
     normalize: true,
     merge_slashes: false,
+    escaped_slashes: EscapedSlashes::Keep,
 };
 const MERGE: PathPolicy = PathPolicy {
     normalize: false,
     merge_slashes: true,
+    escaped_slashes: EscapedSlashes::Keep,
 };
 const BOTH: PathPolicy = PathPolicy {
     normalize: true,
     merge_slashes: true,
+    escaped_slashes: EscapedSlashes::Keep,
 };
 
 #[track_caller]
@@ -124,6 +130,59 @@ fn p01_escaped_dots_and_slashes() {
 }
 
 #[test]
+fn p01_escaped_slashes_become_slashes_before_all_else() {
+    let plain = PathPolicy {
+        escaped_slashes: EscapedSlashes::UnescapeAndForward,
+        ..KEEP
+    };
+    for (path, expected) in [
+        ("/a%2fb%2Fc", "/a/b/c"),
+        ("/a%5cb%5C", "/a\\b\\"),
+        ("/a%252fb", "/a%252fb"),
+        ("/a%2%2f", "/a%2/"),
+        ("/a%2", "/a%2"),
+        ("/a?b=%2f", "/a?b=%2f"),
+    ] {
+        check(plain, path, expected);
+    }
+    let both = PathPolicy {
+        escaped_slashes: EscapedSlashes::UnescapeAndForward,
+        ..BOTH
+    };
+    for (path, expected) in [
+        ("/a/%2e%2e%2fb", "/b"),
+        ("/a%2f%2fb", "/a/b"),
+        ("/a%5c..%5cb", "/b"),
+    ] {
+        check(both, path, expected);
+    }
+}
+
+#[test]
+fn p01_escaped_slashes_are_refused_or_lead_elsewhere() {
+    let reject = PathPolicy {
+        escaped_slashes: EscapedSlashes::Reject,
+        ..KEEP
+    };
+    assert_eq!(canonical_path("/a%2Fb", reject), FAILED);
+    assert_eq!(canonical_path("/a%5cb", reject), FAILED);
+    check(reject, "/a%252Fb?c=%2F", "/a%252Fb?c=%2F");
+    let redirect = PathPolicy {
+        escaped_slashes: EscapedSlashes::UnescapeAndRedirect,
+        ..NORMALIZE
+    };
+    for (path, expected, is_redirected) in [
+        ("/a%2Fb?c", "/a/b?c", true),
+        ("/a/../b", "/b", false), // normalizing alone sends nobody away
+        ("/a?b=%2F", "/a?b=%2F", false),
+    ] {
+        let mut uri: Uri = path.parse().unwrap();
+        assert_eq!(canonicalize_uri(redirect, &mut uri), Ok(is_redirected));
+        assert_eq!(uri.to_string(), expected);
+    }
+}
+
+#[test]
 fn p01_escapes() {
     for (path, expected) in [
         ("/%41%62%39", "/Ab9"),
@@ -168,7 +227,7 @@ fn p01_slashes() {
 #[test]
 fn uris_keep_their_other_parts() {
     let check = |uri: &str, expected: &str| {
-        let mut uri: http::Uri = uri.parse().unwrap();
+        let mut uri: Uri = uri.parse().unwrap();
         canonicalize_uri(BOTH, &mut uri).unwrap();
         assert_eq!(uri.to_string(), expected);
     };
@@ -177,7 +236,7 @@ fn uris_keep_their_other_parts() {
     check("http://h", "http://h/");
     check("h:1", "h:1");
     check("*", "*");
-    let mut uri: http::Uri = "/%00".parse().unwrap();
+    let mut uri: Uri = "/%00".parse().unwrap();
     assert!(canonicalize_uri(BOTH, &mut uri).is_err());
     assert_eq!(uri, "/%00", "refused, but still there for the log");
 }

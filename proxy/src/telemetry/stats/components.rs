@@ -67,6 +67,7 @@ stats! {
         flags downstream_rq_flag: "Exchanges by response flag.";
         counter downstream_rq_header_timeout: "Requests whose head did not come in time.";
         counter downstream_rq_idle_timeout: "Requests on which no byte moved for too long.";
+        counter downstream_rq_redirected_with_normalized_path: "Requests redirected to the canonical form of their path.";
         counter downstream_rq_rx_reset: "Requests reset by the client.";
         histogram downstream_rq_time: "Time from first byte of the request to end of the response.";
         counter no_route: "Requests that no route matched.";

@@ -1,7 +1,6 @@
 //! `HttpConnectionManager`: what happens on an HTTP connection before and after routing.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::HeaderValue;
 use xds_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
@@ -23,13 +22,11 @@ use super::route;
 use super::value;
 use crate::config::limits;
 use crate::config::listener::Codec;
+use crate::config::listener::EscapedSlashes;
 use crate::config::listener::HttpConnectionManager;
 use crate::config::listener::RouteSource;
 use crate::config::listener::ServerHeader;
 use crate::config::listener::StripHostPort;
-
-/// Envoy's default between the two GOAWAY frames of a drain.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Envoy's bound of a request head, KiB.
 const REQUEST_HEADERS_KB_MAX: u32 = 8192;
@@ -121,9 +118,10 @@ pub(crate) fn decode(
         early_header_mutation_extensions, forward_client_cert_matcher, local_reply_config,
         path_normalization_options, strip_trailing_host_dot, typed_header_validation_config,
         forward_proto_config);
+    unsupported!(context, warn "the second GOAWAY follows the answer to a PING": drain_timeout);
     client_certificate(context, forward_client_cert_details);
     unsupported!(context, warn "has no effect without TLS": set_current_client_cert_details);
-    escaped_slashes(context, path_with_escaped_slashes_action);
+    let escaped_slashes = escaped_slashes(context, path_with_escaped_slashes_action);
     context.each("upgrade_configs", upgrade_configs, upgrade);
 
     if stat_prefix.is_empty() {
@@ -175,7 +173,6 @@ pub(crate) fn decode(
         stream_idle_timeout,
         Some(limits::STREAM_IDLE_TIMEOUT),
     );
-    let drain_timeout = value::duration(context, "drain_timeout", drain_timeout);
     let request_headers_kb = value::number(
         context,
         "max_request_headers_kb",
@@ -204,7 +201,6 @@ pub(crate) fn decode(
         idle_timeout: common.idle_timeout(),
         max_connection_duration: common.max_connection_duration,
         max_requests_per_connection: common.max_requests_per_connection,
-        drain_timeout: drain_timeout.unwrap_or(DRAIN_TIMEOUT),
         request_headers_bytes_max: request_headers_kb
             .map_or(limits::REQUEST_HEADERS_BYTES_MAX, kibibytes),
         header_count_max: common
@@ -215,6 +211,7 @@ pub(crate) fn decode(
         underscores: common.underscores,
         normalize_path: value::is_true(normalize_path),
         merge_slashes,
+        escaped_slashes: escaped_slashes?,
         strip_host_port,
         accept_http_10: accept_http_10.unwrap_or(false),
         http2: http2.unwrap_or_default(),
@@ -283,18 +280,16 @@ fn client_certificate(context: &mut Context, details: i32) -> Option<()> {
     Some(())
 }
 
-fn escaped_slashes(context: &mut Context, action: i32) -> Option<()> {
+/// The default is Envoy's.
+fn escaped_slashes(context: &mut Context, action: i32) -> Option<EscapedSlashes> {
     let field = "path_with_escaped_slashes_action";
-    match value::enumeration(context, field, action)? {
+    Some(match value::enumeration(context, field, action)? {
         PathWithEscapedSlashesAction::ImplementationSpecificDefault
-        | PathWithEscapedSlashesAction::KeepUnchanged => {}
-        PathWithEscapedSlashesAction::RejectRequest
-        | PathWithEscapedSlashesAction::UnescapeAndRedirect
-        | PathWithEscapedSlashesAction::UnescapeAndForward => {
-            context.reject(field, "only KEEP_UNCHANGED is supported");
-        }
-    }
-    Some(())
+        | PathWithEscapedSlashesAction::KeepUnchanged => EscapedSlashes::Keep,
+        PathWithEscapedSlashesAction::RejectRequest => EscapedSlashes::Reject,
+        PathWithEscapedSlashesAction::UnescapeAndForward => EscapedSlashes::UnescapeAndForward,
+        PathWithEscapedSlashesAction::UnescapeAndRedirect => EscapedSlashes::UnescapeAndRedirect,
+    })
 }
 
 /// Without upgrades the request is answered as if it had asked for none.

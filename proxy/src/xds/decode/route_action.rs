@@ -163,8 +163,9 @@ fn host_rewrite(context: &mut Context, specifier: HostRewriteSpecifier) -> Optio
         } else {
             HostRewrite::Keep
         }),
-        HostRewriteSpecifier::HostRewriteHeader(_) => {
-            context.refuse("host_rewrite_header", "not supported")
+        HostRewriteSpecifier::HostRewriteHeader(name) if name.is_empty() => Some(HostRewrite::Keep),
+        HostRewriteSpecifier::HostRewriteHeader(name) => {
+            value::header_name(context, "host_rewrite_header", &name).map(HostRewrite::Header)
         }
         HostRewriteSpecifier::HostRewritePathRegex(_) => {
             context.refuse("host_rewrite_path_regex", "not supported")

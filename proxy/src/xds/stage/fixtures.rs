@@ -29,6 +29,7 @@ use crate::config::filter_chain::FilterChainMatch;
 use crate::config::filter_chain::NetworkFilter;
 use crate::config::filter_chain::TransportSocket;
 use crate::config::listener::Codec;
+use crate::config::listener::EscapedSlashes;
 use crate::config::listener::HttpConnectionManager;
 use crate::config::listener::HttpFilter;
 use crate::config::listener::RouteSource;
@@ -175,12 +176,12 @@ pub(crate) fn listener(name: &str, routes: RouteSource) -> Arc<Listener> {
         idle_timeout: None,
         max_connection_duration: None,
         max_requests_per_connection: None,
-        drain_timeout: Duration::ZERO,
         request_headers_bytes_max: 1,
         header_count_max: 1,
         underscores: Underscores::Allow,
         normalize_path: true,
         merge_slashes: true,
+        escaped_slashes: EscapedSlashes::Keep,
         strip_host_port: StripHostPort::None,
         accept_http_10: false,
         http2: Http2Options::default(),

@@ -117,10 +117,7 @@ fn defaults_are_envoys() {
     assert!(manager.generate_request_id && !manager.use_remote_address && !manager.normalize_path);
     assert_eq!(manager.stream_idle_timeout, Some(Duration::from_secs(300)));
     assert_eq!(manager.idle_timeout, Some(Duration::from_secs(3600)));
-    assert_eq!(
-        (manager.request_timeout, manager.drain_timeout),
-        (None, Duration::from_secs(5))
-    );
+    assert_eq!(manager.request_timeout, None);
     assert_eq!(
         (manager.request_headers_bytes_max, manager.header_count_max),
         (61_440, 100)
@@ -378,7 +375,7 @@ fn managers() {
                 "ok",
             ),
             (
-                json!({"path_with_escaped_slashes_action": "REJECT_REQUEST"}),
+                json!({"path_with_escaped_slashes_action": 9}),
                 &at("path_with_escaped_slashes_action"),
             ),
             (

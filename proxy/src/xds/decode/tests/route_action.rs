@@ -52,6 +52,10 @@ fn forwarding_becomes_the_model() {
         HostRewrite::Auto
     );
     assert_eq!(
+        forward(json!({"host_rewrite_header": "X-Host"})).host_rewrite,
+        HostRewrite::Header(http::HeaderName::from_static("x-host"))
+    );
+    assert_eq!(
         forward(json!({"auto_host_rewrite": false})).host_rewrite,
         HostRewrite::Keep
     );
@@ -126,7 +130,7 @@ fn forwards() {
                 &at("host_rewrite_literal"),
             ),
             (
-                json!({"host_rewrite_header": "x"}),
+                json!({"host_rewrite_header": "a b"}),
                 &at("host_rewrite_header"),
             ),
             (
