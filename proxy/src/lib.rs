@@ -12,6 +12,7 @@ pub mod drain;
 pub mod error;
 pub mod http;
 pub mod listener;
+pub mod memory;
 pub mod net;
 pub mod server;
 pub mod tcp;

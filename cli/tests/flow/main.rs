@@ -5,6 +5,7 @@
 //!
 //! | module | promise |
 //! |---|---|
+//! | `at_rest` | a proxy that does nothing holds little memory |
 //! | `bad_peer` | a control plane, or a client of one, that talks nonsense does no harm |
 //! | `bad_request` | nothing of a malformed request reaches an origin |
 //! | `bad_resource` | a mistake is told with its place; what was good keeps serving |
@@ -13,6 +14,7 @@
 //! | `restart` | the control plane may go and come back |
 //! | `tear` | no push, in any order, fails a request |
 
+mod at_rest;
 mod bad_peer;
 mod bad_request;
 mod bad_resource;

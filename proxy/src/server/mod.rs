@@ -19,12 +19,14 @@ mod inspect;
 mod sources;
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
 
 use tokio::sync::mpsc;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::admin;
 use crate::admin::Admin;
@@ -51,6 +53,9 @@ const READY_LOOK: Duration = Duration::from_millis(5);
 
 /// How often the xDS client's counters are brought to the statistics: scrapes are rarer.
 const RECORD: Duration = Duration::from_secs(1);
+
+/// How long nothing must change before memory is given back: an update is rarely alone.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// DNS answers waiting for the driver.
 const DNS_ANSWERS_MAX: usize = 64;
@@ -152,9 +157,11 @@ impl Server {
     /// Serves until `shutdown` is done or the admin interface asks to quit, then drains. A second
     /// `shutdown` cannot be told; drop the future to stop at once.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
-        let mut shutdown = std::pin::pin!(shutdown);
+        let mut shutdown = pin!(shutdown);
         let mut look = tokio::time::interval(READY_LOOK);
         let mut record = tokio::time::interval(RECORD);
+        let mut quiet = pin!(tokio::time::sleep(QUIET));
+        let mut is_tidy = false;
         loop {
             self.live.catch_up(|| self.changes.is_empty());
             tokio::select! {
@@ -162,8 +169,17 @@ impl Server {
                 _ = self.quit.changed() => break,
                 _ = record.tick() => self.live.record_xds(),
                 _ = look.tick(), if !self.live.is_caught_up() => {}
+                () = &mut quiet, if !is_tidy => {
+                    crate::memory::collect();
+                    crate::memory::forget_text();
+                    is_tidy = true;
+                }
                 change = self.changes.recv() => match change {
-                    Some(change) => self.apply(change).await,
+                    Some(change) => {
+                        self.apply(change).await;
+                        quiet.as_mut().reset(Instant::now() + QUIET);
+                        is_tidy = false;
+                    }
                     None => std::future::pending().await,
                 },
             }
