@@ -17,6 +17,7 @@ use crate::limits::Limits;
 use crate::service;
 use crate::service::Shared;
 use crate::source::file::FileSource;
+use crate::source::push::Files;
 use crate::source::push::Handle;
 use crate::status::Registry;
 use crate::store::Store;
@@ -66,7 +67,10 @@ impl Server {
     /// Commits resources and reads the status, before and while the server runs.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        let files = self.files.as_ref().map(FileSource::status);
+        let files = self.files.as_ref().map(|files| Files {
+            status: files.status(),
+            asked: files.asked(),
+        });
         Handle::new(self.store.clone(), self.registry.clone(), files)
     }
 

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tokio::sync::watch;
 use xds_proto::pb::google::protobuf::Any;
 
@@ -22,7 +23,14 @@ use crate::store::Store;
 pub struct Handle {
     store: Store,
     registry: Registry,
-    files: Option<watch::Receiver<SourceStatus>>,
+    files: Option<Files>,
+}
+
+/// The directory source, seen from outside.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    pub(crate) status: watch::Receiver<SourceStatus>,
+    pub(crate) asked: Arc<Notify>,
 }
 
 /// Why nothing was committed.
@@ -37,11 +45,7 @@ pub enum CommitError {
 }
 
 impl Handle {
-    pub(crate) fn new(
-        store: Store,
-        registry: Registry,
-        files: Option<watch::Receiver<SourceStatus>>,
-    ) -> Self {
+    pub(crate) fn new(store: Store, registry: Registry, files: Option<Files>) -> Self {
         Self {
             store,
             registry,
@@ -89,7 +93,15 @@ impl Handle {
     /// Where the resource directory stands, if there is one, with a way to wait for changes.
     #[must_use]
     pub fn files(&self) -> Option<watch::Receiver<SourceStatus>> {
-        self.files.clone()
+        self.files.as_ref().map(|files| files.status.clone())
+    }
+
+    /// Has the resource directory read now, whether or not a change was noticed; files that are the
+    /// same as before are not parsed again. Does nothing without a directory.
+    pub fn reread_files(&self) {
+        if let Some(files) = &self.files {
+            files.asked.notify_one();
+        }
     }
 
     /// What is served.

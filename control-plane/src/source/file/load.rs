@@ -30,6 +30,8 @@ pub fn load_dir(dir: &Path) -> Result<Desired, Vec<Mistake>> {
 #[derive(Debug, Default)]
 pub(super) struct Loader {
     files: HashMap<PathBuf, Parsed>,
+    /// Descriptors cost megabytes, so they live for one load, and only if a file needs them.
+    pool: Option<Pool>,
 }
 
 #[derive(Clone, Debug)]
@@ -39,8 +41,14 @@ struct Parsed {
 }
 
 impl Loader {
+    /// Gets ready for a load that will probably parse something, which is half of its time.
+    pub(super) fn prepare(&mut self) {
+        self.pool.get_or_insert_with(Pool::new);
+    }
+
     /// The whole set, or every mistake in it.
     pub(super) fn load(&mut self, dir: &Path) -> Result<Desired, Vec<Mistake>> {
+        let mut pool = self.pool.take();
         let scan = scan(dir)?;
         if scan.files.is_empty() {
             // An unmounted volume looks like this, and must not delete everything everywhere.
@@ -49,8 +57,6 @@ impl Loader {
         let mut desired = Desired::from([(String::new(), Vec::new())]);
         desired.extend(scan.groups.into_iter().map(|group| (group, Vec::new())));
         let (mut files, mut mistakes) = (HashMap::new(), Vec::new());
-        // Descriptors cost megabytes, so they live for this one load, if a file needs them.
-        let mut pool = None;
         for found in &scan.files {
             match self.parse(&mut pool, found) {
                 Ok(parsed) => {

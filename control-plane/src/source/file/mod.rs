@@ -19,8 +19,10 @@
 use std::fmt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::sync::watch;
 use tracing::error;
 use tracing::info;
@@ -67,6 +69,8 @@ pub(crate) struct FileSource {
     limits: Limits,
     loader: Loader,
     watcher: Option<Watcher>,
+    /// Somebody wants the directory read now.
+    asked: Arc<Notify>,
     status: watch::Sender<SourceStatus>,
 }
 
@@ -82,12 +86,18 @@ impl FileSource {
             limits,
             loader: Loader::default(),
             watcher: None,
+            asked: Arc::default(),
             status: watch::Sender::new(status),
         }
     }
 
     pub(crate) fn status(&self) -> watch::Receiver<SourceStatus> {
         self.status.subscribe()
+    }
+
+    /// Notify it to have the directory read now, changed or not.
+    pub(crate) fn asked(&self) -> Arc<Notify> {
+        Arc::clone(&self.asked)
     }
 
     /// Reads the directory for the first time. Watches before reading, so nothing is missed.
@@ -99,13 +109,37 @@ impl FileSource {
     /// Follows the directory; never returns.
     pub(crate) async fn run(mut self) {
         loop {
-            match &mut self.watcher {
-                Some(watcher) => watcher.changed(&self.limits).await,
-                // No notifications: the directory is away, or the kernel's watches are used up.
-                None => tokio::time::sleep(RESCAN_INTERVAL).await,
-            }
+            self.changed().await;
             self.follow();
             self.read().await;
+        }
+    }
+
+    /// Waits until the directory is to be read again.
+    async fn changed(&mut self) {
+        let Some(watcher) = &mut self.watcher else {
+            // No notifications: the directory is away, or the kernel's watches are used up.
+            let rescan = tokio::time::sleep(RESCAN_INTERVAL);
+            tokio::select! {
+                () = rescan => {}
+                () = self.asked.notified() => {}
+            }
+            return;
+        };
+        tokio::select! {
+            () = watcher.changed() => {}
+            () = self.asked.notified() => return,
+        }
+        // While the directory settles there is time to get ready.
+        let mut loader = std::mem::take(&mut self.loader);
+        let prepared = tokio::task::spawn_blocking(move || {
+            loader.prepare();
+            loader
+        });
+        watcher.settled(&self.limits).await;
+        match prepared.await {
+            Ok(loader) => self.loader = loader,
+            Err(_) => error!("getting ready to read the resource directory failed"),
         }
     }
 

@@ -68,14 +68,16 @@ impl Watcher {
         !self.changes.is_closed() && identity(dir).is_ok_and(|target| target == self.target)
     }
 
-    /// Waits for a change and for the silence after it.
+    /// Waits for a change, or for the end of the watch.
     ///
     /// # Cancel safety
-    /// A change seen but not reported is lost; the caller never cancels but to stop.
-    pub(super) async fn changed(&mut self, limits: &Limits) {
-        if self.changes.recv().await.is_none() {
-            return;
-        }
+    /// Nothing is lost.
+    pub(super) async fn changed(&mut self) {
+        let _ = self.changes.recv().await; // `is_current` tells the two apart
+    }
+
+    /// Waits for the silence after a change.
+    pub(super) async fn settled(&mut self, limits: &Limits) {
         let latest = Instant::now() + limits.settle_max;
         loop {
             let quiet = Instant::now() + limits.settle_quiet;
