@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use proxy::command::logging;
 use proxy::command::logging::LogArgs;
+use proxy::command::signals::Asked;
 use proxy::command::signals::Told;
 use tokio::net::TcpListener;
 
@@ -19,7 +20,8 @@ Examples:
 The directory holds YAML or JSON files shaped like Envoy's file-based discovery responses; it is
 watched. Files in a subdirectory serve only nodes whose id or cluster is the subdirectory's name.
 
-Exit status: 0 after a graceful stop, 1 if it cannot start, 2 for wrong flags.")]
+Exit status: 0 after a graceful stop, 1 if it cannot start, 2 for wrong flags.
+Signals: TERM, INT and QUIT stop; a second INT stops at once; HUP reads the directory now.")]
 pub(crate) struct ControlPlaneArgs {
     /// Directory of resource files
     #[arg(long, value_name = "DIR", env = "WEIR_RESOURCES")]
@@ -74,8 +76,13 @@ fn serve(args: &ControlPlaneArgs) -> Result<ExitCode, String> {
             .resources_dir(&args.resources)
             .build();
         let told = Told::default();
+        let handle = server.handle();
+        let ask = |asked| match asked {
+            Asked::Reload => handle.reread_files(),
+            Asked::ReopenLogs => {} // there is only standard error
+        };
         tokio::select! {
-            served = server.serve(listener, told.asked_to_stop(|| ())) => {
+            served = server.serve(listener, told.asked_to_stop(ask)) => {
                 served.map(|()| ExitCode::SUCCESS).map_err(|error| format!("error: {error}"))
             }
             code = told.told_twice() => Ok(code),

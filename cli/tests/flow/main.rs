@@ -11,6 +11,7 @@
 //! | `bad_resource` | a mistake is told with its place; what was good keeps serving |
 //! | `drain` | SIGTERM loses no request |
 //! | `pairs` | bodies stream through all four HTTP pairs, exactly and in bounded memory |
+//! | `reload` | SIGHUP makes what stands in the bootstrap live, or leaves all as it is |
 //! | `restart` | the control plane may go and come back |
 //! | `tear` | no push, in any order, fails a request |
 
@@ -20,6 +21,7 @@ mod bad_request;
 mod bad_resource;
 mod drain;
 mod pairs;
+mod reload;
 mod restart;
 mod support;
 mod tear;

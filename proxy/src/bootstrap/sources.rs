@@ -26,7 +26,7 @@ use crate::xds::decode::value;
 const INITIAL_FETCH_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Where resources come from besides the bootstrap.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dynamic {
     /// Listeners.
     pub lds: ConfigSourceKind,

@@ -4,10 +4,12 @@
 //! |---|---|
 //! | `from_to` | the bootstrap behind `--from` and `--to` |
 //! | `logging` | the diagnostic log of every Weir command |
+//! | `reload` | the bootstrap read again |
 //! | `signals` | what signals mean |
 
 mod from_to;
 pub mod logging;
+mod reload;
 pub mod signals;
 
 use std::net::SocketAddr;
@@ -18,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::sync::mpsc;
 
 use crate::bootstrap;
 use crate::bootstrap::Admin;
@@ -26,6 +29,7 @@ use crate::config::endpoint::Address;
 use crate::server::Options;
 use crate::server::Server;
 use logging::LogArgs;
+use signals::Asked;
 
 /// Largest bootstrap read, bytes: ten times what 10,000 static clusters need.
 const BOOTSTRAP_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -39,7 +43,8 @@ Examples:
   weir proxy -c bootstrap.yaml --workers 2
 
 Exit status: 0 after a graceful stop, 1 if it cannot start, 2 for wrong flags.
-Signals: TERM, INT and QUIT drain and stop; a second INT stops at once; USR1 reopens access logs.")]
+Signals: TERM, INT and QUIT drain and stop; a second INT stops at once; HUP reads the bootstrap again
+(its listeners and clusters; the rest needs a restart); USR1 reopens access logs.")]
 pub struct ProxyArgs {
     /// Envoy bootstrap, YAML or JSON; `-` is standard input
     #[arg(short, long, value_name = "FILE", env = "WEIR_CONFIG", conflicts_with_all = ["from", "to"], required_unless_present = "from")]
@@ -91,9 +96,7 @@ pub fn run(args: &ProxyArgs) -> ExitCode {
         Ok(bootstrap) => bootstrap,
         Err(errors) => return fail(&errors),
     };
-    for warning in &bootstrap.warnings {
-        tracing::warn!(at = %warning.origin, field = %warning.field, "{}", warning.message);
-    }
+    warn_of(&bootstrap);
     let options = match options(args, Some(Arc::new(log))) {
         Ok(options) => options,
         Err(error) => return fail(&error),
@@ -105,10 +108,10 @@ pub fn run(args: &ProxyArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start: {error}")),
     };
-    runtime.block_on(serve(bootstrap, options))
+    runtime.block_on(serve(args, bootstrap, options))
 }
 
-async fn serve(bootstrap: Bootstrap, options: Options) -> ExitCode {
+async fn serve(args: &ProxyArgs, bootstrap: Bootstrap, options: Options) -> ExitCode {
     let workers = options.workers;
     let server = match Server::start(bootstrap, options).await {
         Ok(server) => server,
@@ -122,13 +125,24 @@ async fn serve(bootstrap: Bootstrap, options: Options) -> ExitCode {
         "weir proxy started",
     );
     let told = signals::Told::default();
-    let reopen = {
-        let live = Arc::clone(&live);
-        move || live.reopen_logs()
+    let (reload, reloads) = mpsc::channel(1); // one that waits is as good as several
+    let reloading = reload::run(args.clone(), server.reloader(), reloads);
+    let ask = |asked| match asked {
+        Asked::Reload => {
+            let _ = reload.try_send(());
+        }
+        Asked::ReopenLogs => live.reopen_logs(),
     };
     tokio::select! {
-        () = server.run(told.asked_to_stop(reopen)) => ExitCode::SUCCESS,
+        () = server.run(told.asked_to_stop(ask)) => ExitCode::SUCCESS,
+        () = reloading => ExitCode::SUCCESS,
         code = told.told_twice() => code,
+    }
+}
+
+fn warn_of(bootstrap: &Bootstrap) {
+    for warning in &bootstrap.warnings {
+        tracing::warn!(at = %warning.origin, field = %warning.field, "{}", warning.message);
     }
 }
 

@@ -74,7 +74,7 @@ pub struct Live {
     admin_address: Mutex<Option<SocketAddr>>,
     node: Value,
     command_line: Value,
-    statics: Statics,
+    statics: Mutex<Arc<Statics>>,
 }
 
 /// What was applied last.
@@ -99,14 +99,6 @@ impl Live {
         (registry, logs): (Arc<Registry>, Arc<AccessLogWriter>),
         quit: watch::Sender<bool>,
     ) -> Self {
-        let clusters = bootstrap
-            .static_clusters
-            .iter()
-            .map(|c| (c.value.name.to_string(), c.raw.clone()));
-        let listeners = bootstrap
-            .static_listeners
-            .iter()
-            .map(|l| (l.value.name.to_string(), l.raw.clone()));
         Self {
             registry,
             logs,
@@ -121,13 +113,18 @@ impl Live {
             admin_address: Mutex::default(),
             node: serde_json::json!({ "id": &*bootstrap.node_id, "cluster": &*bootstrap.node_cluster }),
             command_line: options.command_line.clone(),
-            statics: Statics {
-                read: super::clock(),
-                bootstrap: bootstrap.raw.clone(),
-                clusters: clusters.collect(),
-                listeners: listeners.collect(),
-            },
+            statics: Mutex::new(Arc::new(Statics::new(bootstrap))),
         }
+    }
+
+    /// The bootstrap was read again.
+    pub(super) fn replace_statics(&self, bootstrap: &Bootstrap) {
+        let statics = Arc::new(Statics::new(bootstrap));
+        *self.statics.lock().unwrap_or_else(PoisonError::into_inner) = statics;
+    }
+
+    fn statics(&self) -> Arc<Statics> {
+        Arc::clone(&self.statics.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Where the admin interface really listens.
@@ -244,7 +241,29 @@ impl Live {
     }
 
     fn is_static(&self, name: &str) -> bool {
-        self.statics.clusters.iter().any(|(known, _)| known == name)
+        self.statics()
+            .clusters
+            .iter()
+            .any(|(known, _)| known == name)
+    }
+}
+
+impl Statics {
+    fn new(bootstrap: &Bootstrap) -> Self {
+        let clusters = bootstrap
+            .static_clusters
+            .iter()
+            .map(|c| (c.value.name.to_string(), c.raw.clone()));
+        let listeners = bootstrap
+            .static_listeners
+            .iter()
+            .map(|l| (l.value.name.to_string(), l.raw.clone()));
+        Self {
+            read: super::clock(),
+            bootstrap: bootstrap.raw.clone(),
+            clusters: clusters.collect(),
+            listeners: listeners.collect(),
+        }
     }
 }
 
@@ -303,13 +322,13 @@ impl Inspect for Inspector {
     }
 
     fn config(&self) -> ConfigView {
-        let statics = &self.0.statics;
+        let statics = self.0.statics();
         ConfigView {
             bootstrap: Some((statics.bootstrap.clone(), statics.read)),
-            clusters: self.resources(ResourceType::Cluster, &statics.clusters),
-            endpoints: self.resources(ResourceType::Endpoints, &[]),
-            listeners: self.resources(ResourceType::Listener, &statics.listeners),
-            routes: self.resources(ResourceType::RouteConfig, &[]),
+            clusters: self.resources(ResourceType::Cluster, &statics.clusters, statics.read),
+            endpoints: self.resources(ResourceType::Endpoints, &[], statics.read),
+            listeners: self.resources(ResourceType::Listener, &statics.listeners, statics.read),
+            routes: self.resources(ResourceType::RouteConfig, &[], statics.read),
             secrets: Resources::default(),
         }
     }
@@ -329,12 +348,17 @@ impl Inspect for Inspector {
 }
 
 impl Inspector {
-    fn resources(&self, resource_type: ResourceType, statics: &[(String, Any)]) -> Resources {
+    fn resources(
+        &self,
+        resource_type: ResourceType,
+        statics: &[(String, Any)],
+        read: SystemTime,
+    ) -> Resources {
         let fixed = statics.iter().map(|(name, raw)| ResourceView {
             name: name.clone(),
             state: ResourceState::Static,
             version_info: String::new(),
-            last_updated: Some(self.0.statics.read),
+            last_updated: Some(read),
             resource: Some(raw.clone()),
             error: None,
         });

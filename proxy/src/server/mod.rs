@@ -13,9 +13,11 @@
 //! | file | holds |
 //! |---|---|
 //! | `inspect` | what the admin server reads |
+//! | `reload` | the bootstrap read again: what changes without a restart |
 //! | `sources` | from a bootstrap to what the xDS driver needs |
 
 mod inspect;
+mod reload;
 mod sources;
 
 use std::io;
@@ -41,8 +43,10 @@ use crate::telemetry::stats::Registry;
 use crate::upstream::dns;
 use crate::worker::WorkerHandle;
 use crate::xds;
+use crate::xds::stage::StaticResources;
 use inspect::Inspector;
 pub use inspect::Live;
+pub use reload::Reloader;
 
 /// Changes waiting for `apply`: the driver folds later ones together, so few are enough.
 const CHANGES_MAX: usize = 16;
@@ -112,6 +116,7 @@ pub struct Server {
     logs: Arc<AccessLogWriter>,
     options: Options,
     quit: watch::Receiver<bool>,
+    reloader: Reloader,
     tasks: tokio::task::JoinSet<()>,
 }
 
@@ -136,7 +141,8 @@ impl Server {
         ));
         let mut tasks = tokio::task::JoinSet::new();
         start_admin(&bootstrap, &live, &options, &mut tasks).await?;
-        let changes = start_xds(&bootstrap, &live, &mut tasks);
+        let (changes, statics) = start_xds(&bootstrap, &live, &mut tasks);
+        let reloader = Reloader::new(&bootstrap, Arc::clone(&live), statics);
         let applier = Applier::new(workers, registry, Arc::clone(&logs));
         Ok(Self {
             live,
@@ -145,6 +151,7 @@ impl Server {
             logs,
             options,
             quit,
+            reloader,
             tasks,
         })
     }
@@ -152,6 +159,11 @@ impl Server {
     /// What the proxy is doing, for whoever embeds it.
     pub fn live(&self) -> Arc<Live> {
         Arc::clone(&self.live)
+    }
+
+    /// Takes in the bootstrap again, while [`run`](Self::run) is polled.
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// Serves until `shutdown` is done or the admin interface asks to quit, then drains. A second
@@ -254,8 +266,9 @@ fn start_xds(
     bootstrap: &Bootstrap,
     live: &Arc<Live>,
     tasks: &mut tokio::task::JoinSet<()>,
-) -> mpsc::Receiver<Change> {
+) -> (mpsc::Receiver<Change>, mpsc::Sender<StaticResources>) {
     let (changes, receiver) = mpsc::channel(CHANGES_MAX);
+    let (statics, statics_read) = mpsc::channel(1); // whoever reads a bootstrap can wait
     let (dns_queries, dns_wanted) = watch::channel(Vec::new());
     let (dns_results, dns_answers) = mpsc::channel(DNS_ANSWERS_MAX);
     tasks.spawn(dns::run(dns_wanted, dns_results));
@@ -263,6 +276,7 @@ fn start_xds(
         changes,
         dns_queries,
         dns_answers,
+        statics: statics_read,
         decoder: Arc::new(xds::wire::WireDecoder),
         loader: Arc::new(xds::wire::FileLoader),
         status: Arc::clone(&live.xds),
@@ -270,7 +284,7 @@ fn start_xds(
         clock,
     };
     tasks.spawn(xds::driver::run(sources::xds_config(bootstrap), ports));
-    receiver
+    (receiver, statics)
 }
 
 #[expect(

@@ -20,11 +20,7 @@ use crate::xds::stage::StaticResources;
 
 /// What the driver is to do for this bootstrap.
 pub(super) fn xds_config(bootstrap: &Bootstrap) -> XdsConfig {
-    let clusters: Vec<Arc<Cluster>> = bootstrap
-        .static_clusters
-        .iter()
-        .map(|cluster| Arc::clone(&cluster.value))
-        .collect();
+    let StaticResources { clusters, .. } = statics(bootstrap);
     XdsConfig {
         node: bootstrap.node.clone(),
         ads: bootstrap
@@ -35,14 +31,19 @@ pub(super) fn xds_config(bootstrap: &Bootstrap) -> XdsConfig {
         cds: source(&bootstrap.dynamic.cds),
         lds: source(&bootstrap.dynamic.lds),
         initial_fetch_timeout: bootstrap.dynamic.initial_fetch_timeout,
-        statics: StaticResources {
-            clusters,
-            listeners: bootstrap
-                .static_listeners
-                .iter()
-                .map(|listener| Arc::clone(&listener.value))
-                .collect(),
-        },
+        statics: statics(bootstrap),
+    }
+}
+
+/// What stands in this bootstrap.
+pub(super) fn statics(bootstrap: &Bootstrap) -> StaticResources {
+    let clusters = bootstrap.static_clusters.iter();
+    let listeners = bootstrap.static_listeners.iter();
+    StaticResources {
+        clusters: clusters.map(|cluster| Arc::clone(&cluster.value)).collect(),
+        listeners: listeners
+            .map(|listener| Arc::clone(&listener.value))
+            .collect(),
     }
 }
 

@@ -13,11 +13,13 @@ use crate::support::PATIENCE;
 use crate::support::bootstrap;
 use crate::support::until;
 
+const BOOTSTRAP: &str = "bootstrap.yaml";
+
 /// `weir proxy` with one listener in front of one origin.
 pub(crate) struct Child {
     pub(crate) process: Process,
     port: ReservedPort,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Child {
@@ -25,7 +27,7 @@ impl Child {
     pub(crate) async fn proxy(origin: SocketAddr, is_http2_up: bool) -> Self {
         let port = ReservedPort::new().expect("a free port");
         let directory = tempfile::tempdir().expect("a directory");
-        let file = directory.path().join("bootstrap.yaml");
+        let file = directory.path().join(BOOTSTRAP);
         let text = bootstrap::fixed(port.number(), origin, is_http2_up);
         std::fs::write(&file, text).expect("a writable directory");
         let mut command = weir();
@@ -42,8 +44,13 @@ impl Child {
         Self {
             process,
             port,
-            _directory: directory,
+            directory,
         }
+    }
+
+    /// Its bootstrap file from now on; it does not know before it is told.
+    pub(crate) fn rewrite(&self, text: &str) {
+        std::fs::write(self.directory.path().join(BOOTSTRAP), text).expect("a writable directory");
     }
 
     /// Where it listens.

@@ -278,6 +278,7 @@ impl Connection {
                 request
                     .headers_mut()
                     .insert("host", http::HeaderValue::from_static("flow"));
+                sender.ready().await?; // the answer before may not be quite over
                 sender.send_request(request).await
             }
             Sender::Http2(sender) => {

@@ -207,6 +207,7 @@ stats! {
         level live: "1 while ready for traffic.";
         level state: "0 live, 1 draining, 2 pre-initializing, 3 initializing.";
         level concurrency: "Workers.";
+        level config_last_reload_successful: "1 unless the bootstrap was refused when it was read again.";
         level version: "Version: major * 65536 + minor * 256 + patch.";
         level memory_physical_size: "Resident memory in bytes.";
         level memory_allocated: "Memory in use in bytes.";

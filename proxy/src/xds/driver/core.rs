@@ -30,6 +30,7 @@ use crate::xds::session::Update;
 use crate::xds::session::clip;
 use crate::xds::stage::Batch;
 use crate::xds::stage::Stage;
+use crate::xds::stage::StaticResources;
 use crate::xds::status::XdsStatus;
 
 /// Lines of what is waited for that are kept for `/ready?verbose`.
@@ -162,6 +163,11 @@ impl Core {
         });
         // It has answered, if badly: starting does not wait for it any longer (C-77).
         self.apply(Batch::empty(resource_type), now);
+    }
+
+    pub(super) fn on_statics(&mut self, statics: StaticResources, now: Duration) {
+        self.stage.replace_statics(statics, now);
+        self.after_stage();
     }
 
     pub(super) fn on_dns_answer(&mut self, answer: DnsAnswer, now: Duration) {

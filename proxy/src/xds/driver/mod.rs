@@ -123,6 +123,8 @@ pub struct Ports {
     pub dns_answers: mpsc::Receiver<DnsAnswer>,
     /// Makes values of bytes.
     pub decoder: Arc<dyn Decoder>,
+    /// The bootstrap's resources, whenever it was read again.
+    pub statics: mpsc::Receiver<StaticResources>,
     /// Reads files.
     pub loader: Arc<dyn Loader>,
     /// Shown to others.
@@ -151,6 +153,7 @@ struct Driver {
     changes: mpsc::Sender<Change>,
     dns_queries: watch::Sender<Vec<DnsQuery>>,
     dns_answers: mpsc::Receiver<DnsAnswer>,
+    statics: mpsc::Receiver<StaticResources>,
     files: mpsc::Receiver<FileUpdate>,
     /// Dropped with the driver, which ends them.
     _watches: Vec<FileWatch>,
@@ -200,6 +203,7 @@ impl Driver {
             changes: ports.changes,
             dns_queries: ports.dns_queries,
             dns_answers: ports.dns_answers,
+            statics: ports.statics,
             files,
             _watches: watches,
         }
@@ -226,6 +230,9 @@ impl Driver {
                 () = changes.closed() => return,
                 Some(answer) = self.dns_answers.recv() => {
                     self.core.on_dns_answer(answer, self.epoch.elapsed());
+                }
+                Some(statics) = self.statics.recv() => {
+                    self.core.on_statics(statics, self.epoch.elapsed());
                 }
                 Some(update) = self.files.recv() => {
                     self.core.on_file(update, self.epoch.elapsed());

@@ -108,7 +108,7 @@ enum FirstFetch {
 pub struct Stage {
     options: Options,
     static_clusters: BTreeSet<Name>,
-    static_listeners: BTreeSet<Name>,
+    static_listeners: BTreeMap<Name, Arc<Listener>>,
     clusters: Clusters,
     tables: Tables,
     listeners: Listeners,
@@ -126,8 +126,8 @@ impl Stage {
         let fetch = |is_dynamic| if is_dynamic { until } else { FirstFetch::Over };
         let mut stage = Self {
             options,
-            static_clusters: statics.clusters.iter().map(|c| c.name.clone()).collect(),
-            static_listeners: statics.listeners.iter().map(|l| l.name.clone()).collect(),
+            static_clusters: BTreeSet::new(),
+            static_listeners: BTreeMap::new(),
             clusters: Clusters::default(),
             tables: Tables::default(),
             listeners: Listeners::default(),
@@ -140,21 +140,48 @@ impl Stage {
             has_new_needs: true,
             is_initialized: false,
         };
-        for cluster in statics.clusters {
-            stage.upsert(cluster.name.clone(), Resource::Cluster(cluster), now);
-        }
-        for listener in statics.listeners {
-            stage.upsert(listener.name.clone(), Resource::Listener(listener), now);
-        }
-        stage.settle(now);
+        stage.replace_statics(statics, now);
         stage
+    }
+
+    /// The bootstrap's resources are these now. What it has no longer is removed as if a control
+    /// plane had; one that a control plane has under the same name comes back with its next push.
+    pub fn replace_statics(&mut self, statics: StaticResources, now: Duration) {
+        let StaticResources {
+            clusters,
+            listeners,
+        } = statics;
+        let names = clusters.iter().map(|c| c.name.clone()).collect();
+        let old_clusters = std::mem::replace(&mut self.static_clusters, names);
+        let named = listeners.iter().map(|l| (l.name.clone(), Arc::clone(l)));
+        let old_listeners = std::mem::replace(&mut self.static_listeners, named.collect());
+        for cluster in clusters {
+            self.upsert(cluster.name.clone(), Resource::Cluster(cluster), now);
+        }
+        for listener in listeners {
+            // The same again must not make its chains anew.
+            if old_listeners.get(&listener.name) != Some(&listener) {
+                self.upsert(listener.name.clone(), Resource::Listener(listener), now);
+            }
+        }
+        for name in old_listeners.keys() {
+            if !self.static_listeners.contains_key(name) {
+                self.remove(ResourceType::Listener, name, now);
+            }
+        }
+        for name in &old_clusters {
+            if !self.static_clusters.contains(name) {
+                self.remove(ResourceType::Cluster, name, now);
+            }
+        }
+        self.settle(now);
     }
 
     /// The bootstrap has a resource of this name, which dynamic ones cannot replace (C-75).
     pub fn is_static(&self, resource_type: ResourceType, name: &str) -> bool {
         match resource_type {
             ResourceType::Cluster => self.static_clusters.contains(name),
-            ResourceType::Listener => self.static_listeners.contains(name),
+            ResourceType::Listener => self.static_listeners.contains_key(name),
             ResourceType::Endpoints | ResourceType::RouteConfig => false,
         }
     }

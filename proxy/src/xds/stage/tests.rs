@@ -471,6 +471,34 @@ fn c75_static_resources_are_immune() {
 }
 
 #[test]
+fn static_resources_can_be_replaced() {
+    let statics = |clusters: &[(&str, u16)], listeners: &[&str]| StaticResources {
+        clusters: clusters
+            .iter()
+            .map(|(name, mark)| cluster(name, fixed(*mark), u64::from(*mark)))
+            .collect(),
+        listeners: listeners
+            .iter()
+            .map(|name| listener(name, inline(&["s"])))
+            .collect(),
+    };
+    let mut rig = Rig::with(dynamic(), statics(&[("s", 1), ("old", 1)], &["l", "gone"]));
+    let before = rig.snapshot();
+    rig.stage
+        .replace_statics(statics(&[("s", 2), ("new", 1)], &["l", "more"]), rig.now);
+    let after = rig.snapshot();
+    assert_eq!(names(after.clusters.keys()), ["new", "s"]);
+    assert_eq!(names(after.listeners.keys()), ["l", "more"]);
+    assert_ne!(before.clusters["s"], after.clusters["s"]);
+    assert!(Arc::ptr_eq(&before.listeners["l"], &after.listeners["l"]));
+    assert!(rig.stage.is_static(ResourceType::Cluster, "new"));
+    assert!(!rig.stage.is_static(ResourceType::Cluster, "old"));
+    rig.stage
+        .replace_statics(statics(&[("s", 2), ("new", 1)], &["l", "more"]), rig.now);
+    rig.silence();
+}
+
+#[test]
 fn dns_clusters_warm_with_the_first_answer_or_failure() {
     let mut rig = Rig::new();
     rig.cds(cluster("a", Discovery::StrictDns(dns("h")), 1));

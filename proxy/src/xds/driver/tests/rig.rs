@@ -141,11 +141,13 @@ impl Client {
         let (queries_tx, _queries) = watch::channel(Vec::new());
         let (_answers, answers_rx) = mpsc::channel(1);
         let status = Arc::new(XdsStatus::default());
+        let (_statics, statics_rx) = mpsc::channel(1);
         let ports = Ports {
             changes: changes_tx,
             dns_queries: queries_tx,
             dns_answers: answers_rx,
             decoder: Arc::new(Words),
+            statics: statics_rx,
             loader: Arc::new(Lines),
             status: Arc::clone(&status),
             rng: fastrand::Rng::with_seed(1),
