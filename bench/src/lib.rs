@@ -12,12 +12,14 @@
 //! | [`peer`] | Envoy, HAProxy, nginx and Weir as started processes |
 //! | [`origin`] | what stands behind a proxy |
 //! | [`load`], [`client`] | what stands in front of it: many requests measured, or one looked at |
+//! | [`certificates`] | an authority for one measurement; [`Transport`] says who uses it |
 //! | [`relay`] | the floor: the least code that moves a request between two sockets |
 //! | [`stats`] | paired log-ratios and bootstrap intervals |
 //! | [`pattern`] | checkable bytes of any length |
 //!
 //! Everything stays on 127.0.0.1.
 
+pub mod certificates;
 pub mod client;
 pub mod load;
 pub mod origin;
@@ -29,5 +31,10 @@ pub mod relay;
 pub mod stats;
 pub mod usage;
 
+mod grpc;
 mod message;
 mod socket;
+mod tickets;
+mod wire;
+
+pub use self::wire::{TlsClient, TlsServer, Transport};

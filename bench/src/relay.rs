@@ -148,6 +148,7 @@ mod tests {
     use crate::load::{Load, Pace, Plan, Protocol, RequestShape};
     use crate::origin::{FixedOptions, FixedOrigin};
     use crate::ports::ReservedPort;
+    use crate::wire::Transport;
 
     #[tokio::test]
     async fn requests_and_large_answers_pass_through() {
@@ -163,6 +164,7 @@ mod tests {
         let plan = Plan {
             target: port.addr(),
             protocol: Protocol::Http1,
+            transport: Transport::Plain,
             request: RequestShape::default(),
             connections: 8,
             pace: Pace::Closed,

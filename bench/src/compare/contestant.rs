@@ -1,4 +1,4 @@
-//! The proxies of the comparison: which configuration each gets, and how it is started.
+//! The proxies of the comparison, and how each is started.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,10 +6,11 @@ use std::process::Command;
 use bench::peer::template::render;
 use bench::peer::{Envoy, Haproxy, Nginx, PeerError, StartOptions, Weir};
 use bench::ports::ReservedPort;
-use bench::process::Process;
+use bench::process::{Process, ProcessError};
 use serde::Serialize;
 
-use super::scenario::Pair;
+use super::configs::template;
+use super::scenario::Setup;
 
 /// A column of the table, in the order of printing.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, clap::ValueEnum)]
@@ -57,43 +58,17 @@ impl Contestant {
             Self::Nginx => Nginx::version(),
         }
     }
-
-    /// The template for a pair; `None` when the proxy cannot do it.
-    fn template(self, pair: Pair) -> Option<&'static str> {
-        Some(match (self, pair) {
-            (Self::Floor, Pair::Http1ToHttp1 | Pair::Http2ToHttp2) => "",
-            (Self::Floor, _) => return None,
-            (Self::Envoy | Self::Weir, pair) => match pair {
-                Pair::Http1ToHttp1 => include_str!("../../peers/envoy/h1-h1.yaml"),
-                Pair::Http1ToHttp2 => include_str!("../../peers/envoy/h1-h2.yaml"),
-                Pair::Http2ToHttp1 => include_str!("../../peers/envoy/h2-h1.yaml"),
-                Pair::Http2ToHttp2 => include_str!("../../peers/envoy/h2-h2.yaml"),
-                Pair::Clusters => include_str!("../../peers/envoy/clusters.yaml"),
-            },
-            (Self::Haproxy, pair) => match pair {
-                Pair::Http1ToHttp1 => include_str!("../../peers/haproxy/h1-h1.cfg"),
-                Pair::Http1ToHttp2 => include_str!("../../peers/haproxy/h1-h2.cfg"),
-                Pair::Http2ToHttp1 => include_str!("../../peers/haproxy/h2-h1.cfg"),
-                Pair::Http2ToHttp2 => include_str!("../../peers/haproxy/h2-h2.cfg"),
-                Pair::Clusters => include_str!("../../peers/haproxy/clusters.cfg"),
-            },
-            (Self::Nginx, Pair::Http1ToHttp1) => include_str!("../../peers/nginx/h1-h1.conf"),
-            (Self::Nginx, Pair::Http1ToHttp2) => include_str!("../../peers/nginx/h1-h2.conf"),
-            (Self::Nginx, Pair::Http2ToHttp1) => include_str!("../../peers/nginx/h2-h1.conf"),
-            (Self::Nginx, Pair::Http2ToHttp2) => include_str!("../../peers/nginx/h2-h2.conf"),
-            (Self::Nginx, Pair::Clusters) => include_str!("../../peers/nginx/clusters.conf"),
-        })
-    }
 }
 
 /// What starting a contestant needs to know.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
-    pub(crate) pair: Pair,
+    pub(crate) setup: Setup,
     pub(crate) origin: u16,
-    pub(crate) clusters: usize,
     pub(crate) core: usize,
     pub(crate) weir: Option<PathBuf>,
+    /// Further values of the templates.
+    pub(crate) values: Vec<(&'static str, String)>,
 }
 
 /// A started contestant and the port it listens on.
@@ -115,15 +90,11 @@ enum Proxy {
 impl Running {
     /// Starts the process; the reason when that is impossible.
     pub(crate) fn spawn(contestant: Contestant, site: &Site) -> Result<Self, String> {
-        let Some(template) = contestant.template(site.pair) else {
-            return Err("cannot do this".to_owned());
-        };
+        let template = template(contestant, site.setup)?;
         let listen = ReservedPort::new().map_err(|error| error.to_string())?;
-        let values = [
-            ("listen", listen.number().to_string()),
-            ("origin", site.origin.to_string()),
-            ("clusters", site.clusters.to_string()),
-        ];
+        let mut values = site.values.clone();
+        values.push(("listen", listen.number().to_string()));
+        values.push(("origin", site.origin.to_string()));
         let config = render(template, &values).map_err(|error| error.to_string())?;
         let program = site.weir.clone().filter(|_| contestant == Contestant::Weir);
         let options = StartOptions {
@@ -144,6 +115,17 @@ impl Running {
         })
     }
 
+    /// Fails when it has ended; when that is Weir, refusing its configuration, in its own words.
+    pub(crate) fn check_started(&mut self, contestant: Contestant) -> Result<(), String> {
+        match self.process().check_running() {
+            Ok(()) => Ok(()),
+            Err(ProcessError::Ended { output, .. }) if contestant == Contestant::Weir => {
+                Err(format!("not yet: {}", refusal(&output)))
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     pub(crate) fn process(&mut self) -> &mut Process {
         match &mut self.proxy {
             Proxy::Envoy(envoy) => envoy.process(),
@@ -153,6 +135,13 @@ impl Running {
             Proxy::Weir(weir) => weir.process(),
         }
     }
+}
+
+/// The line that says what was refused, without the file it stands in.
+fn refusal(output: &str) -> &str {
+    let line = output.lines().find(|line| line.contains("error"));
+    let line = line.or_else(|| output.lines().next()).unwrap_or_default();
+    line.split_once("error: ").map_or(line, |(_, rest)| rest)
 }
 
 fn floor(port: u16, site: &Site) -> Result<Process, PeerError> {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bench::load::{Held, Protocol};
 use tokio::time::sleep;
 
 use super::contestant::Contestant;
@@ -15,7 +14,6 @@ const SETTLE: Duration = Duration::from_millis(300);
 pub(crate) async fn idle(
     stage: &Stage<'_>,
     contestant: Contestant,
-    protocol: Protocol,
     connections: usize,
 ) -> Result<f64, String> {
     let (mut running, _) = stage.start(contestant).await?;
@@ -27,8 +25,7 @@ pub(crate) async fn idle(
             .map_err(|error| error.to_string())
     };
     let empty = pss(&mut running)?;
-    let request = stage.scenario.request();
-    let held = Held::open(running.listen.addr(), protocol, &request, connections).await;
+    let held = stage.hold(running.listen.addr(), connections).await;
     let held = held.map_err(|error| error.to_string())?;
     sleep(SETTLE).await;
     let full = pss(&mut running)?;

@@ -4,13 +4,17 @@
 //! block runs the proxies in random order and then in the opposite one (A B B A), every run with a
 //! fresh process. What cannot be measured leaves a hole with its reason.
 
+mod backdrop;
+mod configs;
 mod contestant;
+mod endpoints;
 mod footprint;
 mod host;
 mod namespace;
 mod outcome;
 mod report;
 mod scenario;
+mod scenarios;
 mod traffic;
 
 use std::collections::BTreeMap;
@@ -19,17 +23,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bench::load::Pace;
+use bench::load::{Pace, Protocol};
 use bench::process::{cores, pin_thread};
 use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) use self::contestant::Contestant;
 
+use self::backdrop::Backdrop;
 use self::contestant::Site;
 use self::host::Facts;
 use self::outcome::{Outcome, Record, Run};
 use self::report::Progress;
-use self::scenario::{Kind, SCENARIOS, Scenario, Traffic};
+use self::scenario::{Kind, Scenario, Traffic};
+use self::scenarios::SCENARIOS;
 use self::traffic::{Stage, Timing};
 
 /// Exit code of wrong usage, as clap has it.
@@ -53,6 +59,8 @@ pub(crate) struct Options {
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
 struct Effort {
+    /// A B in one block and B A in the next, in place of A B B A in each.
+    halves: bool,
     closed_blocks: usize,
     open_blocks: usize,
     value_blocks: usize,
@@ -64,18 +72,21 @@ impl Effort {
     fn new(quick: bool) -> Self {
         let milliseconds = Duration::from_millis;
         if quick {
+            // Some thirty rows of five proxies in three minutes: about 6 s for each.
             return Self {
+                halves: true,
                 closed_blocks: 2,
                 open_blocks: 1,
-                value_blocks: 3,
+                value_blocks: 2,
                 timing: Timing {
-                    warm_up: milliseconds(150),
-                    window: milliseconds(350),
+                    warm_up: milliseconds(80),
+                    window: milliseconds(200),
                 },
-                idle_connections: 1_000,
+                idle_connections: 500,
             };
         }
         Self {
+            halves: false,
             closed_blocks: 6,
             open_blocks: 6,
             value_blocks: 6,
@@ -181,25 +192,28 @@ async fn compare(options: &Options, scenarios: &[&Scenario], facts: &Facts) -> R
     let mut outcomes = Vec::new();
     for scenario in scenarios {
         progress.scenario(scenario.name);
+        let backdrop = Backdrop::new(scenario)?;
         let site = Site {
-            pair: scenario.pair(),
-            origin: 0,
-            clusters: if let Kind::Rest(clusters) = scenario.kind {
-                clusters
-            } else {
-                0
-            },
+            setup: scenario.setup(),
+            origin: backdrop.origin().port(),
             core: facts.proxy_core,
             weir: options.weir.clone(),
+            values: backdrop.values(scenario),
         };
         let match_up = MatchUp {
             scenario,
             contestants: &contestants,
             effort: Effort::new(options.quick),
+        };
+        let stage = Stage {
+            scenario,
+            backdrop,
+            site,
+            timing: match_up.effort.timing,
             accept_disturbed: options.accept_disturbed,
         };
-        let mut outcome = match_up.play(site, &progress).await?;
-        outcome.verdicts = report::verdicts(scenario, &outcome);
+        let mut outcome = match_up.play(&stage, &progress).await?;
+        outcome.verdicts = report::verdicts(scenario, &outcome, &outcomes);
         progress.clear();
         report::print_outcome(scenario, &outcome);
         outcomes.push(outcome);
@@ -216,17 +230,10 @@ struct MatchUp<'a> {
     scenario: &'a Scenario,
     contestants: &'a [Contestant],
     effort: Effort,
-    accept_disturbed: bool,
 }
 
 impl MatchUp<'_> {
-    async fn play(&self, site: Site, progress: &Progress) -> Result<Outcome, String> {
-        let body_bytes = match self.scenario.kind {
-            Kind::Traffic(traffic) => traffic.body_bytes,
-            _ => 66,
-        };
-        let (timing, accept) = (self.effort.timing, self.accept_disturbed);
-        let stage = Stage::new(self.scenario, body_bytes, site, timing, accept)?;
+    async fn play(&self, stage: &Stage<'_>, progress: &Progress) -> Result<Outcome, String> {
         let mut outcome = Outcome {
             scenario: self.scenario.name.to_owned(),
             title: self.scenario.title.to_owned(),
@@ -239,10 +246,10 @@ impl MatchUp<'_> {
         };
         match self.scenario.kind {
             Kind::Traffic(traffic) => {
-                self.play_traffic(&stage, &traffic, &mut outcome, progress)
+                self.play_traffic(stage, &traffic, &mut outcome, progress)
                     .await?;
             }
-            _ => self.play_values(&stage, &mut outcome, progress).await,
+            _ => self.play_values(stage, &mut outcome, progress).await,
         }
         Ok(outcome)
     }
@@ -275,6 +282,10 @@ impl MatchUp<'_> {
             };
             slowest * OPEN_LOAD
         };
+        // A download has no requests that could fall due.
+        if matches!(traffic.protocol, Protocol::TcpDownload { .. }) {
+            return Ok(());
+        }
         outcome.open_rate = Some(rate);
         let pace = Pace::Open { rate, seed: 1 };
         let plan = Blocks {
@@ -330,7 +341,9 @@ impl MatchUp<'_> {
                 if record.hole.is_some() {
                     continue;
                 }
-                if *contestant == Contestant::Floor {
+                // Except where the relay keeps connections, it keeps nothing that a proxy has.
+                let is_idle = matches!(self.scenario.kind, Kind::Idle(..));
+                if *contestant == Contestant::Floor && !is_idle {
                     *record = Record::hole("says nothing here");
                     continue;
                 }
@@ -345,21 +358,27 @@ impl MatchUp<'_> {
 
     async fn value(&self, stage: &Stage<'_>, contestant: Contestant) -> Result<f64, String> {
         match self.scenario.kind {
-            Kind::Idle(protocol) => {
-                let connections = self.effort.idle_connections;
-                footprint::idle(stage, contestant, protocol, connections).await
+            Kind::Idle(..) => {
+                footprint::idle(stage, contestant, self.effort.idle_connections).await
             }
+            Kind::EndpointChange(clusters) => endpoints::change(stage, contestant, clusters).await,
             Kind::Rest(_) => footprint::rest(stage, contestant).await,
             Kind::Start | Kind::Traffic(_) => footprint::start(stage, contestant).await,
         }
     }
 
-    /// Random order there, the opposite order back; the block's number is the seed.
+    /// Random order there, the opposite order back; the block's number is the seed. Halves are the
+    /// way there and the way back of the same order.
     fn order(&self, block: usize) -> Vec<Contestant> {
         let mut order = self.contestants.to_vec();
-        fastrand::Rng::with_seed(block as u64).shuffle(&mut order);
+        let seed = if self.effort.halves { block / 2 } else { block };
+        fastrand::Rng::with_seed(seed as u64).shuffle(&mut order);
         let back: Vec<Contestant> = order.iter().rev().copied().collect();
-        order.into_iter().chain(back).collect()
+        match (self.effort.halves, block % 2) {
+            (false, _) => order.into_iter().chain(back).collect(),
+            (true, 0) => order,
+            (true, _) => back,
+        }
     }
 }
 
@@ -389,30 +408,4 @@ fn slowest_rate(outcome: &Outcome) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Contestant, Effort, MatchUp, chosen};
-
-    #[test]
-    fn an_unknown_scenario_is_named() {
-        let error = chosen(&["http1-small".to_owned(), "http9".to_owned()]);
-        assert!(error.is_err_and(|sentence| sentence.contains("http9")));
-        assert!(chosen(&[]).is_ok_and(|all| all.len() > 10));
-    }
-
-    #[test]
-    fn a_block_reads_the_same_from_both_ends() {
-        let scenarios = chosen(&["http1-small".to_owned()]).expect("it exists");
-        let match_up = MatchUp {
-            scenario: scenarios[0],
-            contestants: &Contestant::ALL,
-            effort: Effort::new(true),
-            accept_disturbed: false,
-        };
-        let order = match_up.order(3);
-        let mut opposite = order.clone();
-        opposite.reverse();
-        assert_eq!(order, opposite);
-        assert_eq!(order.len(), 2 * Contestant::ALL.len());
-        assert_ne!(match_up.order(1), match_up.order(2));
-    }
-}
+mod tests;

@@ -99,9 +99,9 @@ pub(crate) fn print_outcome(scenario: &Scenario, outcome: &Outcome) {
     println!("\n{}: {}", outcome.scenario, outcome.title);
     match scenario.kind {
         Kind::Traffic(_) => print_traffic(outcome),
-        Kind::Idle(_) => print_values(outcome, 1.0, "bytes per connection"),
+        Kind::Idle(..) => print_values(outcome, 1.0, "bytes per connection"),
         Kind::Rest(_) => print_values(outcome, MEGABYTE, "MB resident"),
-        Kind::Start => print_values(outcome, 1.0, "ms"),
+        Kind::Start | Kind::EndpointChange(_) => print_values(outcome, 1.0, "ms"),
     }
     for verdict in &outcome.verdicts {
         println!("  {}", verdict.text);
@@ -190,15 +190,19 @@ fn first_line(text: &str) -> &str {
 }
 
 /// Compares a measured scenario with its goals.
-pub(crate) fn verdicts(scenario: &Scenario, outcome: &Outcome) -> Vec<Verdict> {
+pub(crate) fn verdicts(
+    scenario: &Scenario,
+    outcome: &Outcome,
+    earlier: &[Outcome],
+) -> Vec<Verdict> {
     scenario
         .goals
         .iter()
-        .map(|goal| verdict(scenario, outcome, goal))
+        .map(|goal| verdict(scenario, outcome, earlier, goal))
         .collect()
 }
 
-fn verdict(scenario: &Scenario, outcome: &Outcome, goal: &Goal) -> Verdict {
+fn verdict(scenario: &Scenario, outcome: &Outcome, earlier: &[Outcome], goal: &Goal) -> Verdict {
     let of: fn(&Record) -> Vec<f64> = match goal.metric {
         Metric::Main => Record::main,
         Metric::P999 => Record::p999,
@@ -206,8 +210,8 @@ fn verdict(scenario: &Scenario, outcome: &Outcome, goal: &Goal) -> Verdict {
     let what = match (goal.metric, scenario.kind) {
         (Metric::P999, _) => "p99.9",
         (Metric::Main, Kind::Traffic(_)) => "cpu",
-        (Metric::Main, Kind::Idle(_) | Kind::Rest(_)) => "bytes",
-        (Metric::Main, Kind::Start) => "ms",
+        (Metric::Main, Kind::Idle(..) | Kind::Rest(_)) => "bytes",
+        (Metric::Main, Kind::Start | Kind::EndpointChange(_)) => "ms",
     };
     let (name, interval) = match goal.against {
         Against::Absolute => (format!("weir {what}"), absolute(outcome, of)),
@@ -222,6 +226,10 @@ fn verdict(scenario: &Scenario, outcome: &Outcome, goal: &Goal) -> Verdict {
             format!("weir / {} {what}", peer.name()),
             outcome.ratio(peer, of),
         ),
+        Against::Scenario(name) => (
+            format!("weir / weir in {name} {what}"),
+            between(outcome, earlier.iter().find(|one| one.scenario == name), of),
+        ),
     };
     let mut verdict = describe(&name, interval, goal.at_most);
     let compared = outcome
@@ -232,6 +240,18 @@ fn verdict(scenario: &Scenario, outcome: &Outcome, goal: &Goal) -> Verdict {
         verdict.text.push_str(", on disturbed windows");
     }
     verdict
+}
+
+/// Weir over Weir in a scenario that was measured before. Its blocks are paired by their number and
+/// not by time, so a drift of the machine is part of the interval.
+fn between(
+    outcome: &Outcome,
+    earlier: Option<&Outcome>,
+    of: fn(&Record) -> Vec<f64>,
+) -> Option<RatioInterval> {
+    let ours = of(outcome.records.get(&Contestant::Weir)?);
+    let before = of(earlier?.records.get(&Contestant::Weir)?);
+    stats::ratio_interval(&ours, &before, 1)
 }
 
 /// Weir's own value, with the interval of its mean.

@@ -1,18 +1,53 @@
-//! What is measured, and what Weir wants to reach there.
+//! The shape of a row: what is started, what is sent, what is promised. The rows are in
+//! [`super::scenarios`].
 
 use bench::load::{Protocol, RequestShape};
+use bytes::Bytes;
 
 use super::contestant::Contestant;
 
-/// The protocol pair, which picks the configuration.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Pair {
+/// What the proxies are configured to do; each has one file per peer in `peers/`.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Setup {
     Http1ToHttp1,
+    /// The same with an access log.
+    Http1Logged,
     Http1ToHttp2,
     Http2ToHttp1,
     Http2ToHttp2,
-    /// HTTP/1.1 on both sides, many clusters with a route each.
+    /// TLS in front, clear behind.
+    TlsToHttp1,
+    /// TLS with certificates of both ends, in front and behind.
+    MutualTls,
+    Tcp,
+    /// HTTP/1.1, a table of many routes to one cluster.
+    Routes,
+    /// HTTP/1.1, many clusters with a route each.
     Clusters,
+    /// HTTP/1.1, members from a control plane.
+    Endpoints,
+}
+
+impl Setup {
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 11] = [
+        Self::Http1ToHttp1,
+        Self::Http1Logged,
+        Self::Http1ToHttp2,
+        Self::Http2ToHttp1,
+        Self::Http2ToHttp2,
+        Self::TlsToHttp1,
+        Self::MutualTls,
+        Self::Tcp,
+        Self::Routes,
+        Self::Clusters,
+        Self::Endpoints,
+    ];
+
+    /// Whether clients speak TLS with the proxy.
+    pub(crate) fn has_tls_in_front(self) -> bool {
+        matches!(self, Self::TlsToHttp1 | Self::MutualTls)
+    }
 }
 
 /// One row of the table.
@@ -30,23 +65,38 @@ pub(crate) enum Kind {
     /// CPU per request and rate in closed loop, latency in open loop.
     Traffic(Traffic),
     /// Memory per connection that made a request and went silent.
-    Idle(Protocol),
+    Idle(Setup, Protocol),
     /// Memory of a process with so many clusters and no traffic.
     Rest(usize),
     /// Time from starting the process to its first answer.
     Start,
+    /// Time from a new member in the control plane's file to the first request there, among so
+    /// many clusters of [`MEMBERS`].
+    EndpointChange(usize),
 }
+
+/// Members of each cluster that stays as it is.
+pub(crate) const MEMBERS: usize = 100;
+
+/// What an idle raw connection has passed once.
+const ECHOED: &[u8] = b"once";
 
 /// The traffic of a scenario.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Traffic {
-    pub(crate) pair: Pair,
+    pub(crate) setup: Setup,
     pub(crate) protocol: Protocol,
     pub(crate) connections: usize,
-    /// Length of the answer's body.
+    /// Length of the answer's body, or of a gRPC answer's message.
     pub(crate) body_bytes: usize,
+    /// Length of what is sent: the body, a gRPC message, or what a raw connection echoes.
+    pub(crate) sent_bytes: usize,
     /// Extra header fields of request and answer.
     pub(crate) fields: usize,
+    /// Size of the route table; the request takes the last route.
+    pub(crate) routes: usize,
+    /// Clients take up earlier TLS sessions.
+    pub(crate) resume: bool,
     /// A fixed rate in place of saturation: CPU per request is then measured at it.
     pub(crate) rate: Option<f64>,
 }
@@ -73,168 +123,19 @@ pub(crate) enum Against {
     /// The best of Envoy, HAProxy and nginx.
     BestPeer,
     Peer(Contestant),
+    /// Weir itself in another scenario, measured before this one.
+    Scenario(&'static str),
 }
-
-const fn goal(metric: Metric, against: Against, at_most: f64) -> Goal {
-    Goal {
-        metric,
-        against,
-        at_most,
-    }
-}
-
-/// 64 connections saturate one core and stay within every peer's defaults.
-const CONNECTIONS: usize = 64;
-
-/// 8 connections x 16 streams is the HTTP/2 load of the first measurements.
-const HTTP2: Protocol = Protocol::Http2 { streams: 16 };
-const HTTP2_CONNECTIONS: usize = 8;
-
-const SMALL: Traffic = Traffic {
-    pair: Pair::Http1ToHttp1,
-    protocol: Protocol::Http1,
-    connections: CONNECTIONS,
-    body_bytes: 66,
-    fields: 0,
-    rate: None,
-};
-
-const HTTP2_SMALL: Traffic = Traffic {
-    protocol: HTTP2,
-    connections: HTTP2_CONNECTIONS,
-    ..SMALL
-};
-
-/// 8 MB, the promise for a process at rest.
-const REST_BYTES_MAX: f64 = 8.0 * 1024.0 * 1024.0;
-
-const BEST: Against = Against::BestPeer;
-const ENVOY: Against = Against::Peer(Contestant::Envoy);
-const HAPROXY: Against = Against::Peer(Contestant::Haproxy);
-
-pub(crate) const SCENARIOS: &[Scenario] = &[
-    Scenario {
-        name: "http1-small",
-        title: "HTTP/1.1 keep-alive, 64 connections, 66-byte body",
-        kind: Kind::Traffic(SMALL),
-        goals: &[
-            goal(Metric::Main, BEST, 0.95),
-            goal(Metric::Main, ENVOY, 0.40),
-            goal(Metric::P999, BEST, 1.0),
-        ],
-    },
-    Scenario {
-        name: "http1-headers",
-        title: "HTTP/1.1 keep-alive, 20 header fields each way, 1 KiB body",
-        kind: Kind::Traffic(Traffic {
-            fields: 20,
-            body_bytes: 1024,
-            ..SMALL
-        }),
-        goals: &[goal(Metric::Main, BEST, 0.95)],
-    },
-    Scenario {
-        name: "http1-16k",
-        title: "HTTP/1.1 keep-alive, 16 KiB body",
-        kind: Kind::Traffic(Traffic {
-            body_bytes: 16 * 1024,
-            ..SMALL
-        }),
-        goals: &[goal(Metric::Main, BEST, 0.95)],
-    },
-    Scenario {
-        name: "http1-1m",
-        title: "HTTP/1.1 keep-alive, 16 connections, 1 MiB body",
-        kind: Kind::Traffic(Traffic {
-            body_bytes: 1024 * 1024,
-            connections: 16,
-            ..SMALL
-        }),
-        goals: &[goal(Metric::Main, BEST, 1.0)],
-    },
-    Scenario {
-        name: "http1-close",
-        title: "HTTP/1.1, one connection per request",
-        kind: Kind::Traffic(Traffic {
-            protocol: Protocol::Http1Close,
-            ..SMALL
-        }),
-        goals: &[goal(Metric::Main, HAPROXY, 1.2)],
-    },
-    Scenario {
-        name: "http1-1000rps",
-        title: "HTTP/1.1 keep-alive at 1,000 requests/s, the mesh case",
-        kind: Kind::Traffic(Traffic {
-            rate: Some(1_000.0),
-            body_bytes: 1024,
-            ..SMALL
-        }),
-        goals: &[goal(Metric::Main, BEST, 0.9)],
-    },
-    Scenario {
-        name: "h2-to-h1",
-        title: "HTTP/2 (8 connections x 16 streams) to HTTP/1.1",
-        kind: Kind::Traffic(Traffic {
-            pair: Pair::Http2ToHttp1,
-            ..HTTP2_SMALL
-        }),
-        goals: &[goal(Metric::Main, ENVOY, 0.45)],
-    },
-    Scenario {
-        name: "h1-to-h2",
-        title: "HTTP/1.1 (64 connections) to HTTP/2",
-        kind: Kind::Traffic(Traffic {
-            pair: Pair::Http1ToHttp2,
-            ..SMALL
-        }),
-        goals: &[goal(Metric::Main, BEST, 0.95)],
-    },
-    Scenario {
-        name: "h2-to-h2",
-        title: "HTTP/2 (8 connections x 16 streams) to HTTP/2",
-        kind: Kind::Traffic(Traffic {
-            pair: Pair::Http2ToHttp2,
-            ..HTTP2_SMALL
-        }),
-        goals: &[goal(Metric::Main, ENVOY, 0.35)],
-    },
-    Scenario {
-        name: "idle-http1",
-        title: "bytes per idle HTTP/1.1 keep-alive connection after one request",
-        kind: Kind::Idle(Protocol::Http1),
-        goals: &[goal(Metric::Main, ENVOY, 1.0)],
-    },
-    Scenario {
-        name: "idle-h2",
-        title: "bytes per idle HTTP/2 connection after one request",
-        kind: Kind::Idle(Protocol::Http2 { streams: 1 }),
-        goals: &[goal(Metric::Main, Against::Absolute, 12.0 * 1024.0)],
-    },
-    Scenario {
-        name: "rest-100",
-        title: "memory at rest with 100 clusters",
-        kind: Kind::Rest(100),
-        goals: &[
-            goal(Metric::Main, Against::Absolute, REST_BYTES_MAX),
-            goal(Metric::Main, HAPROXY, 0.6),
-        ],
-    },
-    Scenario {
-        name: "start",
-        title: "process start to first answer",
-        kind: Kind::Start,
-        goals: &[goal(Metric::Main, Against::Absolute, 20.0)],
-    },
-];
 
 impl Scenario {
-    /// The pair whose configuration the scenario uses.
-    pub(crate) fn pair(&self) -> Pair {
+    /// What is started for it.
+    pub(crate) fn setup(&self) -> Setup {
         match self.kind {
-            Kind::Traffic(traffic) => traffic.pair,
-            Kind::Idle(Protocol::Http2 { .. }) => Pair::Http2ToHttp1,
-            Kind::Idle(_) | Kind::Start => Pair::Http1ToHttp1,
-            Kind::Rest(_) => Pair::Clusters,
+            Kind::Traffic(traffic) => traffic.setup,
+            Kind::Idle(setup, _) => setup,
+            Kind::Start => Setup::Http1ToHttp1,
+            Kind::Rest(_) => Setup::Clusters,
+            Kind::EndpointChange(_) => Setup::Endpoints,
         }
     }
 
@@ -242,8 +143,8 @@ impl Scenario {
     pub(crate) fn protocol(&self) -> Protocol {
         match self.kind {
             Kind::Traffic(traffic) => traffic.protocol,
-            Kind::Idle(protocol) => protocol,
-            Kind::Rest(_) | Kind::Start => Protocol::Http1,
+            Kind::Idle(_, protocol) => protocol,
+            Kind::Rest(_) | Kind::Start | Kind::EndpointChange(_) => Protocol::Http1,
         }
     }
 
@@ -265,9 +166,19 @@ impl Scenario {
 
     /// The request of the scenario.
     pub(crate) fn request(&self) -> RequestShape {
-        RequestShape {
+        let mut request = RequestShape {
             headers: self.fields(),
             ..RequestShape::default()
+        };
+        if self.protocol() == Protocol::TcpEcho {
+            request.body = Bytes::from_static(ECHOED);
         }
+        if let Kind::Traffic(traffic) = self.kind {
+            request.body = Bytes::from(vec![b'a'; traffic.sent_bytes]);
+            if let Some(last) = traffic.routes.checked_sub(1) {
+                request.path = format!("/route-{last}/");
+            }
+        }
+        request
     }
 }

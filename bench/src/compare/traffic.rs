@@ -3,19 +3,22 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bench::load::{Held, Load, Pace, Plan, Window};
-use bench::origin::{FixedOptions, FixedOrigin};
+use bench::load::{Held, Load, LoadError, Pace, Plan, Window};
 use bench::process::Process;
 use bench::usage::{self, CpuTime, Memory};
 use tokio::time::{Instant, sleep};
 
+use super::backdrop::Backdrop;
 use super::contestant::{Contestant, Running, Site};
 use super::host::Sample;
 use super::outcome::Run;
 use super::scenario::{Scenario, Traffic};
 
-/// How long a proxy may take to its first answer.
-const FIRST_ANSWER_LIMIT: Duration = Duration::from_secs(20);
+/// How long a proxy may take to its first answer; with 10,000 clusters some need seconds.
+const FIRST_ANSWER_LIMIT: Duration = Duration::from_secs(30);
+
+/// Connections of a row about resumption that must be resumed ones; the first has nothing to resume.
+const RESUMED_SHARE_MIN: f64 = 0.9;
 
 /// How often a void window is measured again.
 const RETRIES: usize = 2;
@@ -27,61 +30,39 @@ pub(crate) struct Timing {
     pub(crate) window: Duration,
 }
 
-/// A scenario with its origin, ready for runs.
+/// A scenario with everything around the proxies, ready for runs.
 #[derive(Debug)]
 pub(crate) struct Stage<'a> {
     pub(crate) scenario: &'a Scenario,
-    pub(crate) origin: FixedOrigin,
+    pub(crate) backdrop: Backdrop,
     pub(crate) site: Site,
     pub(crate) timing: Timing,
     pub(crate) accept_disturbed: bool,
 }
 
-impl<'a> Stage<'a> {
-    pub(crate) fn new(
-        scenario: &'a Scenario,
-        body_bytes: usize,
-        site: Site,
-        timing: Timing,
-        accept_disturbed: bool,
-    ) -> Result<Self, String> {
-        let headers = scenario.fields();
-        let options = FixedOptions {
-            body_bytes,
-            headers,
-            port: 0,
-        };
-        let origin = FixedOrigin::start(&options).map_err(|error| format!("no origin: {error}"))?;
-        let site = Site {
-            origin: origin.addr().port(),
-            ..site
-        };
-        Ok(Self {
-            scenario,
-            origin,
-            site,
-            timing,
-            accept_disturbed,
-        })
-    }
-
+impl Stage<'_> {
     /// Starts a proxy and waits for its first answer; how long that took comes along.
     pub(crate) async fn start(
         &self,
         contestant: Contestant,
     ) -> Result<(Running, Duration), String> {
+        self.start_at(contestant, &self.site).await
+    }
+
+    /// The same at another site.
+    pub(crate) async fn start_at(
+        &self,
+        contestant: Contestant,
+        site: &Site,
+    ) -> Result<(Running, Duration), String> {
         let began = Instant::now();
-        let mut running = Running::spawn(contestant, &self.site)?;
+        let mut running = Running::spawn(contestant, site)?;
         let target = running.listen.addr();
-        let (protocol, request) = (self.scenario.protocol(), self.scenario.request());
         loop {
-            let Err(error) = Held::open(target, protocol, &request, 1).await else {
+            let Err(error) = self.hold(target, 1).await else {
                 return Ok((running, began.elapsed()));
             };
-            running
-                .process()
-                .check_running()
-                .map_err(|error| error.to_string())?;
+            running.check_started(contestant)?;
             if began.elapsed() > FIRST_ANSWER_LIMIT {
                 let output = running.process().output();
                 return Err(format!(
@@ -93,14 +74,29 @@ impl<'a> Stage<'a> {
         }
     }
 
+    /// Opens so many connections to `target`, each with one request.
+    pub(crate) async fn hold(&self, target: SocketAddr, count: usize) -> Result<Held, LoadError> {
+        let (protocol, request) = (self.scenario.protocol(), self.scenario.request());
+        let transport = &self.backdrop.transport;
+        Held::open(target, protocol, transport, &request, count).await
+    }
+
     /// The generator straight against the origin: the rate it can reach with no proxy between.
     pub(crate) async fn direct(&self, traffic: &Traffic) -> Result<f64, String> {
         // An origin speaks both; the proxy's front protocol is what the generator has to produce.
-        let plan = self.plan(traffic, self.origin.addr(), Pace::Closed);
+        let plan = self.plan(traffic, self.backdrop.direct(), Pace::Closed);
         let load = Load::start(plan).await.map_err(|error| error.to_string())?;
         sleep(self.timing.warm_up).await;
         let window = load.window(self.timing.window).await;
+        let failure = load.first_failure();
         load.stop().await;
+        if window.counters.completed == 0 {
+            let why = failure.unwrap_or_else(|| "it is too slow".to_owned());
+            return Err(format!(
+                "{}: the origin gave no answer within {:?}: {why}",
+                self.scenario.name, self.timing.window
+            ));
+        }
         Ok(window.rate())
     }
 
@@ -145,14 +141,26 @@ impl<'a> Stage<'a> {
                 .unwrap_or_else(|| "no answers at all".to_owned());
             return Err(format!("{broken} of its requests failed: {why}"));
         }
+        self.check_resumed(traffic, &window)?;
         load.stop().await;
         Ok(assess(&window, &before, &after))
+    }
+
+    /// A row about resumed sessions says nothing when they are not resumed.
+    fn check_resumed(&self, traffic: &Traffic, window: &Window) -> Result<(), String> {
+        let opened = window.counters.connections.max(1) as f64;
+        let share = window.counters.resumed as f64 / opened;
+        if traffic.resume && share < RESUMED_SHARE_MIN {
+            return Err(format!("resumed only {:.0} % of its sessions", share * 1e2));
+        }
+        Ok(())
     }
 
     fn plan(&self, traffic: &Traffic, target: SocketAddr, pace: Pace) -> Plan {
         Plan {
             target,
             protocol: traffic.protocol,
+            transport: self.backdrop.transport.clone(),
             request: self.scenario.request(),
             connections: traffic.connections,
             pace,

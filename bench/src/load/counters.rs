@@ -25,6 +25,8 @@ pub struct Counters {
     pub body_bytes: u64,
     /// Connections opened.
     pub connections: u64,
+    /// TLS sessions taken up again.
+    pub resumed: u64,
     /// Open loop: requests that fell due, answered or not.
     pub due: u64,
     /// Open loop: requests dropped because too many were waiting.
@@ -41,6 +43,7 @@ impl Counters {
             failed: self.failed - earlier.failed,
             body_bytes: self.body_bytes - earlier.body_bytes,
             connections: self.connections - earlier.connections,
+            resumed: self.resumed - earlier.resumed,
             due: self.due - earlier.due,
             overrun: self.overrun - earlier.overrun,
         }
@@ -55,6 +58,7 @@ pub(super) struct Recorder {
     failed: AtomicU64,
     body_bytes: AtomicU64,
     connections: AtomicU64,
+    resumed: AtomicU64,
     due: AtomicU64,
     overrun: AtomicU64,
     latency: Mutex<Histogram<u64>>,
@@ -69,6 +73,7 @@ impl Default for Recorder {
             failed: AtomicU64::new(0),
             body_bytes: AtomicU64::new(0),
             connections: AtomicU64::new(0),
+            resumed: AtomicU64::new(0),
             due: AtomicU64::new(0),
             overrun: AtomicU64::new(0),
             latency: Mutex::new(empty()),
@@ -105,6 +110,10 @@ impl Recorder {
         add(&self.connections, 1);
     }
 
+    pub(super) fn resumed(&self) {
+        add(&self.resumed, 1);
+    }
+
     pub(super) fn fell_due(&self, requests: u64) {
         add(&self.due, requests);
     }
@@ -121,6 +130,7 @@ impl Recorder {
             failed: read(&self.failed),
             body_bytes: read(&self.body_bytes),
             connections: read(&self.connections),
+            resumed: read(&self.resumed),
             due: read(&self.due),
             overrun: read(&self.overrun),
         }

@@ -1,16 +1,19 @@
 //! Connections that made one request each and then stay open and silent.
 
+use std::io;
 use std::net::SocketAddr;
 
 use tokio::task::JoinSet;
 
-use super::{LoadError, Protocol, RequestShape, http1, http2};
+use super::{LoadError, Protocol, RequestShape, http1, http2, tcp};
+use crate::wire::Transport;
 
 /// Idle connections to a proxy; dropped together.
 #[derive(Debug, Default)]
 pub struct Held {
     http1: Vec<http1::Connection>,
     http2: Vec<http2::Sender>,
+    tcp: Vec<tcp::Connection>,
     drivers: JoinSet<()>,
 }
 
@@ -22,12 +25,13 @@ impl Held {
     pub async fn open(
         target: SocketAddr,
         protocol: Protocol,
+        transport: &Transport,
         request: &RequestShape,
         count: usize,
     ) -> Result<Self, LoadError> {
         let mut held = Self::default();
         for _ in 0..count {
-            held.add(target, protocol, request).await?;
+            held.add(target, protocol, transport, request).await?;
         }
         Ok(held)
     }
@@ -35,7 +39,7 @@ impl Held {
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.http1.len() + self.http2.len()
+        self.http1.len() + self.http2.len() + self.tcp.len()
     }
 
     /// Whether there are none.
@@ -48,24 +52,45 @@ impl Held {
         &mut self,
         target: SocketAddr,
         protocol: Protocol,
+        transport: &Transport,
         request: &RequestShape,
     ) -> Result<(), LoadError> {
-        let broken = |reason: String| LoadError::Connect { target, reason };
-        let answer = if let Protocol::Http2 { .. } = protocol {
-            let mut sender = http2::Sender::open(target, &mut self.drivers).await?;
-            let answer = sender.exchange(&request.http2()?).await;
-            self.http2.push(sender);
-            answer.map_err(|error| broken(error.to_string()))?
-        } else {
-            let opened = http1::Connection::open(target).await;
-            let mut connection = opened.map_err(|error| broken(error.to_string()))?;
-            let bytes = request.http1(protocol == Protocol::Http1Close);
-            let answer = connection.exchange(&bytes).await;
-            self.http1.push(connection);
-            answer.map_err(|error| broken(error.to_string()))?
+        let broken = |error: io::Error| LoadError::Connect {
+            target,
+            reason: error.to_string(),
+        };
+        let answer = match protocol {
+            Protocol::Http1 | Protocol::Http1Close => {
+                let opened = http1::Connection::open(target, transport).await;
+                let mut connection = opened.map_err(broken)?;
+                let bytes = request.http1(protocol == Protocol::Http1Close);
+                let answer = connection.exchange(&bytes).await;
+                self.http1.push(connection);
+                answer.map_err(broken)?
+            }
+            Protocol::Http2 { .. } | Protocol::GrpcUnary { .. } | Protocol::GrpcStream { .. } => {
+                let opened = http2::Sender::open(target, transport, &mut self.drivers);
+                let mut sender = opened.await?;
+                let answer = match protocol {
+                    Protocol::Http2 { .. } => sender.exchange(&request.http2()?).await,
+                    _ => sender.call(&request.grpc()?).await,
+                };
+                self.http2.push(sender);
+                answer.map_err(broken)?
+            }
+            Protocol::TcpEcho | Protocol::TcpDownload { .. } => {
+                let opened = tcp::Connection::open(target, transport).await;
+                let mut connection = opened.map_err(broken)?;
+                let answer = connection.first_answer(protocol, &request.body).await;
+                self.tcp.push(connection);
+                answer.map_err(broken)?
+            }
         };
         match answer.status {
-            400.. => Err(broken(format!("answered with status {}", answer.status))),
+            400.. => Err(broken(io::Error::other(format!(
+                "answered with status {}",
+                answer.status
+            )))),
             _ => Ok(()),
         }
     }

@@ -4,11 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::worker::Answer;
 use crate::message::{self, BodyCounter, Head};
-use crate::socket;
+use crate::wire::{Transport, Wire};
 
 /// Enough for a response of the small scenarios in one read.
 const READ_BYTES: usize = 8 * 1024;
@@ -19,21 +18,28 @@ const READ_BYTES_LARGE: usize = 256 * 1024;
 /// An open connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Wire,
     buffer: Vec<u8>,
 }
 
 impl Connection {
-    pub(super) async fn open(target: SocketAddr) -> io::Result<Self> {
+    pub(super) async fn open(target: SocketAddr, transport: &Transport) -> io::Result<Self> {
         Ok(Self {
-            stream: socket::connect(target).await?,
+            stream: Wire::connect(target, transport).await?,
             buffer: vec![0; READ_BYTES],
         })
+    }
+
+    /// Whether it took up an earlier TLS session.
+    pub(super) fn is_resumed(&self) -> bool {
+        self.stream.is_resumed()
     }
 
     /// Sends `request` and reads the whole answer.
     pub(super) async fn exchange(&mut self, request: &[u8]) -> io::Result<Answer> {
         self.stream.write_all(request).await?;
+        // TLS may keep records back until asked.
+        self.stream.flush().await?;
         let (head, filled) = self.read_head().await?;
         let mut body = BodyCounter::new(head.framing);
         let front = self.buffer.get(head.bytes..filled).unwrap_or_default();

@@ -8,7 +8,8 @@
 //!   of the proxy therefore shows in every request that fell due during it.
 //!
 //! HTTP/1.1 is written by hand (one write, one read, no parsing beyond framing), so that the
-//! generator is not what limits a run; HTTP/2 is hyper's.
+//! generator is not what limits a run; HTTP/2 is hyper's, with gRPC's framing laid over it; raw TCP
+//! passes messages to and fro or only downloads. TLS is rustls.
 //!
 //! Runs as tasks of the calling tokio runtime and ends when dropped. It does not judge answers
 //! beyond their status and framing.
@@ -19,6 +20,7 @@ mod held;
 mod http1;
 mod http2;
 mod request;
+mod tcp;
 mod timer;
 mod worker;
 
@@ -36,7 +38,8 @@ pub use self::held::Held;
 pub use self::request::RequestShape;
 
 use self::counters::Recorder;
-use self::worker::Queue;
+use self::worker::{Job, Queue};
+use crate::wire::Transport;
 
 /// What to send, to whom, how fast.
 #[derive(Clone, Debug)]
@@ -45,6 +48,8 @@ pub struct Plan {
     pub target: SocketAddr,
     /// How requests are carried.
     pub protocol: Protocol,
+    /// In clear or over TLS.
+    pub transport: Transport,
     /// The request, always the same.
     pub request: RequestShape,
     /// Connections held open.
@@ -64,6 +69,25 @@ pub enum Protocol {
     Http2 {
         /// Streams kept busy on each connection.
         streams: usize,
+    },
+    /// gRPC calls with one message each way; the request's body is the message.
+    GrpcUnary {
+        /// Calls kept busy on each connection.
+        streams: usize,
+    },
+    /// gRPC streams both ways; each message answered by the other side counts as a request.
+    GrpcStream {
+        /// Streams kept busy on each connection.
+        streams: usize,
+        /// Messages after which a stream ends and the next begins.
+        messages: u32,
+    },
+    /// The request's body, which the other side sends back.
+    TcpEcho,
+    /// Whatever the other side sends; each `unit` bytes received count as a request.
+    TcpDownload {
+        /// Bytes of one request.
+        unit: usize,
     },
 }
 
@@ -141,6 +165,10 @@ impl Load {
         if plan.connections == 0 {
             return Err(LoadError::Plan("a load needs at least one connection"));
         }
+        let is_open = matches!(plan.pace, Pace::Open { .. });
+        if is_open && matches!(plan.protocol, Protocol::TcpDownload { .. }) {
+            return Err(LoadError::Plan("a download has no requests to pace"));
+        }
         let recorder = Arc::new(Recorder::default());
         let mut tasks = JoinSet::new();
         let queue = Arc::new(Queue::default());
@@ -148,7 +176,13 @@ impl Load {
             Pace::Closed => None,
             Pace::Open { .. } => Some(Arc::clone(&queue)),
         };
-        worker::spawn(&plan, pace, &recorder, &mut tasks).await?;
+        let job = Job {
+            target: plan.target,
+            transport: plan.transport.clone(),
+            queue: pace,
+            recorder: Arc::clone(&recorder),
+        };
+        worker::spawn(&plan, &job, &mut tasks).await?;
         if let Pace::Open { rate, seed } = plan.pace {
             if !(rate.is_finite() && rate > 0.0) {
                 return Err(LoadError::Plan("the rate of an open loop must be positive"));

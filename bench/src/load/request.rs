@@ -5,6 +5,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use http_body_util::Full;
 
 use super::LoadError;
+use super::http2::Outgoing;
+use crate::certificates::SERVER_NAME;
+use crate::grpc;
+
+/// Service and method of every gRPC call.
+const GRPC_PATH: &str = "/bench.Bench/Exchange";
 
 /// A request, before it is bound to a protocol.
 #[derive(Clone, Debug)]
@@ -26,7 +32,7 @@ impl Default for RequestShape {
         Self {
             method: Method::GET,
             path: "/".to_owned(),
-            authority: "bench.test".to_owned(),
+            authority: SERVER_NAME.to_owned(),
             headers: Vec::new(),
             body: Bytes::new(),
         }
@@ -82,6 +88,24 @@ impl RequestShape {
     }
 }
 
+impl RequestShape {
+    /// A gRPC call whose one message is the body.
+    pub(super) fn grpc(&self) -> Result<Http2Request, LoadError> {
+        let mut headers = self.headers.clone();
+        for (name, value) in [("content-type", grpc::CONTENT_TYPE), ("te", "trailers")] {
+            headers.push((name.to_owned(), value.to_owned()));
+        }
+        let framed = Self {
+            method: Method::POST,
+            path: GRPC_PATH.to_owned(),
+            headers,
+            body: grpc::message(&self.body),
+            ..self.clone()
+        };
+        framed.http2()
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Http2Request {
     method: Method,
@@ -91,8 +115,17 @@ pub(super) struct Http2Request {
 }
 
 impl Http2Request {
-    pub(super) fn build(&self) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(self.body.clone()));
+    pub(super) fn whole_body(&self) -> Outgoing {
+        Outgoing::Whole(Full::new(self.body.clone()))
+    }
+
+    /// The body, which is one message of gRPC.
+    pub(super) fn message(&self) -> Bytes {
+        self.body.clone()
+    }
+
+    pub(super) fn build(&self, body: Outgoing) -> Request<Outgoing> {
+        let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = Version::HTTP_2;

@@ -7,7 +7,9 @@ use http::Method;
 use tokio::time::timeout;
 
 use super::{Held, Load, LoadError, Pace, Plan, Protocol, RequestShape};
-use crate::origin::{FixedOptions, FixedOrigin};
+use crate::certificates::{Certificates, ClientOptions};
+use crate::origin::{FixedOptions, FixedOrigin, TcpBehavior, TcpOrigin};
+use crate::wire::Transport;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -15,6 +17,7 @@ fn plan(origin: &FixedOrigin, protocol: Protocol, pace: Pace) -> Plan {
     Plan {
         target: origin.addr(),
         protocol,
+        transport: Transport::Plain,
         request: RequestShape::default(),
         connections: 4,
         pace,
@@ -154,6 +157,7 @@ async fn a_closed_port_and_an_empty_plan_are_refused() {
     let plan = Plan {
         target: reserved.addr(),
         protocol: Protocol::Http1,
+        transport: Transport::Plain,
         request: RequestShape::default(),
         connections: 1,
         pace: Pace::Closed,
@@ -174,8 +178,165 @@ async fn held_connections_stay_open() {
     let origin = origin(66);
     for protocol in [Protocol::Http1, Protocol::Http2 { streams: 1 }] {
         let before = origin.connections();
-        let held = Held::open(origin.addr(), protocol, &RequestShape::default(), 20).await;
+        let held = Held::open(
+            origin.addr(),
+            protocol,
+            &Transport::Plain,
+            &RequestShape::default(),
+            20,
+        )
+        .await;
         assert_eq!(held.expect("all answered").len(), 20);
         assert_eq!(origin.connections() - before, 20);
+    }
+}
+
+fn tls_origin(certificates: &Certificates, verify: bool) -> FixedOrigin {
+    FixedOrigin::start(&FixedOptions {
+        body_bytes: 100_000,
+        tls: Some(certificates.server(verify).expect("usable")),
+        ..FixedOptions::default()
+    })
+    .expect("a free port")
+}
+
+/// Runs `plan` until 20 answers came; none may fail.
+async fn answers(plan: Plan) -> super::Counters {
+    let load = Load::start(plan).await.expect("started");
+    until(&load, 20).await;
+    let counters = load.counters();
+    let failure = load.first_failure();
+    load.stop().await;
+    assert_eq!(counters.failed + counters.refused, 0, "{failure:?}");
+    counters
+}
+
+#[tokio::test]
+async fn tls_carries_both_protocols_and_resumes_when_asked() {
+    let certificates = Certificates::new().expect("made");
+    let origin = tls_origin(&certificates, false);
+    for (protocol, http2, resume) in [
+        (Protocol::Http1, false, false),
+        (Protocol::Http2 { streams: 2 }, true, false),
+        (Protocol::Http1Close, false, false),
+        (Protocol::Http1Close, false, true),
+    ] {
+        let options = ClientOptions {
+            http2,
+            resume,
+            ..ClientOptions::default()
+        };
+        let transport = Transport::Tls(certificates.client(options).expect("usable"));
+        let plan = Plan {
+            transport,
+            ..plan(&origin, protocol, Pace::Closed)
+        };
+        let counters = answers(plan).await;
+        assert_eq!(counters.body_bytes, counters.completed * 100_000);
+        // The first connection of each of the four workers has nothing to resume.
+        let resumed = if resume { counters.completed - 4 } else { 0 };
+        assert!(counters.resumed >= resumed, "{counters:?}");
+        assert!(resume || counters.resumed == 0, "{counters:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_verifies_takes_nobody_without_a_certificate() {
+    let certificates = Certificates::new().expect("made");
+    let origin = tls_origin(&certificates, true);
+    for certificate in [true, false] {
+        let options = ClientOptions {
+            certificate,
+            ..ClientOptions::default()
+        };
+        let transport = Transport::Tls(certificates.client(options).expect("usable"));
+        let request = RequestShape::default();
+        let held = Held::open(origin.addr(), Protocol::Http1, &transport, &request, 1).await;
+        assert_eq!(held.is_ok(), certificate, "{held:?}");
+    }
+}
+
+#[tokio::test]
+async fn grpc_calls_and_streams_pass_whole_messages() {
+    let origin = origin(1_000);
+    let unary = Protocol::GrpcUnary { streams: 3 };
+    let stream = Protocol::GrpcStream {
+        streams: 3,
+        messages: 7,
+    };
+    for protocol in [unary, stream] {
+        let request = RequestShape {
+            body: Bytes::from_static(b"a message"),
+            ..RequestShape::default()
+        };
+        let plan = Plan {
+            request,
+            ..plan(&origin, protocol, Pace::Closed)
+        };
+        let before = origin.requests();
+        let counters = answers(plan).await;
+        // Five bytes of framing before each message.
+        assert_eq!(counters.body_bytes, counters.completed * 1_005);
+        let calls = origin.requests() - before;
+        match protocol {
+            Protocol::GrpcStream { .. } => assert!(calls < counters.completed, "{calls}"),
+            _ => assert!(calls >= counters.completed, "{calls}"),
+        }
+    }
+}
+
+/// An answer that is no gRPC must not pass as one: this origin echoes, without a status at the end.
+#[tokio::test]
+async fn an_answer_without_a_grpc_status_is_a_failure() {
+    let origin = crate::origin::Origin::start("plain").expect("a free port");
+    let plan = Plan {
+        target: origin.addr(),
+        protocol: Protocol::GrpcUnary { streams: 1 },
+        transport: Transport::Plain,
+        request: RequestShape::default(),
+        connections: 1,
+        pace: Pace::Closed,
+    };
+    let mut load = Load::start(plan).await.expect("started");
+    let gave_up = async {
+        while load.is_running() && load.counters().failed == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, gave_up).await.expect("it fails");
+    assert_eq!(load.counters().completed, 0);
+}
+
+#[tokio::test]
+async fn raw_connections_echo_and_download() {
+    let echo = TcpOrigin::start(TcpBehavior::Echo).expect("a free port");
+    let download = TcpOrigin::start(TcpBehavior::Download).expect("a free port");
+    let unit = 300_000;
+    for (origin, protocol, bytes) in [
+        (&echo, Protocol::TcpEcho, 64),
+        (&download, Protocol::TcpDownload { unit }, unit as u64),
+    ] {
+        let plan = Plan {
+            target: origin.addr(),
+            protocol,
+            transport: Transport::Plain,
+            request: RequestShape {
+                body: Bytes::from_static(&[7; 64]),
+                ..RequestShape::default()
+            },
+            connections: 3,
+            pace: Pace::Closed,
+        };
+        let counters = answers(plan.clone()).await;
+        assert_eq!(counters.body_bytes, counters.completed * bytes);
+        assert_eq!(origin.connections(), 3);
+        let open = Plan {
+            pace: Pace::Open { rate: 1e3, seed: 1 },
+            ..plan
+        };
+        assert_eq!(
+            Load::start(open).await.is_ok(),
+            protocol == Protocol::TcpEcho
+        );
     }
 }

@@ -14,7 +14,8 @@ use super::arrivals::Arrivals;
 use super::counters::Recorder;
 use super::request::Http2Request;
 use super::timer::PreciseTimer;
-use super::{LoadError, Plan, Protocol, http1, http2};
+use super::{LoadError, Plan, Protocol, http1, http2, tcp};
+use crate::wire::Transport;
 
 /// Requests that may wait for a free connection: 10 s of the fastest rate seen here. Beyond that
 /// the proxy is simply not keeping up.
@@ -68,98 +69,160 @@ impl Queue {
     }
 }
 
-/// The start of the next request: now, or when the schedule wants it.
-async fn next_start(queue: Option<&Queue>) -> Instant {
-    match queue {
-        None => Instant::now(),
-        Some(queue) => queue.pop().await,
-    }
+/// What every worker of a load shares.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    pub(super) target: SocketAddr,
+    pub(super) transport: Transport,
+    /// In open loop, where due requests come from.
+    pub(super) queue: Option<Arc<Queue>>,
+    pub(super) recorder: Arc<Recorder>,
 }
 
 /// Connects as the plan says and spawns its workers.
 pub(super) async fn spawn(
     plan: &Plan,
-    queue: Option<Arc<Queue>>,
-    recorder: &Arc<Recorder>,
+    job: &Job,
     tasks: &mut JoinSet<()>,
 ) -> Result<(), LoadError> {
     match plan.protocol {
-        Protocol::Http1 | Protocol::Http1Close => {
-            let keep_alive = plan.protocol == Protocol::Http1;
-            let request = plan.request.http1(!keep_alive);
-            for _ in 0..plan.connections {
-                let connection = match keep_alive {
-                    true => Some(open(plan.target, recorder).await.map_err(|error| {
-                        LoadError::Connect {
-                            target: plan.target,
-                            reason: error.to_string(),
-                        }
-                    })?),
-                    false => None,
-                };
-                let worker = Http1Worker {
-                    target: plan.target,
-                    request: request.clone(),
-                    keep_alive,
-                    connection,
-                    recorder: Arc::clone(recorder),
-                };
-                tasks.spawn(worker.run(queue.clone()));
-            }
-        }
+        Protocol::Http1 | Protocol::Http1Close => spawn_http1(plan, job, tasks).await,
         Protocol::Http2 { streams } => {
-            let request = Arc::new(plan.request.http2()?);
-            for _ in 0..plan.connections {
-                let sender = http2::Sender::open(plan.target, tasks).await?;
-                recorder.connected();
-                for _ in 0..streams {
-                    let (request, recorder) = (Arc::clone(&request), Arc::clone(recorder));
-                    tasks.spawn(run_stream(sender.clone(), request, queue.clone(), recorder));
-                }
-            }
+            let request = plan.request.http2()?;
+            spawn_streams(plan, job, streams, &request, tasks).await
+        }
+        Protocol::GrpcUnary { streams } | Protocol::GrpcStream { streams, .. } => {
+            let request = plan.request.grpc()?;
+            spawn_streams(plan, job, streams, &request, tasks).await
+        }
+        Protocol::TcpEcho | Protocol::TcpDownload { .. } => spawn_tcp(plan, job, tasks).await,
+    }
+}
+
+async fn spawn_http1(plan: &Plan, job: &Job, tasks: &mut JoinSet<()>) -> Result<(), LoadError> {
+    let keep_alive = plan.protocol == Protocol::Http1;
+    let request = plan.request.http1(!keep_alive);
+    for _ in 0..plan.connections {
+        let connection = match keep_alive {
+            true => Some(job.open_http1().await.map_err(refused(plan))?),
+            false => None,
+        };
+        let worker = Http1Worker {
+            job: job.clone(),
+            request: request.clone(),
+            keep_alive,
+            connection,
+        };
+        tasks.spawn(worker.run());
+    }
+    Ok(())
+}
+
+async fn spawn_streams(
+    plan: &Plan,
+    job: &Job,
+    streams: usize,
+    request: &Http2Request,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), LoadError> {
+    let request = Arc::new(request.clone());
+    for _ in 0..plan.connections {
+        let sender = http2::Sender::open(plan.target, &plan.transport, tasks).await?;
+        job.recorder.connected();
+        for _ in 0..streams {
+            let worker = StreamWorker {
+                job: job.clone(),
+                sender: sender.clone(),
+                request: Arc::clone(&request),
+            };
+            match plan.protocol {
+                Protocol::GrpcStream { messages, .. } => tasks.spawn(worker.run_messages(messages)),
+                Protocol::GrpcUnary { .. } => tasks.spawn(worker.run(true)),
+                _ => tasks.spawn(worker.run(false)),
+            };
         }
     }
     Ok(())
 }
 
-async fn open(target: SocketAddr, recorder: &Recorder) -> io::Result<http1::Connection> {
-    let connection = http1::Connection::open(target).await?;
-    recorder.connected();
-    Ok(connection)
+async fn spawn_tcp(plan: &Plan, job: &Job, tasks: &mut JoinSet<()>) -> Result<(), LoadError> {
+    for _ in 0..plan.connections {
+        let opened = tcp::Connection::open(plan.target, &plan.transport).await;
+        let connection = opened.map_err(refused(plan))?;
+        job.recorder.connected();
+        let (job, message) = (job.clone(), plan.request.body.clone());
+        tasks.spawn(run_tcp(job, connection, plan.protocol, message));
+    }
+    Ok(())
+}
+
+fn refused(plan: &Plan) -> impl Fn(io::Error) -> LoadError {
+    let target = plan.target;
+    move |error| LoadError::Connect {
+        target,
+        reason: error.to_string(),
+    }
+}
+
+impl Job {
+    /// The start of the next request: now, or when the schedule wants it.
+    async fn next_start(&self) -> Instant {
+        match &self.queue {
+            None => Instant::now(),
+            Some(queue) => queue.pop().await,
+        }
+    }
+
+    /// Counts what came of a request; whether it was answered.
+    fn record(&self, start: Instant, answer: &io::Result<Answer>) -> bool {
+        match answer {
+            Ok(answer) => {
+                let latency = start.elapsed();
+                self.recorder
+                    .answered(answer.status, answer.body_bytes, latency);
+            }
+            Err(error) => self.recorder.failed(|| format!("no whole answer: {error}")),
+        }
+        answer.is_ok()
+    }
+
+    async fn open_http1(&self) -> io::Result<http1::Connection> {
+        let connection = http1::Connection::open(self.target, &self.transport).await?;
+        self.recorder.connected();
+        Ok(connection)
+    }
 }
 
 /// Repeats a request over HTTP/1.1, reconnecting when it must.
 struct Http1Worker {
-    target: SocketAddr,
+    job: Job,
     request: Bytes,
     keep_alive: bool,
     connection: Option<http1::Connection>,
-    recorder: Arc<Recorder>,
 }
 
 impl Http1Worker {
-    async fn run(mut self, queue: Option<Arc<Queue>>) {
+    async fn run(mut self) {
         let mut failures = 0;
         while failures < FAILURES_MAX {
-            let start = next_start(queue.as_deref()).await;
-            match self.exchange().await {
-                Ok(answer) => {
-                    self.recorder
-                        .answered(answer.status, answer.body_bytes, start.elapsed());
-                    failures = 0;
-                }
-                Err(error) => {
-                    self.connection = None;
-                    self.recorder.failed(|| format!("no whole answer: {error}"));
-                    failures += 1;
-                }
+            let start = self.job.next_start().await;
+            let answer = self.exchange().await;
+            if self.job.record(start, &answer) {
+                failures = 0;
+            } else {
+                self.connection = None;
+                failures += 1;
             }
         }
     }
 
     async fn exchange(&mut self) -> io::Result<Answer> {
         if self.connection.is_none() {
-            self.connection = Some(open(self.target, &self.recorder).await?);
+            let connection = self.job.open_http1().await?;
+            if connection.is_resumed() {
+                self.job.recorder.resumed();
+            }
+            self.connection = Some(connection);
         }
         let connection = self
             .connection
@@ -173,24 +236,71 @@ impl Http1Worker {
     }
 }
 
-async fn run_stream(
-    mut sender: http2::Sender,
+/// Repeats a request, a call or a stream over a shared HTTP/2 connection.
+struct StreamWorker {
+    job: Job,
+    sender: http2::Sender,
     request: Arc<Http2Request>,
-    queue: Option<Arc<Queue>>,
-    recorder: Arc<Recorder>,
-) {
-    let mut failures = 0;
-    while failures < FAILURES_MAX && !sender.is_closed() {
-        let start = next_start(queue.as_deref()).await;
-        match sender.exchange(&request).await {
-            Ok(answer) => {
-                recorder.answered(answer.status, answer.body_bytes, start.elapsed());
-                failures = 0;
+}
+
+impl StreamWorker {
+    async fn run(mut self, is_grpc: bool) {
+        let mut failures = 0;
+        while failures < FAILURES_MAX && !self.sender.is_closed() {
+            let start = self.job.next_start().await;
+            let answer = match is_grpc {
+                true => self.sender.call(&self.request).await,
+                false => self.sender.exchange(&self.request).await,
+            };
+            failures = match self.job.record(start, &answer) {
+                true => 0,
+                false => failures + 1,
+            };
+        }
+    }
+
+    async fn run_messages(mut self, messages: u32) {
+        let mut failures = 0;
+        while failures < FAILURES_MAX && !self.sender.is_closed() {
+            match self.one_stream(messages).await {
+                Ok(()) => failures = 0,
+                Err(error) => {
+                    self.job
+                        .recorder
+                        .failed(|| format!("the stream broke: {error}"));
+                    failures += 1;
+                }
             }
-            Err(error) => {
-                recorder.failed(|| format!("no whole answer: {error}"));
-                failures += 1;
+        }
+    }
+
+    async fn one_stream(&mut self, messages: u32) -> io::Result<()> {
+        let message = self.request.message();
+        let mut start = self.job.next_start().await;
+        let opened = self.sender.open_stream(&self.request, message.clone());
+        let mut stream = opened.await?;
+        for sent in 1..=messages {
+            let answer = stream.receive().await?;
+            self.job.record(start, &Ok(answer));
+            if sent < messages {
+                start = self.job.next_start().await;
+                stream.send(message.clone()).await?;
             }
+        }
+        stream.end().await
+    }
+}
+
+async fn run_tcp(job: Job, mut connection: tcp::Connection, protocol: Protocol, message: Bytes) {
+    loop {
+        let start = job.next_start().await;
+        let answer = match protocol {
+            Protocol::TcpDownload { unit } => connection.download(unit).await,
+            _ => connection.echo(&message).await,
+        };
+        // A raw connection that broke has no next message.
+        if !job.record(start, &answer) {
+            return;
         }
     }
 }

@@ -1,6 +1,7 @@
 //! An origin that answers every request with the same prebuilt bytes.
 //!
-//! HTTP/1.1 and cleartext HTTP/2 with prior knowledge share one port; the first bytes decide. The
+//! HTTP/1.1, HTTP/2 and gRPC share one port, in clear or over TLS; the first bytes or ALPN decide. A
+//! gRPC call is answered with one message for each that comes, however many, and status 0. The
 //! HTTP/1.1 side costs one read and one write per request, so that it is never what limits a run.
 //! It does not look at the request beyond its framing.
 
@@ -11,7 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -22,9 +24,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::gate::Gate;
+use super::grpc::{Echoes, OriginBody};
+use crate::grpc;
 use crate::message::{self, BodyCounter};
 use crate::pattern::Pattern;
 use crate::socket;
+use crate::wire::{TlsServer, Wire};
 
 /// Room for a request head and the usual body; a longer head is refused.
 const READ_BYTES: usize = 16 * 1024;
@@ -41,6 +46,8 @@ pub struct FixedOptions {
     pub headers: Vec<(String, String)>,
     /// Port to listen on; 0 takes a free one.
     pub port: u16,
+    /// Speaks TLS when given.
+    pub tls: Option<TlsServer>,
 }
 
 /// The running origin.
@@ -55,6 +62,9 @@ pub struct FixedOrigin {
 struct Shared {
     answer: Bytes,
     body: Bytes,
+    /// The body as a message of gRPC.
+    message: Bytes,
+    tls: Option<TlsServer>,
     headers: http::HeaderMap,
     gate: Gate,
     requests: AtomicU64,
@@ -121,8 +131,7 @@ impl Shared {
         let mut headers = http::HeaderMap::new();
         for (name, value) in &options.headers {
             let field = http::HeaderName::try_from(name).map_err(|error| invalid(error.into()))?;
-            let content =
-                http::HeaderValue::try_from(value).map_err(|error| invalid(error.into()))?;
+            let content = HeaderValue::try_from(value).map_err(|error| invalid(error.into()))?;
             headers.append(field, content);
             head.extend([name.as_str(), ": ", value.as_str(), "\r\n"]);
         }
@@ -131,7 +140,9 @@ impl Shared {
         answer.extend_from_slice(&body);
         Ok(Self {
             answer: answer.into(),
+            message: grpc::message(&body),
             body,
+            tls: options.tls.clone(),
             headers,
             gate: Gate::default(),
             requests: AtomicU64::new(0),
@@ -154,16 +165,14 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut first = [0; 4];
-    let seen = stream.peek(&mut first).await?;
-    if seen == first.len() && &first == b"PRI " {
+    let stream = Wire::accept(stream, shared.tls.as_ref()).await?;
+    if stream.is_http2().await? {
         return serve_http2(stream, shared).await.map_err(io::Error::other);
     }
     serve_http1(stream, &shared).await
 }
 
-async fn serve_http1(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
+async fn serve_http1(mut stream: Wire, shared: &Shared) -> io::Result<()> {
     let mut buffer = vec![0; READ_BYTES];
     let mut filled = 0;
     loop {
@@ -188,7 +197,7 @@ async fn serve_http1(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
 /// Answers the request at the front of `buffer`; `None` while it is incomplete, else whether the
 /// client asked for the connection to end.
 async fn answer_one(
-    stream: &mut TcpStream,
+    stream: &mut Wire,
     shared: &Shared,
     buffer: &mut [u8],
     filled: &mut usize,
@@ -217,10 +226,11 @@ async fn answer_one(
     shared.gate.pass().await;
     shared.requests.fetch_add(1, Ordering::Relaxed);
     stream.write_all(&shared.answer).await?;
+    stream.flush().await?;
     Ok(Some(head.close))
 }
 
-async fn serve_http2(stream: TcpStream, shared: Arc<Shared>) -> hyper::Result<()> {
+async fn serve_http2(stream: Wire, shared: Arc<Shared>) -> hyper::Result<()> {
     let service = service_fn(move |request| answer_http2(request, Arc::clone(&shared)));
     http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -234,12 +244,26 @@ async fn serve_http2(stream: TcpStream, shared: Arc<Shared>) -> hyper::Result<()
 async fn answer_http2(
     mut request: Request<Incoming>,
     shared: Arc<Shared>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Result<Response<OriginBody>, Infallible> {
+    let kind = request.headers().get(CONTENT_TYPE);
+    if kind.is_some_and(|kind| kind.as_bytes().starts_with(grpc::CONTENT_TYPE.as_bytes())) {
+        return Ok(answer_grpc(request, &shared).await);
+    }
     // A broken request body shows as a failed exchange on the load side.
     while let Some(Ok(_)) = request.body_mut().frame().await {}
     shared.gate.pass().await;
     shared.requests.fetch_add(1, Ordering::Relaxed);
-    let mut response = Response::new(Full::new(shared.body.clone()));
+    let mut response = Response::new(OriginBody::Whole(Full::new(shared.body.clone())));
     response.headers_mut().clone_from(&shared.headers);
     Ok(response)
+}
+
+async fn answer_grpc(request: Request<Incoming>, shared: &Shared) -> Response<OriginBody> {
+    shared.gate.pass().await;
+    shared.requests.fetch_add(1, Ordering::Relaxed);
+    let echoes = Echoes::new(request.into_body(), shared.message.clone());
+    let mut response = Response::new(OriginBody::Echoes(echoes));
+    let kind = HeaderValue::from_static(grpc::CONTENT_TYPE);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
 }

@@ -161,6 +161,7 @@ async fn a_fixed_origin_answers_pipelined_requests_and_honors_close() {
         body_bytes: 10,
         headers,
         port: 0,
+        tls: None,
     };
     let fixed = FixedOrigin::start(&options).expect("a free port");
     let mut stream = TcpStream::connect(fixed.addr()).await.expect("it listens");

@@ -11,6 +11,9 @@ use super::{Admin, PeerError, StartOptions, locate};
 use crate::ports::ReservedPort;
 use crate::process::Process;
 
+/// The program of many commands, of which `proxy` is `weir-proxy`.
+const CLI: &str = "weir";
+
 /// A running `weir-proxy`.
 #[derive(Debug)]
 pub struct Weir {
@@ -35,6 +38,24 @@ impl Weir {
             .into_iter()
             .find(|candidate| candidate.is_file())
             .ok_or(PeerError::Missing { name: "weir", hint })
+    }
+
+    /// The program `weir`, which has the control plane: beside `proxy` or the usual `weir-proxy`, or
+    /// the best build in the target directory.
+    ///
+    /// # Errors
+    /// [`PeerError::Missing`] with what to do about it.
+    pub fn locate_cli(proxy: Option<&Path>) -> Result<PathBuf, PeerError> {
+        let hint = "build it with `cargo build --release`";
+        let proxy = proxy.map(Path::to_path_buf).or_else(|| Self::locate().ok());
+        let beside = proxy.map(|proxy| proxy.with_file_name(CLI));
+        let built = ["release", "quick", "debug"]
+            .map(|profile| locate::target_directory().join(profile).join(CLI));
+        beside
+            .into_iter()
+            .chain(built)
+            .find(|candidate| candidate.is_file())
+            .ok_or(PeerError::Missing { name: CLI, hint })
     }
 
     /// What `program`, or the usual one, says about its version.
@@ -75,7 +96,7 @@ impl Weir {
         let directory = tempfile::tempdir()?;
         let file = directory.path().join("weir.yaml");
         std::fs::write(&file, with_admin(bootstrap, port.addr()))?;
-        let mut command = Command::new(program);
+        let mut command = Self::command(&program);
         command.arg("-c").arg(&file);
         command.args(&options.arguments);
         let process = Process::start("weir", command, options.core)?;
@@ -86,6 +107,16 @@ impl Weir {
             _admin_port: port,
             _directory: directory,
         })
+    }
+
+    /// How the data plane of `program` is called, which is `weir-proxy` or `weir`.
+    #[must_use]
+    pub fn command(program: &Path) -> Command {
+        let mut command = Command::new(program);
+        if program.file_name().is_some_and(|name| name == CLI) {
+            command.arg("proxy");
+        }
+        command
     }
 
     /// Its admin interface.

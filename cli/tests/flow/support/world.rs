@@ -63,7 +63,7 @@ impl World {
             FixedOrigin::start(&FixedOptions {
                 body_bytes: 16,
                 headers,
-                port: 0,
+                ..FixedOptions::default()
             })
             .expect("a free port")
         };

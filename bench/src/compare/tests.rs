@@ -1,0 +1,139 @@
+//! Every configuration of `peers/` does what its rows want, with every peer that is installed.
+
+use std::time::Duration;
+
+use super::MatchUp;
+use super::backdrop::Backdrop;
+use super::contestant::{Contestant, Site};
+use super::scenario::{Kind, Scenario, Setup};
+use super::scenarios::SCENARIOS;
+use super::traffic::{Stage, Timing};
+use super::{Effort, chosen};
+
+fn stage(scenario: &Scenario) -> Stage<'_> {
+    let backdrop = Backdrop::new(scenario).expect("loopback and a directory");
+    let core = bench::process::cores().expect("an affinity")[0];
+    let site = Site {
+        setup: scenario.setup(),
+        origin: backdrop.origin().port(),
+        core,
+        weir: None,
+        values: backdrop.values(scenario),
+    };
+    Stage {
+        scenario,
+        backdrop,
+        site,
+        timing: Timing {
+            warm_up: Duration::from_millis(20),
+            window: Duration::from_millis(50),
+        },
+        accept_disturbed: true,
+    }
+}
+
+/// A row for each setup, with few clusters and routes: these tests are about the files.
+fn rows() -> Vec<Scenario> {
+    let mut rows: Vec<Scenario> = Vec::new();
+    for scenario in SCENARIOS {
+        let mut row = *scenario;
+        match &mut row.kind {
+            Kind::Rest(clusters) => *clusters = 3,
+            Kind::Traffic(traffic) => traffic.routes = traffic.routes.min(3),
+            Kind::Idle(..) | Kind::Start | Kind::EndpointChange(_) => {}
+        }
+        let is_new =
+            |one: &Scenario| one.setup() != row.setup() || one.protocol() != row.protocol();
+        if row.setup() != Setup::Endpoints && rows.iter().all(is_new) {
+            rows.push(row);
+        }
+    }
+    rows
+}
+
+async fn check(contestant: Contestant) {
+    if contestant.version(None).is_none() {
+        assert!(
+            std::env::var_os("WEIR_REQUIRE_PEERS").is_none(),
+            "{} is not installed: run bench/peers/install",
+            contestant.name()
+        );
+        return;
+    }
+    for row in rows() {
+        let answered = stage(&row).start(contestant).await;
+        assert!(
+            answered.is_ok(),
+            "{} {}: {answered:?}",
+            contestant.name(),
+            row.name
+        );
+    }
+}
+
+#[test]
+fn every_setup_has_a_row() {
+    for setup in Setup::ALL {
+        let found = SCENARIOS.iter().any(|scenario| scenario.setup() == setup);
+        assert!(found, "{setup:?}");
+    }
+}
+
+#[test]
+fn names_are_unique_and_goals_look_back() {
+    for (at, scenario) in SCENARIOS.iter().enumerate() {
+        let earlier = &SCENARIOS[..at];
+        assert!(earlier.iter().all(|one| one.name != scenario.name));
+        for goal in scenario.goals {
+            if let super::scenario::Against::Scenario(name) = goal.against {
+                assert!(earlier.iter().any(|one| one.name == name), "{name}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn envoy_answers_in_every_setup() {
+    check(Contestant::Envoy).await;
+}
+
+#[tokio::test]
+async fn haproxy_answers_in_every_setup() {
+    check(Contestant::Haproxy).await;
+}
+
+#[tokio::test]
+async fn nginx_answers_in_every_setup() {
+    check(Contestant::Nginx).await;
+}
+
+#[test]
+fn an_unknown_scenario_is_named() {
+    let error = chosen(&["http1-small".to_owned(), "http9".to_owned()]);
+    assert!(error.is_err_and(|sentence| sentence.contains("http9")));
+    assert!(chosen(&[]).is_ok_and(|all| all.len() > 10));
+}
+
+#[test]
+fn a_block_reads_the_same_from_both_ends() {
+    let scenarios = chosen(&["http1-small".to_owned()]).expect("it exists");
+    let match_up = MatchUp {
+        scenario: scenarios[0],
+        contestants: &Contestant::ALL,
+        effort: Effort::new(false),
+    };
+    let order = match_up.order(3);
+    let mut opposite = order.clone();
+    opposite.reverse();
+    assert_eq!(order, opposite);
+    assert_eq!(order.len(), 2 * Contestant::ALL.len());
+    assert_ne!(match_up.order(1), match_up.order(2));
+    let halves = MatchUp {
+        effort: Effort::new(true),
+        ..match_up
+    };
+    opposite = halves.order(3);
+    opposite.reverse();
+    assert_eq!(halves.order(2), opposite);
+    assert_eq!(opposite.len(), Contestant::ALL.len());
+}
