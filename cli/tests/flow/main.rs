@@ -9,8 +9,12 @@
 //! | `bad_peer` | a control plane, or a client of one, that talks nonsense does no harm |
 //! | `bad_request` | nothing of a malformed request reaches an origin |
 //! | `bad_resource` | a mistake is told with its place; what was good keeps serving |
+//! | `chain_update` | a changed filter chain drains its own connections only |
+//! | `descriptors` | without descriptors it waits, and serves again |
 //! | `drain` | SIGTERM loses no request |
 //! | `pairs` | bodies stream through all four HTTP pairs, exactly and in bounded memory |
+//! | `proxies` | the client's address passes through HAProxy, Weir and nginx |
+//! | `redirect` | what netfilter redirects gets where it wanted |
 //! | `reload` | SIGHUP makes what stands in the bootstrap live, or leaves all as it is |
 //! | `restart` | the control plane may go and come back |
 //! | `tear` | no push, in any order, fails a request |
@@ -19,8 +23,12 @@ mod at_rest;
 mod bad_peer;
 mod bad_request;
 mod bad_resource;
+mod chain_update;
+mod descriptors;
 mod drain;
 mod pairs;
+mod proxies;
+mod redirect;
 mod reload;
 mod restart;
 mod support;
