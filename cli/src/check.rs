@@ -12,6 +12,7 @@ use proxy::xds::decode::DecodeError;
 use proxy::xds::decode::Decoded;
 use proxy::xds::decode::FieldError;
 use serde::Serialize;
+use xds_proto::Code;
 use xds_proto::Pool;
 use xds_proto::load;
 use xds_proto::load::LoadedResource;
@@ -28,7 +29,8 @@ Examples:
   weir check resources/ -o json
 
 Exit status: 0 if nothing is wrong, 1 if something is, 2 for wrong flags. Warnings name fields that
-are set and have no effect in this proxy; --strict makes them errors.")]
+are set and have no effect in this proxy; --strict makes them errors, --allow W1201 silences them.
+The code in the brackets names the kind of mistake; `weir explain CODE` says more.")]
 pub(crate) struct CheckArgs {
     /// Bootstraps, resource files, or directories of them
     #[arg(required = true, value_name = "PATH")]
@@ -36,6 +38,9 @@ pub(crate) struct CheckArgs {
     /// Fields without effect are errors
     #[arg(long)]
     strict: bool,
+    /// Do not report findings of this code; may be repeated
+    #[arg(long, value_name = "CODE")]
+    allow: Vec<Code>,
     /// Say nothing; the exit status decides
     #[arg(short, long)]
     quiet: bool,
@@ -53,6 +58,7 @@ enum Output {
 /// One mistake, or one field without effect.
 #[derive(Debug, Serialize)]
 struct Finding {
+    code: &'static str,
     severity: &'static str,
     file: String,
     line: u32,
@@ -75,6 +81,9 @@ pub(crate) fn run(args: &CheckArgs) -> ExitCode {
     for path in &args.paths {
         checker.check(path, 0);
     }
+    checker
+        .findings
+        .retain(|finding| !args.allow.iter().any(|code| code.as_str() == finding.code));
     checker.report(args);
     let wrong = checker
         .findings
@@ -175,6 +184,7 @@ impl Checker {
                 "error",
                 resource,
                 &FieldError {
+                    code: Code::Duplicate,
                     field: String::new(),
                     reason,
                 },
@@ -185,13 +195,15 @@ impl Checker {
     fn add(&mut self, severity: &'static str, resource: &LoadedResource, error: &FieldError) {
         let origin = resource.spans.locate(&error.field);
         let text = format!(
-            "{severity}: {} {}: {}\n  --> {origin}\n   = field: {}",
+            "{severity}[{}]: {} {}: {}\n  --> {origin}\n   = field: {}",
+            error.code,
             short_type(&resource.any.type_url),
             resource.name,
             error.reason,
             error.field,
         );
         self.findings.push(Finding {
+            code: error.code.as_str(),
             severity,
             file: origin.file.display().to_string(),
             line: origin.line,
@@ -210,6 +222,7 @@ impl Checker {
                 .strip_prefix("error")
                 .map_or_else(|| text.clone(), |rest| format!("{severity}{rest}"));
             self.findings.push(Finding {
+                code: error.code.as_str(),
                 severity,
                 file: error.origin.file.display().to_string(),
                 line: error.origin.line,
@@ -223,7 +236,9 @@ impl Checker {
     }
 
     fn unreadable(&mut self, path: &Path, error: &std::io::Error) {
+        let code = Code::Unreadable;
         self.findings.push(Finding {
+            code: code.as_str(),
             severity: "error",
             file: path.display().to_string(),
             line: 0,
@@ -231,7 +246,7 @@ impl Checker {
             field: String::new(),
             message: format!("cannot be read: {error}"),
             suggestion: None,
-            text: format!("error: {} cannot be read: {error}", path.display()),
+            text: format!("error[{code}]: {} cannot be read: {error}", path.display()),
         });
     }
 

@@ -9,6 +9,7 @@
 mod check;
 mod control_plane;
 mod demo;
+mod explain;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,8 @@ enum Command {
     ControlPlane(control_plane::ControlPlaneArgs),
     /// Control plane, proxy and backends in one process, on loopback
     Demo(demo::DemoArgs),
+    /// What a code in an error message means
+    Explain(explain::ExplainArgs),
     /// Run the data plane
     Proxy(Box<proxy::command::ProxyArgs>),
 }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::ControlPlane(args) => control_plane::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Proxy(args) => proxy::command::run(&args),
     }
 }

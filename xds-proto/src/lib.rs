@@ -14,8 +14,11 @@ pub mod name;
 pub mod pb;
 pub mod type_url;
 
+mod code;
 mod pool;
 mod time;
 mod wire;
 
+pub use crate::code::Code;
+pub use crate::code::UnknownCode;
 pub use crate::pool::Pool;

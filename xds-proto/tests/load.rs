@@ -344,7 +344,7 @@ fn a_route_with_two_matches_is_refused_at_the_second() {
 fn an_error_displays_like_a_compilers() {
     let errors = bootstrap_errors("admin:\n  access_log_pth: /dev/null\nnode: 5\n");
     let expected = "\
-error: unknown field `access_log_pth`
+error[W1007]: unknown field `access_log_pth`
  --> b.yaml:2:3
   |
 2 |   access_log_pth: /dev/null

@@ -11,6 +11,7 @@
 //! | `bad_resource` | a mistake is told with its place; what was good keeps serving |
 //! | `chain_update` | a changed filter chain drains its own connections only |
 //! | `descriptors` | without descriptors it waits, and serves again |
+//! | `check` | kinds of mistakes have codes |
 //! | `drain` | SIGTERM loses no request |
 //! | `pairs` | bodies stream through all four HTTP pairs, exactly and in bounded memory |
 //! | `proxies` | the client's address passes through HAProxy, Weir and nginx |
@@ -24,6 +25,7 @@ mod bad_peer;
 mod bad_request;
 mod bad_resource;
 mod chain_update;
+mod check;
 mod descriptors;
 mod drain;
 mod pairs;

@@ -172,7 +172,7 @@ fn regex_engine(context: &mut Context, config: core::TypedExtensionConfig) -> Op
     let any = typed_config.unwrap_or_default();
     if !extension::holds::<GoogleRe2>(&any) {
         let name = extension::type_name(&any);
-        context.reject("typed_config", format!("{name:?} is not supported"));
+        context.reject_unsupported("typed_config", format!("{name:?} is not supported"));
     }
     Some(())
 }

@@ -110,7 +110,11 @@ pub fn from_pb(message: pb::Bootstrap) -> Result<Decoded<Bootstrap>, Vec<FieldEr
 }
 
 fn place(spans: &Spans, text: &str, error: FieldError) -> LoadError {
-    let FieldError { field, reason } = error;
+    let FieldError {
+        code,
+        field,
+        reason,
+    } = error;
     let origin = spans.locate(&field);
     let line = usize::try_from(origin.line.saturating_sub(1)).ok();
     let line = line
@@ -130,6 +134,7 @@ fn place(spans: &Spans, text: &str, error: FieldError) -> LoadError {
         .take_while(|c| !c.is_whitespace() && *c != ':')
         .count();
     LoadError {
+        code,
         origin,
         field,
         message: reason,

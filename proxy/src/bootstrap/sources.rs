@@ -141,7 +141,7 @@ fn source(context: &mut Context, source: core::ConfigSource) -> Option<Source> {
             context.field("path_config_source", |context| path_source(context, source))?
         }
         Some(ConfigSourceSpecifier::ApiConfigSource(_)) => {
-            return context.refuse(
+            return context.unsupported(
                 "api_config_source",
                 "only ads and path_config_source are supported",
             );
@@ -246,7 +246,7 @@ fn variant(context: &mut Context, api_type: i32) -> Option<bool> {
         | ApiType::Rest
         | ApiType::AggregatedGrpc
         | ApiType::AggregatedDeltaGrpc => {
-            context.refuse("api_type", "only GRPC and DELTA_GRPC are supported")
+            context.unsupported("api_type", "only GRPC and DELTA_GRPC are supported")
         }
     }
 }
@@ -280,9 +280,9 @@ fn service(
     let target = match target_specifier {
         Some(TargetSpecifier::EnvoyGrpc(target)) => target,
         Some(TargetSpecifier::GoogleGrpc(_)) => {
-            return context.refuse("google_grpc", "not supported; use envoy_grpc");
+            return context.unsupported("google_grpc", "not supported; use envoy_grpc");
         }
-        None => return context.refuse("envoy_grpc", "is required"),
+        None => return context.missing("envoy_grpc"),
     };
     context.field("envoy_grpc", |context| {
         let EnvoyGrpc {

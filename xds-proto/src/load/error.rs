@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::Code;
+
 /// A place in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
@@ -37,7 +39,7 @@ pub struct Snippet {
 /// Displays as a compiler would:
 ///
 /// ```text
-/// error: unknown field `prefxi`, did you mean `prefix`?
+/// error[W1007]: unknown field `prefxi`, did you mean `prefix`?
 ///   --> routes.yaml:14:11
 ///    |
 /// 14 |         - prefxi: /
@@ -46,6 +48,8 @@ pub struct Snippet {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadError {
+    /// What kind of mistake it is.
+    pub code: Code,
     /// Where it is.
     pub origin: Origin,
     /// Path of the field such as `resources[0].virtual_hosts[1].name`, empty where the file is no YAML.
@@ -63,7 +67,7 @@ impl std::error::Error for LoadError {}
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let gutter = self.origin.line.to_string().len();
-        write!(f, "error: {}", self.message)?;
+        write!(f, "error[{}]: {}", self.code, self.message)?;
         write!(f, "\n{:gutter$}--> {}", "", self.origin)?;
         write!(f, "\n{:gutter$} |", "")?;
         write!(f, "\n{} | {}", self.origin.line, self.snippet.text)?;

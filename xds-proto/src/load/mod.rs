@@ -24,6 +24,7 @@ use prost::Name;
 use self::convert::Converter;
 use self::report::Report;
 use self::tree::Mark;
+use crate::Code;
 use crate::Pool;
 use crate::pb::envoy::config::bootstrap::v3::Bootstrap;
 use crate::pb::google::protobuf::Any;
@@ -129,7 +130,8 @@ fn decode<M: Message + Default>(bytes: &[u8], mark: Mark, report: &mut Report<'_
     match M::decode(bytes) {
         Ok(message) => Some(message),
         Err(error) => {
-            report.push(mark, String::new(), format!("not decodable: {error}"), None);
+            let message = format!("not decodable: {error}");
+            report.push(Code::Limit, mark, String::new(), message, None);
             None
         }
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::Code;
 use crate::load::LoadError;
 use crate::load::Origin;
 use crate::load::Snippet;
@@ -46,6 +47,7 @@ impl<'t> Report<'t> {
 
     pub(crate) fn push(
         &mut self,
+        code: Code,
         mark: Mark,
         field: String,
         message: String,
@@ -61,6 +63,7 @@ impl<'t> Report<'t> {
         };
         let snippet = snippet(self.text, mark);
         self.errors.push(LoadError {
+            code,
             origin,
             field,
             message,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use prost::Name;
 
+use crate::Code;
 use crate::Pool;
 use crate::load::LoadedResource;
 use crate::load::Origin;
@@ -56,7 +57,7 @@ pub(super) fn read(pool: &Pool, root: &Node, report: &mut Report<'_>) -> Option<
                 "expected a mapping with `resources`, found {}",
                 root.describe()
             );
-            report.push(root.mark, String::new(), message, None);
+            report.push(Code::FileForm, root.mark, String::new(), message, None);
             None
         }
     }
@@ -85,9 +86,13 @@ fn response(
         Some((_, Tree::Sequence(items))) => reader.add_all(items, RESOURCES),
         Some((node, Tree::Mapping(_) | Tree::Scalar(_))) if !node.is_null() => {
             let message = format!("expected a list, found {}", node.describe());
-            reader
-                .report
-                .push(node.mark, RESOURCES.to_owned(), message, None);
+            reader.report.push(
+                Code::FileForm,
+                node.mark,
+                RESOURCES.to_owned(),
+                message,
+                None,
+            );
         }
         Some(_) | None => {}
     }
@@ -141,7 +146,8 @@ impl<'c, 't> Reader<'c, 't> {
     fn add(&mut self, node: &Node, path: String) {
         let Tree::Mapping(entries) = &node.value else {
             let message = format!("expected a resource, found {}", node.describe());
-            self.report.push(node.mark, path, message, None);
+            self.report
+                .push(Code::FileForm, node.mark, path, message, None);
             return;
         };
         let url = find(entries, TYPE).and_then(|entry| match &entry.value.value {
@@ -170,6 +176,7 @@ impl<'c, 't> Reader<'c, 't> {
         let bytes = converter.object(id, &head, Spans::ROOT, Some(RESOURCE));
         let Some(inner) = find(entries, RESOURCE) else {
             converter.error(
+                Code::Required,
                 Spans::ROOT,
                 node.mark,
                 "`resource` is missing".to_owned(),
@@ -225,8 +232,13 @@ impl<'c, 't> Reader<'c, 't> {
         let own = match name::resource_name(any) {
             Ok(own) => own,
             Err(error) => {
-                self.report
-                    .push(node.mark, path.to_owned(), error.to_string(), None);
+                self.report.push(
+                    Code::Value,
+                    node.mark,
+                    path.to_owned(),
+                    error.to_string(),
+                    None,
+                );
                 return None;
             }
         };
@@ -236,7 +248,8 @@ impl<'c, 't> Reader<'c, 't> {
                 "a second {} named `{name}`",
                 type_url::message_name(&any.type_url)
             );
-            self.report.push(node.mark, path.to_owned(), message, None);
+            self.report
+                .push(Code::Duplicate, node.mark, path.to_owned(), message, None);
             return None;
         }
         Some(name)

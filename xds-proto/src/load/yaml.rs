@@ -17,6 +17,7 @@ use saphyr_parser::Span;
 use saphyr_parser::StrInput;
 use saphyr_parser::Tag;
 
+use crate::Code;
 use crate::load::report::Report;
 use crate::load::tree::Entry;
 use crate::load::tree::Mark;
@@ -47,7 +48,7 @@ pub(crate) struct Stopped;
 pub(crate) fn parse(text: &str, report: &mut Report<'_>) -> Result<Node, Stopped> {
     if text.len() > TEXT_BYTES_MAX {
         let message = format!("file of {} bytes, more than {TEXT_BYTES_MAX}", text.len());
-        report.push(Mark::START, String::new(), message, None);
+        report.push(Code::Limit, Mark::START, String::new(), message, None);
         return Err(Stopped);
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -93,7 +94,13 @@ impl<'a> Builder<'a, '_, '_> {
                 | Event::DocumentEnd
                 | Event::Nothing => {}
                 event if root.is_none() => root = Some(self.node(event, span, 0)?),
-                _ => return self.stop(mark(span), "more than one document in the file"),
+                _ => {
+                    return self.stop(
+                        Code::Syntax,
+                        mark(span),
+                        "more than one document in the file",
+                    );
+                }
             }
         }
         match root {
@@ -113,6 +120,7 @@ impl<'a> Builder<'a, '_, '_> {
     fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Built, Stopped> {
         if depth > DEPTH_MAX {
             return self.stop(
+                Code::Limit,
                 mark(span),
                 &format!("nested deeper than {DEPTH_MAX} levels"),
             );
@@ -125,7 +133,7 @@ impl<'a> Builder<'a, '_, '_> {
             }
             Event::SequenceStart(anchor, tag) => (self.sequence(span, depth)?, anchor, tag),
             Event::MappingStart(anchor, tag) => (self.mapping(span, depth)?, anchor, tag),
-            _ => return self.stop(mark(span), "unexpected end of the document"),
+            _ => return self.stop(Code::Syntax, mark(span), "unexpected end of the document"),
         };
         if anchor != 0 {
             self.spend(weigh(&node), node.mark)?;
@@ -140,11 +148,16 @@ impl<'a> Builder<'a, '_, '_> {
 
     fn alias(&mut self, anchor: usize, span: Span, depth: usize) -> Result<Node, Stopped> {
         let Some(node) = self.anchors.get(&anchor) else {
-            return self.stop(mark(span), "alias to something that is still open");
+            return self.stop(
+                Code::Syntax,
+                mark(span),
+                "alias to something that is still open",
+            );
         };
         let (weight, deepest) = (weigh(node), depth_of(node));
         if depth.saturating_add(deepest) > DEPTH_MAX {
             return self.stop(
+                Code::Limit,
                 mark(span),
                 &format!("aliases nest deeper than {DEPTH_MAX} levels"),
             );
@@ -159,7 +172,8 @@ impl<'a> Builder<'a, '_, '_> {
         let plain = style == ScalarStyle::Plain && !tag.is_some_and(is_string);
         if let Some(tag) = tag.filter(|tag| !is_known(tag)) {
             let message = format!("tag `{tag}` has no meaning here");
-            self.report.push(mark, String::new(), message, None);
+            self.report
+                .push(Code::Syntax, mark, String::new(), message, None);
         }
         Node {
             mark,
@@ -210,7 +224,8 @@ impl<'a> Builder<'a, '_, '_> {
                 });
             } else {
                 let message = format!("key `{key}` appears twice in this mapping");
-                self.report.push(key_mark, String::new(), message, None);
+                self.report
+                    .push(Code::SetTwice, key_mark, String::new(), message, None);
             }
         }
         self.spend(
@@ -234,12 +249,17 @@ impl<'a> Builder<'a, '_, '_> {
         depth: usize,
     ) -> Result<Option<(Arc<str>, bool, Mark)>, Stopped> {
         let Built::Kept(node) = self.node(event, span, depth + 1)? else {
-            return self.stop(mark(span), "`!ignore` stands at a value, not at a key");
+            return self.stop(
+                Code::Syntax,
+                mark(span),
+                "`!ignore` stands at a value, not at a key",
+            );
         };
         if let Tree::Scalar(scalar) = node.value {
             return Ok(Some((scalar.text, scalar.plain, node.mark)));
         }
         self.report.push(
+            Code::Syntax,
             node.mark,
             String::new(),
             "a key must be a scalar".to_owned(),
@@ -264,7 +284,8 @@ impl<'a> Builder<'a, '_, '_> {
             }
             Tree::Scalar(_) | Tree::Sequence(_) => {
                 let message = "`<<` merges a mapping or a list of mappings".to_owned();
-                self.report.push(value.mark, String::new(), message, None);
+                self.report
+                    .push(Code::Syntax, value.mark, String::new(), message, None);
             }
         }
     }
@@ -274,12 +295,14 @@ impl<'a> Builder<'a, '_, '_> {
         self.spent.bytes = self.spent.bytes.saturating_add(weight.bytes);
         if self.spent.nodes > NODES_MAX {
             return self.stop(
+                Code::Limit,
                 mark,
                 &format!("more than {NODES_MAX} values, those of aliases included"),
             );
         }
         if self.spent.bytes > ALIAS_BYTES_MAX {
             return self.stop(
+                Code::Limit,
                 mark,
                 &format!("aliases copy more than {ALIAS_BYTES_MAX} bytes"),
             );
@@ -287,15 +310,19 @@ impl<'a> Builder<'a, '_, '_> {
         Ok(())
     }
 
-    fn stop<T>(&mut self, mark: Mark, message: &str) -> Result<T, Stopped> {
+    fn stop<T>(&mut self, code: Code, mark: Mark, message: &str) -> Result<T, Stopped> {
         self.report
-            .push(mark, String::new(), message.to_owned(), None);
+            .push(code, mark, String::new(), message.to_owned(), None);
         Err(Stopped)
     }
 
     fn syntax<T>(&mut self, error: &ScanError) -> Result<T, Stopped> {
         let mark = point(Span::empty(*error.marker()));
-        self.stop(mark, &format!("not valid YAML: {}", error.info()))
+        self.stop(
+            Code::Syntax,
+            mark,
+            &format!("not valid YAML: {}", error.info()),
+        )
     }
 }
 

@@ -191,9 +191,11 @@ fn text_source(context: &mut Context, source: core::DataSource) -> Option<Format
             Ok(text) => text_format(context, "inline_bytes", &text),
             Err(_) => context.refuse("inline_bytes", "is not UTF-8"),
         },
-        Some(Specifier::Filename(_)) => context.refuse("filename", "only inline data is supported"),
+        Some(Specifier::Filename(_)) => {
+            context.unsupported("filename", "only inline data is supported")
+        }
         Some(Specifier::EnvironmentVariable(_)) => {
-            context.refuse("environment_variable", "only inline data is supported")
+            context.unsupported("environment_variable", "only inline data is supported")
         }
         None => context.refuse("", "needs inline_string or inline_bytes"),
     }
@@ -233,6 +235,6 @@ fn json_value(context: &mut Context, value: Value, depth: usize) -> Option<JsonV
         Some(Kind::NumberValue(value)) => JsonValue::Number(value),
         Some(Kind::StringValue(text)) => JsonValue::Template(template(context, "", &text)?),
         Some(Kind::StructValue(inner)) => JsonValue::Object(object(context, inner, depth + 1)?),
-        Some(Kind::ListValue(_)) => return context.refuse("", "lists are not supported"),
+        Some(Kind::ListValue(_)) => return context.unsupported("", "lists are not supported"),
     })
 }

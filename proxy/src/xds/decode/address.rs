@@ -35,7 +35,9 @@ pub(crate) fn listen(
             })
             .map(Address::Socket),
         Kind::Pipe(pipe) => context.field("pipe", |context| self::pipe(context, pipe)),
-        Kind::EnvoyInternalAddress(_) => context.refuse("envoy_internal_address", "not supported"),
+        Kind::EnvoyInternalAddress(_) => {
+            context.unsupported("envoy_internal_address", "not supported")
+        }
     }
 }
 
@@ -59,7 +61,9 @@ pub(crate) fn target(context: &mut Context, address: core::Address) -> Option<Ta
         Kind::Pipe(pipe) => context
             .field("pipe", |context| self::pipe(context, pipe))
             .map(Target::Resolved),
-        Kind::EnvoyInternalAddress(_) => context.refuse("envoy_internal_address", "not supported"),
+        Kind::EnvoyInternalAddress(_) => {
+            context.unsupported("envoy_internal_address", "not supported")
+        }
     }
 }
 
@@ -110,7 +114,7 @@ fn parts(context: &mut Context, socket: core::SocketAddress) -> Option<(String, 
     unsupported!(context, warn: ipv4_compat);
     match value::enumeration(context, "protocol", protocol)? {
         Protocol::Tcp => {}
-        Protocol::Udp => return context.refuse("protocol", "UDP is not supported"),
+        Protocol::Udp => return context.unsupported("protocol", "UDP is not supported"),
     }
     if address.is_empty() {
         return context.refuse("address", "must not be empty");
@@ -122,8 +126,8 @@ fn parts(context: &mut Context, socket: core::SocketAddress) -> Option<(String, 
         Some(PortSpecifier::PortValue(port)) => {
             context.refuse("port_value", format!("{port} is not within 0 and 65535"))
         }
-        Some(PortSpecifier::NamedPort(_)) => context.refuse("named_port", "not supported"),
-        None => context.refuse("port_value", "is required"),
+        Some(PortSpecifier::NamedPort(_)) => context.unsupported("named_port", "not supported"),
+        None => context.missing("port_value"),
     }
 }
 

@@ -82,9 +82,9 @@ fn tree(context: &mut Context, matcher: pb::Matcher, scope: Scope<'_>) -> Option
     let MatcherTree { input, tree_type } = match matcher_type {
         Some(MatcherType::MatcherTree(tree)) => tree,
         Some(MatcherType::MatcherList(_)) => {
-            return context.refuse("matcher_list", "not supported");
+            return context.unsupported("matcher_list", "not supported");
         }
-        None => return context.refuse("matcher_tree", "is required"),
+        None => return context.missing("matcher_tree"),
     };
     context.field("matcher_tree", |context| {
         let input = context.required("input", input, self::input)?;

@@ -174,7 +174,7 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
     let http = http?;
     let proxy_protocol = proxy_protocol?;
     if proxy_protocol.is_some() && http.protocol != UpstreamProtocol::Http1 {
-        context.reject(
+        context.reject_unsupported(
             "transport_socket",
             "a PROXY protocol header before HTTP/2 is not supported, its connections are shared",
         );
@@ -237,9 +237,9 @@ fn custom_source(context: &mut Context, kind: CustomClusterType) -> Option<Sourc
             .map(Source::Dns),
         Some(any) => {
             let kind = extension::type_name(&any);
-            context.refuse("typed_config", format!("{kind} is not supported"))
+            context.unsupported("typed_config", format!("{kind} is not supported"))
         }
-        None => context.refuse("name", format!("{name:?} is not supported")),
+        None => context.unsupported("name", format!("{name:?} is not supported")),
     }
 }
 
@@ -272,7 +272,7 @@ fn discovery(
     // A cluster without members is legal: every request to it fails.
     let Some(assignment) = assignment else {
         return match source {
-            Source::Dns(_) => context.refuse("load_assignment", "is required"),
+            Source::Dns(_) => context.missing("load_assignment"),
             Source::Eds | Source::OriginalDst | Source::Static => {
                 Some(Discovery::Static(Arc::default()))
             }
@@ -316,7 +316,7 @@ fn network_filters(context: &mut Context, filters: Vec<pb::Filter>) {
                     extension::unknown(context, &any, false);
                 });
             }
-            None => context.reject("name", format!("{name:?} is not supported")),
+            None => context.reject_unsupported("name", format!("{name:?} is not supported")),
         }
         Some(())
     });

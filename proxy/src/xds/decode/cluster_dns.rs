@@ -150,7 +150,7 @@ pub(crate) fn resolver(context: &mut Context, config: TypedExtensionConfig) -> O
         if extension::holds::<CaresDnsResolverConfig>(&any) {
             let cares: CaresDnsResolverConfig = extension::unpack(context, &any)?;
             if !cares.resolvers.is_empty() {
-                context.reject("resolvers", "not supported");
+                context.reject_unsupported("resolvers", "not supported");
             }
         }
         context.warn("", "the system's resolver is used");

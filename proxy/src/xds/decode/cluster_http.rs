@@ -148,7 +148,7 @@ fn options(context: &mut Context, options: HttpProtocolOptions) -> Option<Http> 
         )
         .unwrap_or_default();
     let (protocol, http2) = match upstream_protocol_options {
-        None => context.refuse("upstream_protocol_options", "is required"),
+        None => context.missing("upstream_protocol_options"),
         Some(UpstreamProtocolOptions::ExplicitHttpConfig(config)) => {
             context.field("explicit_http_config", |context| explicit(context, config))
         }
@@ -172,7 +172,7 @@ type Spoken = (UpstreamProtocol, Http2Options);
 fn explicit(context: &mut Context, config: ExplicitHttpConfig) -> Option<Spoken> {
     let ExplicitHttpConfig { protocol_config } = config;
     match protocol_config {
-        None => context.refuse("protocol_config", "is required"),
+        None => context.missing("protocol_config"),
         Some(ProtocolConfig::HttpProtocolOptions(options)) => {
             context.field("http_protocol_options", |context| {
                 protocol::http1(context, options, Side::Upstream)
@@ -185,7 +185,7 @@ fn explicit(context: &mut Context, config: ExplicitHttpConfig) -> Option<Spoken>
             })
             .map(|http2| (UpstreamProtocol::Http2, http2)),
         Some(ProtocolConfig::Http3ProtocolOptions(_)) => {
-            context.refuse("http3_protocol_options", "HTTP/3 is not supported")
+            context.unsupported("http3_protocol_options", "HTTP/3 is not supported")
         }
     }
 }

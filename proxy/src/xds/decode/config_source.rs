@@ -26,13 +26,13 @@ pub(crate) fn aggregated(context: &mut Context, source: core::ConfigSource) -> O
             api_version(context, "transport_api_version", transport_api_version)
         }),
         Some(ConfigSourceSpecifier::Path(_)) => {
-            context.refuse("path", "only ads is supported here")
+            context.unsupported("path", "only ads is supported here")
         }
         Some(ConfigSourceSpecifier::PathConfigSource(_)) => {
-            context.refuse("path_config_source", "only ads is supported here")
+            context.unsupported("path_config_source", "only ads is supported here")
         }
         Some(ConfigSourceSpecifier::ApiConfigSource(_)) => {
-            context.refuse("api_config_source", "only ads is supported here")
+            context.unsupported("api_config_source", "only ads is supported here")
         }
         None => context.refuse("", "needs a source: ads"),
     }
@@ -42,6 +42,6 @@ pub(crate) fn aggregated(context: &mut Context, source: core::ConfigSource) -> O
 pub(crate) fn api_version(context: &mut Context, field: &str, version: i32) -> Option<()> {
     match value::enumeration(context, field, version)? {
         ApiVersion::Auto | ApiVersion::V3 => Some(()),
-        ApiVersion::V2 => context.refuse(field, "only V3 is supported"),
+        ApiVersion::V2 => context.unsupported(field, "only V3 is supported"),
     }
 }

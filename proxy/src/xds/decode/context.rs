@@ -9,6 +9,8 @@ use std::fmt::Display;
 use std::fmt::Write as _;
 use std::hash::BuildHasher;
 
+use xds_proto::Code;
+
 use super::Decoded;
 use super::FieldError;
 
@@ -81,7 +83,7 @@ impl Context {
         decode: impl FnOnce(&mut Self, T) -> Option<U>,
     ) -> Option<U> {
         if message.is_none() {
-            self.reject(name, "is required");
+            self.reject_missing(name);
         }
         self.optional(name, message, decode)
     }
@@ -89,7 +91,33 @@ impl Context {
     /// Records that a field of the current message makes the resource unusable; the empty name is
     /// the current message itself.
     pub(crate) fn reject(&mut self, field: &str, reason: impl Into<String>) {
-        self.errors.add(&self.path, field, reason.into());
+        self.reject_as(Code::Refused, field, reason.into());
+    }
+
+    fn reject_as(&mut self, code: Code, field: &str, reason: String) {
+        self.errors.add(code, &self.path, field, reason);
+    }
+
+    /// As [`Self::refuse`], of a field that must be there.
+    pub(crate) fn missing<T>(&mut self, field: &str) -> Option<T> {
+        self.reject_missing(field);
+        None
+    }
+
+    /// As [`Self::reject`], of a field that must be there.
+    pub(crate) fn reject_missing(&mut self, field: &str) {
+        self.reject_as(Code::Required, field, "is required".to_owned());
+    }
+
+    /// As [`Self::refuse`], of what Envoy can do and this proxy cannot.
+    pub(crate) fn unsupported<T>(&mut self, field: &str, reason: impl Into<String>) -> Option<T> {
+        self.reject_unsupported(field, reason);
+        None
+    }
+
+    /// As [`Self::reject`], of what Envoy can do and this proxy cannot.
+    pub(crate) fn reject_unsupported(&mut self, field: &str, reason: impl Into<String>) {
+        self.reject_as(Code::Unsupported, field, reason.into());
     }
 
     /// As [`Self::reject`], in the place of a value.
@@ -100,7 +128,8 @@ impl Context {
 
     /// Records that a field of the current message has no effect.
     pub(crate) fn warn(&mut self, field: &str, reason: impl Into<String>) {
-        self.warnings.add(&self.path, field, reason.into());
+        self.warnings
+            .add(Code::NoEffect, &self.path, field, reason.into());
     }
 
     /// Warns of each named field that is set; see [`unsupported!`].
@@ -113,7 +142,7 @@ impl Context {
     /// Rejects each named field that is set; see [`unsupported!`].
     pub(crate) fn reject_set(&mut self, reason: &str, fields: &[(&str, bool)]) {
         for (field, _) in fields.iter().filter(|(_, is_set)| *is_set) {
-            self.reject(field, reason);
+            self.reject_unsupported(field, reason);
         }
     }
 
@@ -127,6 +156,7 @@ impl Context {
             None if self.errors.count == 0 => {
                 let reason = "cannot be decoded".to_owned();
                 Err(vec![FieldError {
+                    code: Code::Refused,
                     field: String::new(),
                     reason,
                 }])
@@ -137,10 +167,11 @@ impl Context {
 }
 
 impl Reports {
-    fn add(&mut self, path: &str, field: &str, reason: String) {
+    fn add(&mut self, code: Code, path: &str, field: &str, reason: String) {
         self.count += 1;
         if self.kept.len() < REPORTS_MAX {
             self.kept.push(FieldError {
+                code,
                 field: join(path, field),
                 reason,
             });
@@ -149,9 +180,11 @@ impl Reports {
 
     fn into_list(mut self) -> Vec<FieldError> {
         let more = self.count - self.kept.len();
-        if more > 0 {
+        let code = self.kept.last().map(|last| last.code);
+        if let Some(code) = code.filter(|_| more > 0) {
             let reason = format!("and {more} more");
             self.kept.push(FieldError {
+                code,
                 field: String::new(),
                 reason,
             });

@@ -205,7 +205,7 @@ fn locality(
             list
         }
         Some(LbConfig::LedsClusterLocalityConfig(_)) => {
-            return context.refuse("leds_cluster_locality_config", "not supported");
+            return context.unsupported("leds_cluster_locality_config", "not supported");
         }
     };
     if priority > PRIORITY_MAX {
@@ -275,9 +275,9 @@ fn member(context: &mut Context, endpoint: pb::LbEndpoint) -> Option<Member> {
     let endpoint = match host_identifier {
         Some(HostIdentifier::Endpoint(endpoint)) => endpoint,
         Some(HostIdentifier::EndpointName(_)) => {
-            return context.refuse("endpoint_name", "not supported");
+            return context.unsupported("endpoint_name", "not supported");
         }
-        None => return context.refuse("endpoint", "is required"),
+        None => return context.missing("endpoint"),
     };
     let (address, hostname) = context.field("endpoint", |context| host(context, endpoint))?;
     Some(Member {

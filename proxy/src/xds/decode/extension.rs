@@ -76,7 +76,7 @@ pub(crate) fn unknown(context: &mut Context, any: &Any, is_optional: bool) {
             format!("{name} is not supported and left out, it only observes"),
         );
     } else {
-        context.reject("", format!("{name} is not supported"));
+        context.reject_unsupported("", format!("{name} is not supported"));
     }
 }
 

@@ -231,9 +231,9 @@ fn network_filter(
     let any = match config_type {
         Some(ConfigType::TypedConfig(any)) => any,
         Some(ConfigType::ConfigDiscovery(_)) => {
-            return context.refuse("config_discovery", "not supported");
+            return context.unsupported("config_discovery", "not supported");
         }
-        None => return context.refuse("typed_config", "is required"),
+        None => return context.missing("typed_config"),
     };
     context.field("typed_config", |context| {
         let is_http = extension::holds::<HttpConnectionManager>(&any);

@@ -121,7 +121,7 @@ fn header(context: &mut Context, header: core::HeaderValue) -> Option<(HeaderNam
     let (field, value) = match String::from_utf8(raw_value) {
         Ok(raw) if raw.is_empty() => ("value", value),
         Ok(raw) => ("raw_value", raw),
-        Err(_) => return context.refuse("raw_value", "only UTF-8 is supported"),
+        Err(_) => return context.unsupported("raw_value", "only UTF-8 is supported"),
     };
     if value.len() > HEADER_BYTES_MAX || key.len() > HEADER_BYTES_MAX {
         return context.refuse(field, format!("is longer than {HEADER_BYTES_MAX} bytes"));

@@ -229,7 +229,7 @@ fn codec(context: &mut Context, codec: i32) -> Option<Codec> {
         CodecType::Auto => Codec::Auto,
         CodecType::Http1 => Codec::Http1,
         CodecType::Http2 => Codec::Http2,
-        CodecType::Http3 => return context.refuse("codec_type", "HTTP3 is not supported"),
+        CodecType::Http3 => return context.unsupported("codec_type", "HTTP3 is not supported"),
     })
 }
 
@@ -248,7 +248,7 @@ fn routes(context: &mut Context, specifier: RouteSpecifier) -> Option<RouteSourc
             .field("route_config", |context| route::decode(context, table))
             .map(|table| RouteSource::Inline(Arc::new(table))),
         RouteSpecifier::Rds(rds) => context.field("rds", |context| self::rds(context, rds)),
-        RouteSpecifier::ScopedRoutes(_) => context.refuse("scoped_routes", "not supported"),
+        RouteSpecifier::ScopedRoutes(_) => context.unsupported("scoped_routes", "not supported"),
     }
 }
 
@@ -275,7 +275,9 @@ fn client_certificate(context: &mut Context, details: i32) -> Option<()> {
         | ForwardClientCertDetails::SanitizeSet => {
             context.warn(field, "has no effect without TLS: the header is removed");
         }
-        ForwardClientCertDetails::AlwaysForwardOnly => context.reject(field, "not supported"),
+        ForwardClientCertDetails::AlwaysForwardOnly => {
+            context.reject_unsupported(field, "not supported");
+        }
     }
     Some(())
 }

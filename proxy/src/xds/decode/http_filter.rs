@@ -53,9 +53,9 @@ fn filter(context: &mut Context, filter: pb::HttpFilter, is_last: bool) -> Optio
     let any = match config_type {
         Some(ConfigType::TypedConfig(any)) => any,
         Some(ConfigType::ConfigDiscovery(_)) => {
-            return context.refuse("config_discovery", "not supported");
+            return context.unsupported("config_discovery", "not supported");
         }
-        None => return context.refuse("typed_config", "is required"),
+        None => return context.missing("typed_config"),
     };
     if extension::holds::<Router>(&any) {
         if !is_last {
@@ -139,9 +139,9 @@ pub(crate) fn upstream(context: &mut Context, field: &str, filters: Vec<pb::Http
                 extension::unknown(context, &any, is_optional);
             }),
             Some(ConfigType::ConfigDiscovery(_)) => {
-                context.reject("config_discovery", "not supported");
+                context.reject_unsupported("config_discovery", "not supported");
             }
-            None => context.reject("typed_config", "is required"),
+            None => context.reject_missing("typed_config"),
         }
         Some(())
     });

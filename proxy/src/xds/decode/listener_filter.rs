@@ -47,7 +47,7 @@ pub(crate) fn decode(context: &mut Context, filter: pb::ListenerFilter) -> Optio
     let any = match config_type {
         Some(ConfigType::TypedConfig(any)) => any,
         Some(ConfigType::ConfigDiscovery(_)) => {
-            return context.refuse("config_discovery", "not supported");
+            return context.unsupported("config_discovery", "not supported");
         }
         None => return context.refuse("typed_config", format!("is required for {name:?}")),
     };

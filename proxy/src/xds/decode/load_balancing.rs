@@ -52,10 +52,10 @@ pub(crate) fn decode(
         | PbLbPolicy::Random
         | PbLbPolicy::Maglev => context.warn("lb_policy", INSTEAD),
         PbLbPolicy::ClusterProvided => {
-            return context.refuse("lb_policy", "CLUSTER_PROVIDED is not supported");
+            return context.unsupported("lb_policy", "CLUSTER_PROVIDED is not supported");
         }
         PbLbPolicy::LoadBalancingPolicyConfig => {
-            return context.refuse("load_balancing_policy", "is required");
+            return context.missing("load_balancing_policy");
         }
     }
     Some(LbPolicy::RoundRobin)
@@ -126,7 +126,7 @@ fn first_known(context: &mut Context, policy: pb::LoadBalancingPolicy) -> Option
             .position(|policy| any(policy).is_some_and(is_balancing))
     };
     let Some(chosen) = known.or_else(balancing) else {
-        return context.refuse("policies", "none of them is supported");
+        return context.unsupported("policies", "none of them is supported");
     };
     for (i, policy) in policies.iter().enumerate() {
         let field =

@@ -51,7 +51,7 @@ pub(crate) fn string(context: &mut Context, matcher: pb::StringMatcher) -> Optio
                 ignore_case: false,
             });
         }
-        Some(MatchPattern::Custom(_)) => return context.refuse("custom", "not supported"),
+        Some(MatchPattern::Custom(_)) => return context.unsupported("custom", "not supported"),
         None => return context.refuse("", "needs a pattern"),
     };
     Some(StringMatch {
@@ -154,7 +154,7 @@ pub(crate) fn query(
         }
         Some(QueryParameterMatchSpecifier::PresentMatch(true)) | None => None,
         Some(QueryParameterMatchSpecifier::PresentMatch(false)) => {
-            return context.refuse("present_match", "false is not supported");
+            return context.unsupported("present_match", "false is not supported");
         }
     };
     Some(QueryMatch {

@@ -61,6 +61,7 @@ pub(crate) mod value;
 use std::fmt;
 
 use prost::Message;
+use xds_proto::Code;
 use xds_proto::pb::envoy::config as pb;
 
 use crate::config;
@@ -73,6 +74,8 @@ pub use listener::Origin;
 /// One field and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
+    /// What kind of mistake it is.
+    pub code: Code,
     /// Path inside the resource, in proto names: `virtual_hosts[0].routes[1].match.prefix`; empty
     /// is the resource itself.
     pub field: String,
@@ -194,6 +197,7 @@ fn parse<M: Message + Default>(bytes: &[u8]) -> Result<M, DecodeError> {
     M::decode(bytes).map_err(|error| DecodeError {
         resource: String::new(),
         errors: vec![FieldError {
+            code: Code::Value,
             field: String::new(),
             reason: error.to_string(),
         }],

@@ -215,7 +215,7 @@ fn keepalive(
     } = settings;
     unsupported!(context, warn: interval_jitter, connection_idle_interval);
     if !timeout.is_set() {
-        return context.refuse("timeout", "is required");
+        return context.missing("timeout");
     }
     let interval = value::duration(context, "interval", interval);
     let timeout = value::duration(context, "timeout", timeout)?;

@@ -150,7 +150,7 @@ fn virtual_host(
     match value::enumeration(context, "require_tls", require_tls)? {
         TlsRequirementType::None => {}
         TlsRequirementType::ExternalOnly | TlsRequirementType::All => {
-            context.reject("require_tls", "not supported");
+            context.reject_unsupported("require_tls", "not supported");
         }
     }
     per_filter_config(context, typed_per_filter_config);

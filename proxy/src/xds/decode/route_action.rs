@@ -46,7 +46,7 @@ pub(crate) fn decode(
         PbAction::DirectResponse(action) => context.field("direct_response", |context| {
             direct_response(context, action, body_bytes_max)
         }),
-        PbAction::FilterAction(_) => context.refuse("filter_action", "not supported"),
+        PbAction::FilterAction(_) => context.unsupported("filter_action", "not supported"),
         PbAction::NonForwardingAction(_) => context.refuse(
             "non_forwarding_action",
             "is for gRPC servers, not for proxies",
@@ -100,7 +100,7 @@ fn forward(context: &mut Context, action: pb::RouteAction) -> Option<Forward> {
     )? {
         InternalRedirectAction::PassThroughInternalRedirect => {}
         InternalRedirectAction::HandleInternalRedirect => {
-            context.reject("internal_redirect_action", "not supported");
+            context.reject_unsupported("internal_redirect_action", "not supported");
         }
     }
     context.each("upgrade_configs", upgrade_configs, upgrade);
@@ -168,9 +168,11 @@ fn host_rewrite(context: &mut Context, specifier: HostRewriteSpecifier) -> Optio
             value::header_name(context, "host_rewrite_header", &name).map(HostRewrite::Header)
         }
         HostRewriteSpecifier::HostRewritePathRegex(_) => {
-            context.refuse("host_rewrite_path_regex", "not supported")
+            context.unsupported("host_rewrite_path_regex", "not supported")
         }
-        HostRewriteSpecifier::HostRewrite(_) => context.refuse("host_rewrite", "not supported"),
+        HostRewriteSpecifier::HostRewrite(_) => {
+            context.unsupported("host_rewrite", "not supported")
+        }
     }
 }
 
@@ -180,15 +182,17 @@ fn cluster(context: &mut Context, specifier: PbClusterSpecifier) -> Option<Clust
             context.refuse("cluster", "must not be empty")
         }
         PbClusterSpecifier::Cluster(name) => Some(ClusterSpecifier::Cluster(name.into())),
-        PbClusterSpecifier::ClusterHeader(_) => context.refuse("cluster_header", "not supported"),
+        PbClusterSpecifier::ClusterHeader(_) => {
+            context.unsupported("cluster_header", "not supported")
+        }
         PbClusterSpecifier::WeightedClusters(clusters) => {
             context.field("weighted_clusters", |context| weighted(context, clusters))
         }
         PbClusterSpecifier::ClusterSpecifierPlugin(_) => {
-            context.refuse("cluster_specifier_plugin", "not supported")
+            context.unsupported("cluster_specifier_plugin", "not supported")
         }
         PbClusterSpecifier::InlineClusterSpecifierPlugin(_) => {
-            context.refuse("inline_cluster_specifier_plugin", "not supported")
+            context.unsupported("inline_cluster_specifier_plugin", "not supported")
         }
     }
 }
@@ -204,7 +208,9 @@ fn weighted(context: &mut Context, weighted: pb::WeightedCluster) -> Option<Clus
     match random_value_specifier {
         None => {}
         // Whoever sends the header expects to choose by it.
-        Some(RandomValueSpecifier::HeaderName(_)) => context.reject("header_name", "not supported"),
+        Some(RandomValueSpecifier::HeaderName(_)) => {
+            context.reject_unsupported("header_name", "not supported");
+        }
         Some(RandomValueSpecifier::UseHashPolicy(wanted)) if wanted.value => {
             context.warn("use_hash_policy", "not supported, has no effect");
         }
@@ -249,14 +255,14 @@ fn cluster_weight(context: &mut Context, cluster: ClusterWeight) -> Option<Weigh
     } = cluster;
     unsupported!(context, reject: cluster_header, metadata_match);
     if host_rewrite_specifier.is_some() {
-        context.reject("host_rewrite_literal", "not supported");
+        context.reject_unsupported("host_rewrite_literal", "not supported");
     }
     route::per_filter_config(context, typed_per_filter_config);
     if name.is_empty() && !cluster_header.is_set() {
         context.reject("name", "must not be empty");
     }
     if weight.is_none() {
-        context.reject("weight", "is required");
+        context.reject_missing("weight");
     }
     let headers = header_edit::decode(
         context,
@@ -359,10 +365,10 @@ fn redirect_path(
             )
         }
         Some(PathRewriteSpecifier::RegexRewrite(_)) => {
-            context.refuse("regex_rewrite", "not supported")
+            context.unsupported("regex_rewrite", "not supported")
         }
         Some(PathRewriteSpecifier::PathRewrite(_)) => {
-            context.refuse("path_rewrite", "not supported")
+            context.unsupported("path_rewrite", "not supported")
         }
     }
 }
@@ -408,9 +414,11 @@ fn inline(context: &mut Context, source: core::DataSource) -> Option<Vec<u8>> {
     match specifier {
         Some(Specifier::InlineBytes(bytes)) => Some(bytes),
         Some(Specifier::InlineString(text)) => Some(text.into_bytes()),
-        Some(Specifier::Filename(_)) => context.refuse("filename", "only inline data is supported"),
+        Some(Specifier::Filename(_)) => {
+            context.unsupported("filename", "only inline data is supported")
+        }
         Some(Specifier::EnvironmentVariable(_)) => {
-            context.refuse("environment_variable", "only inline data is supported")
+            context.unsupported("environment_variable", "only inline data is supported")
         }
         None => context.refuse("", "needs inline_string or inline_bytes"),
     }

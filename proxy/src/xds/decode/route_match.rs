@@ -61,10 +61,10 @@ fn path(context: &mut Context, specifier: PathSpecifier) -> Option<PathMatch> {
             PathMatch::Regex(context.field("safe_regex", |context| value::regex(context, regex))?)
         }
         PathSpecifier::ConnectMatcher(_) => {
-            return context.refuse("connect_matcher", "not supported");
+            return context.unsupported("connect_matcher", "not supported");
         }
         PathSpecifier::PathMatchPolicy(_) => {
-            return context.refuse("path_match_policy", "not supported");
+            return context.unsupported("path_match_policy", "not supported");
         }
     })
 }

@@ -34,7 +34,7 @@ pub(crate) fn option(context: &mut Context, option: core::SocketOption) -> Optio
     }
     let number = match value {
         Some(Value::IntValue(number)) => number,
-        Some(Value::BufValue(_)) => return context.refuse("buf_value", "not supported"),
+        Some(Value::BufValue(_)) => return context.unsupported("buf_value", "not supported"),
         None => return context.refuse("", "needs a value"),
     };
     let known = match (u32::try_from(number), usize::try_from(number)) {

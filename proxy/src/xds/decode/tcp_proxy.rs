@@ -63,7 +63,7 @@ pub(crate) fn decode(context: &mut Context, proxy: pb::TcpProxy) -> Option<TcpPr
     match value::enumeration(context, "upstream_connect_mode", upstream_connect_mode)? {
         UpstreamConnectMode::Immediate => {}
         UpstreamConnectMode::OnDownstreamData | UpstreamConnectMode::OnDownstreamTlsHandshake => {
-            context.reject("upstream_connect_mode", "only IMMEDIATE is supported");
+            context.reject_unsupported("upstream_connect_mode", "only IMMEDIATE is supported");
         }
     }
     if stat_prefix.is_empty() {
@@ -181,7 +181,7 @@ fn backoff(context: &mut Context, strategy: BackoffStrategy) -> Option<Backoff> 
         max_interval,
     } = strategy;
     if base_interval.is_none() {
-        return context.refuse("base_interval", "is required");
+        return context.missing("base_interval");
     }
     let base = value::positive_duration(context, "base_interval", base_interval)?;
     let max = value::positive_duration(context, "max_interval", max_interval);

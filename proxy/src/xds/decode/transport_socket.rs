@@ -99,10 +99,10 @@ pub(crate) fn raw(context: &mut Context, socket: core::TransportSocket) -> Optio
     let core::TransportSocket { name, config_type } = socket;
     match config_type {
         Some(ConfigType::TypedConfig(any)) if extension::holds::<RawBuffer>(&any) => Some(()),
-        Some(ConfigType::TypedConfig(any)) => context.refuse(
+        Some(ConfigType::TypedConfig(any)) => context.unsupported(
             "typed_config",
             format!("{} is not supported", extension::type_name(&any)),
         ),
-        None => context.refuse("name", format!("{name:?} is not supported")),
+        None => context.unsupported("name", format!("{name:?} is not supported")),
     }
 }

@@ -5,6 +5,7 @@
 
 use prost::Message;
 
+use crate::Code;
 use crate::load::convert::Converter;
 use crate::load::convert::generic;
 use crate::load::spans::PlaceId;
@@ -51,7 +52,7 @@ impl<'c> Converter<'c, '_> {
             Tree::Scalar(scalar) if !scalar.is_null() => &*scalar.text,
             Tree::Mapping(_) | Tree::Scalar(_) | Tree::Sequence(_) => {
                 let message = format!("expected a type URL, found {}", named.value.describe());
-                self.error(at, named.value.mark, message, None);
+                self.error(Code::Type, at, named.value.mark, message, None);
                 return None;
             }
         };
@@ -86,7 +87,13 @@ impl<'c> Converter<'c, '_> {
         let help =
             "add a line such as `\"@type\": type.googleapis.com/envoy.config.listener.v3.Listener`"
                 .to_owned();
-        self.error(at, node.mark, "`@type` is missing".to_owned(), Some(help));
+        self.error(
+            Code::Type,
+            at,
+            node.mark,
+            "`@type` is missing".to_owned(),
+            Some(help),
+        );
         None
     }
 
@@ -112,6 +119,7 @@ impl<'c> Converter<'c, '_> {
             } else {
                 let help = "this type has its content under `value`".to_owned();
                 self.error(
+                    Code::UnknownField,
                     at,
                     entry.mark,
                     format!("unknown field `{}`", entry.key),
@@ -142,6 +150,7 @@ impl<'c> Converter<'c, '_> {
             if url.is_empty() {
                 let mark = entries.first().map_or(Mark::START, |entry| entry.mark);
                 self.error(
+                    Code::Type,
                     at,
                     mark,
                     "`type_url` of the TypedStruct is missing".to_owned(),
@@ -167,6 +176,7 @@ impl<'c> Converter<'c, '_> {
         if self.pool.message(name).is_some() {
             let help = format!("write `{}{name}`", type_url::PREFIX);
             self.error(
+                Code::Type,
                 at,
                 node.mark,
                 format!("type URL `{url}` has no `/`"),
@@ -177,7 +187,13 @@ impl<'c> Converter<'c, '_> {
         let help = self
             .near_type(name)
             .map(|near| format!("did you mean `{}{near}`?", type_url::PREFIX));
-        self.error(at, node.mark, format!("unknown type `{url}`"), help);
+        self.error(
+            Code::Type,
+            at,
+            node.mark,
+            format!("unknown type `{url}`"),
+            help,
+        );
     }
 
     /// The nearest type among those of the same last part, as for a type of Envoy's v2 API, else the nearest of all.

@@ -3,6 +3,7 @@
 //! Only `true` and `false` are booleans here, `on` and `yes` are strings. Numbers a double cannot hold exactly, and
 //! those with leading zeros, stay the strings they are: nothing is lost.
 
+use crate::Code;
 use crate::load::convert::Wrong;
 use crate::load::convert::scalar;
 use crate::load::tree::Entry;
@@ -78,6 +79,7 @@ fn leaf(scalar: &Scalar, out: &mut Vec<u8>) {
 
 fn mismatch(expected: &str, node: &Node) -> Wrong {
     Wrong {
+        code: Code::Shape,
         message: format!("expected {expected}, found {}", node.describe()),
         help: None,
     }

@@ -11,6 +11,7 @@ mod scalar;
 use std::sync::Arc;
 
 use self::scalar::Leaf;
+use crate::Code;
 use crate::load::report::Report;
 use crate::load::spans::PlaceId;
 use crate::load::spans::Spans;
@@ -43,6 +44,7 @@ pub(crate) struct Converter<'c, 't> {
 
 /// What a value should have been.
 struct Wrong {
+    code: Code,
     message: String,
     help: Option<String>,
 }
@@ -60,9 +62,16 @@ impl<'c, 't> Converter<'c, 't> {
         self.spans
     }
 
-    pub(crate) fn error(&mut self, at: PlaceId, mark: Mark, message: String, help: Option<String>) {
+    pub(crate) fn error(
+        &mut self,
+        code: Code,
+        at: PlaceId,
+        mark: Mark,
+        message: String,
+        help: Option<String>,
+    ) {
         let path = self.spans.path(at);
-        self.report.push(mark, path, message, help);
+        self.report.push(code, mark, path, message, help);
     }
 
     /// The bytes of a message.
@@ -131,7 +140,7 @@ impl<'c, 't> Converter<'c, 't> {
                 let place = self
                     .spans
                     .add(at, Step::Field(Arc::clone(&field.name)), entry.mark);
-                self.error(place, entry.mark, text, None);
+                self.error(Code::SetTwice, place, entry.mark, text, None);
                 continue;
             }
             members.push((field, entry));
@@ -178,6 +187,7 @@ impl<'c, 't> Converter<'c, 't> {
         let mut path = self.spans.path(at);
         Step::Field(Arc::from(&*entry.key)).append_to(&mut path);
         self.report.push(
+            Code::UnknownField,
             entry.mark,
             path,
             format!("unknown field `{}`", entry.key),
@@ -203,6 +213,7 @@ impl<'c, 't> Converter<'c, 't> {
         let Tree::Sequence(items) = &node.value else {
             let help = "put `- ` before it, or brackets around it".to_owned();
             self.error(
+                Code::Shape,
                 at,
                 node.mark,
                 format!("expected a list, found {}", node.describe()),
@@ -287,6 +298,7 @@ impl<'c, 't> Converter<'c, 't> {
         {
             let help = "write what follows `value:` in its place".to_owned();
             self.error(
+                Code::Shape,
                 at,
                 node.mark,
                 "expected a bare value, found a mapping".to_owned(),
@@ -307,6 +319,7 @@ impl<'c, 't> Converter<'c, 't> {
             Tree::Mapping(entries) => Some(entries),
             Tree::Scalar(_) | Tree::Sequence(_) => {
                 self.error(
+                    Code::Shape,
                     at,
                     node.mark,
                     format!("expected a mapping, found {}", node.describe()),
@@ -321,7 +334,7 @@ impl<'c, 't> Converter<'c, 't> {
         match result {
             Ok(value) => Some(value),
             Err(wrong) => {
-                self.error(at, node.mark, wrong.message, wrong.help);
+                self.error(wrong.code, at, node.mark, wrong.message, wrong.help);
                 None
             }
         }

@@ -12,6 +12,7 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::GeneralPurpose;
 use base64::engine::GeneralPurposeConfig;
 
+use crate::Code;
 use crate::load::convert::Wrong;
 use crate::load::suggest;
 use crate::load::tree::Node;
@@ -119,6 +120,7 @@ pub(super) fn well_known(shape: Shape, node: &Node) -> Result<Vec<u8>, Wrong> {
     match shape {
         Shape::Duration => {
             let value = time::parse_duration(text).ok_or_else(|| Wrong {
+                code: Code::Value,
                 message: format!(
                     "expected a duration such as `0.25s`, found {}",
                     node.describe()
@@ -172,6 +174,7 @@ fn put_seconds(out: &mut Vec<u8>, value: Seconds) {
 
 fn mismatch(expected: &str, node: &Node) -> Wrong {
     Wrong {
+        code: Code::Value,
         message: format!("expected {expected}, found {}", node.describe()),
         help: None,
     }
@@ -221,6 +224,7 @@ fn base64_bytes(scalar: &Scalar) -> Result<Leaf, Wrong> {
     match BASE64.decode(&text).or_else(|_| BASE64_URL.decode(&text)) {
         Ok(bytes) => Ok(Leaf::Bytes(bytes)),
         Err(_) => Err(Wrong {
+            code: Code::Value,
             message: format!("expected bytes in base64, found {}", scalar.describe()),
             help: Some(
                 "text goes into a string field, such as `inline_string` beside `inline_bytes`"
@@ -260,6 +264,7 @@ fn enum_value(one: &EnumDesc, scalar: &Scalar) -> Result<Leaf, Wrong> {
         None => None,
     };
     Err(Wrong {
+        code: Code::EnumValue,
         message: format!("unknown value: {}", scalar.describe()),
         help,
     })
@@ -288,6 +293,7 @@ fn integer_leaf(kind: Kind, scalar: &Scalar, node: &Node) -> Result<Leaf, Wrong>
             range.end()
         );
         Wrong {
+            code: Code::Value,
             message,
             help: None,
         }
