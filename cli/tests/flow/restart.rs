@@ -1,14 +1,13 @@
 //! The control plane may go and come back: traffic goes on, and what did not change is not sent
 //! again.
 
-use control_plane::stream::SyncState;
 use control_plane::subscription::Variant;
 use control_plane::types;
 use xds_proto::pb::google::protobuf::Any;
 
+use crate::support::child::ControlPlaneChild;
 use crate::support::relay::Record;
 use crate::support::relay::Relay;
-use crate::support::servers::ControlPlane;
 use crate::support::servers::Proxy;
 use crate::support::traffic::Traffic;
 use crate::support::until;
@@ -52,40 +51,28 @@ async fn by_sotw_no_whole_set_is_sent_again() {
 }
 
 /// What was served before, and what was sent by the control plane that came back, one change of the
-/// route table included.
+/// route table included. It is a process, and it is killed.
 async fn away_and_back(variant: Variant) -> (Vec<Any>, Vec<Record>) {
     let mut world = World::new(21, false);
     for _ in 0..5 {
         world.step();
     }
     let before = world.resources();
-    let first = ControlPlane::start().await;
-    first.handle.commit("", &before).expect("valid");
-    let addr = first.addr;
-    let relay = Relay::start(addr).await;
+    let mut control_plane = ControlPlaneChild::start(&before).await;
+    let relay = Relay::start(control_plane.addr()).await;
     let proxy = Proxy::by_ads(relay.addr, variant).await;
     proxy.listens("main").await;
     let mut traffic = Traffic::start(world.addr(), world.paths());
     traffic.sees(1).await;
-    first.stop().await;
-    until("the end of the stream", async || {
-        (!proxy.live.xds.facts().connected_state).then_some(())
-    })
-    .await;
+    control_plane.kill().await;
+    is_connected(&proxy, false).await;
     traffic.more(ANSWERS_ALONE).await;
     assert!(!relay.take().is_empty());
 
-    let second = ControlPlane::start_on(addr).await;
-    second.handle.commit("", &before).expect("valid");
-    until("agreement", async || {
-        let clients = second.handle.clients();
-        let types = &clients.first()?.types;
-        let is_synced = types.iter().all(|report| report.state == SyncState::Synced);
-        (types.len() == 4 && is_synced).then_some(())
-    })
-    .await;
+    control_plane.restart().await;
+    is_connected(&proxy, true).await;
     let generation = world.mark();
-    second.handle.commit("", &world.resources()).expect("valid");
+    control_plane.save(&world.resources());
     traffic.sees(generation).await;
     let records = relay.take();
     let tally = traffic.stop().await;
@@ -94,6 +81,13 @@ async fn away_and_back(variant: Variant) -> (Vec<Any>, Vec<Record>) {
         (0, &Vec::new(), 0)
     );
     proxy.stop().await;
-    second.stop().await;
     (before, records)
+}
+
+/// Waits until the proxy has a stream to its control plane, or has none.
+async fn is_connected(proxy: &Proxy, expected: bool) {
+    until("the stream", async || {
+        (proxy.live.xds.facts().connected_state == expected).then_some(())
+    })
+    .await;
 }

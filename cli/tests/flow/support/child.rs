@@ -1,13 +1,18 @@
-//! `weir` as a child process, which ends with the value that holds it.
+//! `weir` as child processes, each of which ends with the value that holds it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 use std::process::ExitStatus;
 
 use bench::ports::ReservedPort;
 use bench::process::Process;
 use bench::process::ProcessError;
+use rustix::process::Signal;
 use tempfile::TempDir;
+use xds_proto::Pool;
+use xds_proto::dump;
+use xds_proto::pb::google::protobuf::Any;
 
 use crate::support::PATIENCE;
 use crate::support::bootstrap;
@@ -68,6 +73,78 @@ impl Child {
         })
         .await
     }
+}
+
+/// `weir control-plane` with a directory of its own.
+pub(crate) struct ControlPlaneChild {
+    process: Process,
+    port: ReservedPort,
+    directory: TempDir,
+}
+
+impl ControlPlaneChild {
+    /// Serves `resources`; returns when it listens.
+    pub(crate) async fn start(resources: &[Any]) -> Self {
+        let port = ReservedPort::new().expect("a free port");
+        let directory = tempfile::tempdir().expect("a directory");
+        save(directory.path(), resources);
+        let process = serve(directory.path(), &port).await;
+        Self {
+            process,
+            port,
+            directory,
+        }
+    }
+
+    /// Where it listens.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.port.addr()
+    }
+
+    /// Its directory holds other resources from now on.
+    pub(crate) fn save(&self, resources: &[Any]) {
+        save(self.directory.path(), resources);
+    }
+
+    /// Ends it without a word to its clients.
+    pub(crate) async fn kill(&mut self) {
+        self.process.signal(Signal::KILL).expect("it runs");
+        until("the control plane's end", async || {
+            self.process.check_running().err()
+        })
+        .await;
+    }
+
+    /// Starts it again, with its directory, on its port.
+    pub(crate) async fn restart(&mut self) {
+        self.process = serve(self.directory.path(), &self.port).await;
+    }
+}
+
+async fn serve(directory: &Path, port: &ReservedPort) -> Process {
+    let mut command = weir();
+    command.arg("control-plane").arg("--resources");
+    command.arg(directory).arg("--listen");
+    command.arg(port.addr().to_string());
+    let mut process = Process::start("weir", command, None).expect("it was built");
+    process
+        .wait_for_port(port.addr(), PATIENCE)
+        .await
+        .expect("it starts");
+    process
+}
+
+/// One file, replaced as a whole.
+fn save(directory: &Path, resources: &[Any]) {
+    let pool = Pool::new();
+    let list: Vec<_> = resources
+        .iter()
+        .map(|resource| dump::any_to_json(&pool, resource))
+        .collect();
+    let text = serde_json::json!({ "resources": list }).to_string();
+    let hidden = directory.join(".new");
+    std::fs::write(&hidden, text).expect("a writable directory");
+    std::fs::rename(hidden, directory.join("all.json")).expect("the same directory");
 }
 
 /// The program: `WEIR_BIN`, or the one built with this test.
