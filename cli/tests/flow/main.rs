@@ -13,11 +13,13 @@
 //! | `descriptors` | without descriptors it waits, and serves again |
 //! | `check` | kinds of mistakes have codes |
 //! | `drain` | SIGTERM loses no request |
+//! | `first_bytes` | slow, broken and huge ClientHellos are refused; TLS passes through by its name |
 //! | `pairs` | bodies stream through all four HTTP pairs, exactly and in bounded memory |
 //! | `proxies` | the client's address passes through HAProxy, Weir and nginx |
 //! | `redirect` | what netfilter redirects gets where it wanted |
 //! | `reload` | SIGHUP makes what stands in the bootstrap live, or leaves all as it is |
 //! | `restart` | the control plane may go and come back |
+//! | `tcp` | any stream passes exactly, mostly without copies, and leaves nothing behind |
 //! | `tear` | no push, in any order, fails a request |
 
 mod at_rest;
@@ -28,10 +30,12 @@ mod chain_update;
 mod check;
 mod descriptors;
 mod drain;
+mod first_bytes;
 mod pairs;
 mod proxies;
 mod redirect;
 mod reload;
 mod restart;
 mod support;
+mod tcp;
 mod tear;

@@ -87,3 +87,33 @@ static_resources:
         origin.port()
     )
 }
+
+/// A proxy with one listener `main` that passes every stream on to `origin`.
+pub(crate) fn tcp(port: u16, admin: u16, origin: SocketAddr) -> String {
+    format!(
+        "\
+admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {admin}}}}}}}
+static_resources:
+  listeners:
+  - name: main
+    address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.tcp_proxy
+        typed_config:
+          '@type': type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+          stat_prefix: main
+          cluster: origin
+  clusters:
+  - name: origin
+    type: STATIC
+    connect_timeout: 5s
+    load_assignment:
+      cluster_name: origin
+      endpoints:
+      - lb_endpoints:
+        - endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {}}}}}}}
+",
+        origin.port()
+    )
+}

@@ -30,12 +30,16 @@ pub(crate) struct Child {
 impl Child {
     /// Waits until it accepts connections.
     pub(crate) async fn proxy(origin: SocketAddr, is_http2_up: bool) -> Self {
+        let text = |port| bootstrap::fixed(port, origin, is_http2_up);
+        Self::start(weir(), text).await
+    }
+
+    /// The same with a bootstrap that listens on the given port, and a command that becomes `weir`.
+    pub(crate) async fn start(mut command: Command, text: impl FnOnce(u16) -> String) -> Self {
         let port = ReservedPort::new().expect("a free port");
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join(BOOTSTRAP);
-        let text = bootstrap::fixed(port.number(), origin, is_http2_up);
-        std::fs::write(&file, text).expect("a writable directory");
-        let mut command = weir();
+        std::fs::write(&file, text(port.number())).expect("a writable directory");
         command
             .arg("proxy")
             .arg("-c")
