@@ -1,6 +1,9 @@
 //! Facts of a client connection: what the socket says, and what listener filters found out.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::net::tls::Facts;
 
 /// A client connection, as far as filter chains, logs and forwarding headers want to know.
 #[derive(Clone, Debug)]
@@ -16,6 +19,8 @@ pub struct Downstream {
     pub local: Option<SocketAddr>,
     /// What listener filters found out; most connections have none and pay one word for it.
     pub found: Option<Box<Found>>,
+    /// Of TLS, once its handshake is over.
+    pub tls: Option<Arc<Facts>>,
 }
 
 /// What listener filters found out.

@@ -18,6 +18,7 @@ pub mod server;
 pub mod tcp;
 pub mod telemetry;
 pub mod timer;
+pub mod tls;
 pub mod upstream;
 pub mod worker;
 pub mod xds;

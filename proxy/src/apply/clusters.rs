@@ -9,6 +9,7 @@ use crate::config::Name;
 use crate::config::Snapshot;
 use crate::telemetry::stats::Registry;
 use crate::upstream::ClusterHandle;
+use crate::upstream::transport::Transports;
 
 /// Live clusters by name.
 #[derive(Debug)]
@@ -41,11 +42,12 @@ impl Clusters {
         for (name, config) in &snapshot.clusters {
             let endpoints = snapshot.endpoints.get(name).unwrap_or(&empty);
             match self.live.get(name) {
-                Some(cluster) => update(cluster, config, endpoints),
+                Some(cluster) => self.update(cluster, config, endpoints),
                 None => {
                     let stats = self.registry.cluster(&config.stat_name);
                     let handle = ClusterHandle::new(
                         Arc::clone(config),
+                        self.transports(config),
                         Arc::clone(endpoints),
                         stats,
                         self.workers,
@@ -79,19 +81,30 @@ impl Clusters {
         }
     }
 
+    fn update(
+        &self,
+        cluster: &ClusterHandle,
+        config: &Arc<config::Cluster>,
+        endpoints: &Arc<Endpoints>,
+    ) {
+        let current = cluster.load();
+        if !Arc::ptr_eq(&current.config, config) && current.config != *config {
+            let transports = self.transports(config);
+            cluster.set_config(Arc::clone(config), transports, Arc::clone(endpoints));
+        } else if !Arc::ptr_eq(&current.endpoints, endpoints) && current.endpoints != *endpoints {
+            cluster.set_endpoints(Arc::clone(endpoints));
+        }
+    }
+
+    fn transports(&self, config: &config::Cluster) -> Arc<Transports> {
+        let stats = || self.registry.cluster_tls(&config.stat_name);
+        Arc::new(Transports::new(config, stats))
+    }
+
     fn record(&self) {
         self.registry
             .cluster_manager()
             .active_clusters()
             .set_count(self.live.len());
-    }
-}
-
-fn update(cluster: &ClusterHandle, config: &Arc<config::Cluster>, endpoints: &Arc<Endpoints>) {
-    let current = cluster.load();
-    if !Arc::ptr_eq(&current.config, config) && current.config != *config {
-        cluster.set_config(Arc::clone(config), Arc::clone(endpoints));
-    } else if !Arc::ptr_eq(&current.endpoints, endpoints) && current.endpoints != *endpoints {
-        cluster.set_endpoints(Arc::clone(endpoints));
     }
 }

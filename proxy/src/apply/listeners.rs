@@ -96,7 +96,9 @@ impl Listeners {
                 Some(live) if !moved => {
                     live.refresh(clusters);
                     if !Arc::ptr_eq(&live.active.chains().config, config) {
-                        let made = self.make_chains(config, tables, clusters, name);
+                        let active = Arc::clone(&live.active);
+                        let whose = (name, active.addresses.first());
+                        let made = self.make_chains(config, tables, clusters, whose);
                         self.swap(name, made, workers, &mut outcome);
                     }
                 }
@@ -131,7 +133,8 @@ impl Listeners {
                 return;
             }
         };
-        let (chains, inline) = self.make_chains(config, tables, clusters, name);
+        let whose = (name, addresses.first());
+        let (chains, inline) = self.make_chains(config, tables, clusters, whose);
         let stats = self.registry.listener(&stat_name(addresses.first()));
         let inspectors = self.registry.inspectors().clone();
         let active = Arc::new(ActiveListener::new(chains, addresses, stats, inspectors));
@@ -208,9 +211,10 @@ impl Listeners {
         config: &Arc<config::Listener>,
         tables: &Tables,
         clusters: &Clusters,
-        name: &Name,
+        (name, address): (&Name, Option<&Address>),
     ) -> Made {
         let mut inline = HashMap::new();
+        let tls_stats = || self.registry.listener_tls(&stat_name(address));
         let mut make = |chain: &Arc<FilterChain>| match &chain.filter {
             NetworkFilter::HttpConnectionManager(http) => {
                 let (routes, own) = match &http.routes {
@@ -221,7 +225,7 @@ impl Listeners {
                     RouteSource::Rds(name) => (tables.handle(name), None),
                 };
                 let filter = ActiveFilter::Http(Arc::new(self.make_manager(http, routes, name)));
-                let chain = Arc::new(ActiveChain::new(Arc::clone(chain), filter));
+                let chain = Arc::new(ActiveChain::new(Arc::clone(chain), filter, tls_stats));
                 if let Some(own) = own {
                     inline.insert(chain.id, own);
                 }
@@ -233,7 +237,7 @@ impl Listeners {
                 let loggers = self.loggers(&proxy.access_logs, name);
                 let manager = TcpManager::new(Arc::clone(proxy), resolve, stats, loggers);
                 let filter = ActiveFilter::Tcp(Arc::new(manager));
-                Arc::new(ActiveChain::new(Arc::clone(chain), filter))
+                Arc::new(ActiveChain::new(Arc::clone(chain), filter, tls_stats))
             }
         };
         let chains = Chains {

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use crate::config::Endpoints;
 use crate::config::Name;
+use crate::config::endpoint::Labels;
 use crate::config::listener_filter::KeptTlvs;
+use crate::config::tls::UpstreamTls;
 use crate::downstream::Tlv;
 use crate::net::proxy_protocol::Version;
 
 /// One upstream cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Cluster {
     /// Its name in routes.
     pub name: Name,
@@ -18,8 +20,10 @@ pub struct Cluster {
     pub stat_name: Name,
     /// Where its members come from.
     pub discovery: Discovery,
-    /// Tell the members who the client is, first thing on a connection.
-    pub proxy_protocol: Option<ProxyHeader>,
+    /// What stands between the socket and the protocol.
+    pub transport: UpstreamTransport,
+    /// What does instead, for members whose labels fit; the first that fits counts.
+    pub transport_matches: Vec<TransportMatch>,
     /// Until a connection stands.
     pub connect_timeout: Duration,
     /// How one of several members is chosen.
@@ -50,6 +54,25 @@ pub enum Discovery {
     Static(Arc<Endpoints>),
     /// Host names resolved again and again; every address is a member.
     StrictDns(Dns),
+}
+
+/// What stands between an upstream's socket and what is spoken on it; nothing, if there is nothing in
+/// it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UpstreamTransport {
+    /// Tell the members who the client is, first thing on a connection.
+    pub proxy_protocol: Option<ProxyHeader>,
+    /// TLS.
+    pub tls: Option<UpstreamTls>,
+}
+
+/// `Cluster.TransportSocketMatch`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TransportMatch {
+    /// All must be among a member's own, or among its locality's.
+    pub labels: Labels,
+    /// What stands between the socket and the protocol.
+    pub transport: UpstreamTransport,
 }
 
 /// `ProxyProtocolUpstreamTransport`.
@@ -93,6 +116,10 @@ pub struct DnsTarget {
     pub hostname: Name,
     /// Health stated in the assignment.
     pub health: crate::config::endpoint::HealthStatus,
+    /// As in [`crate::config::endpoint::LocalityEndpoints::labels`].
+    pub locality_labels: Option<Arc<Labels>>,
+    /// As in [`crate::config::endpoint::Endpoint::labels`].
+    pub labels: Option<Arc<Labels>>,
 }
 
 /// `Cluster.dns_lookup_family`.

@@ -1,7 +1,9 @@
 //! The members of a cluster (`envoy.config.endpoint.v3.ClusterLoadAssignment`).
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::config::Name;
 
@@ -23,6 +25,8 @@ pub struct LocalityEndpoints {
     pub priority: u32,
     /// Relative share of the locality; none if it takes no part in locality weighting.
     pub weight: Option<u32>,
+    /// Labels of all members that no label of their own overrides.
+    pub labels: Option<Arc<Labels>>,
     /// The members.
     pub endpoints: Vec<Endpoint>,
 }
@@ -49,7 +53,12 @@ pub struct Endpoint {
     pub weight: u32,
     /// What the control plane says of it.
     pub health: HealthStatus,
+    /// What its transport is chosen by.
+    pub labels: Option<Arc<Labels>>,
 }
+
+/// Metadata `envoy.transport_socket_match`: values as JSON text, so that equal ones are equal.
+pub type Labels = BTreeMap<Box<str>, Box<str>>;
 
 /// Where something listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

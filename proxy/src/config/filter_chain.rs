@@ -1,11 +1,13 @@
 //! Filter chains (`envoy.config.listener.v3.FilterChain`): what is done with a connection.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::Name;
 use crate::config::listener::HttpConnectionManager;
 use crate::config::prefix_map::IpPrefix;
 use crate::config::tcp_proxy::TcpProxy;
+use crate::config::tls::DownstreamTls;
 
 /// What is done with a connection.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +19,9 @@ pub struct FilterChain {
     pub conditions: FilterChainMatch,
     /// What stands between the socket and the filter.
     pub transport_socket: TransportSocket,
+    /// How long a client may take to get through it; `None` leaves
+    /// `limits::TLS_HANDSHAKE_TIMEOUT`.
+    pub transport_timeout: Option<Duration>,
     /// The one terminal filter.
     pub filter: NetworkFilter,
 }
@@ -57,11 +62,13 @@ pub enum SourceType {
 }
 
 /// What stands between the socket and the filter of a chain.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum TransportSocket {
     /// Nothing: plain bytes.
     #[default]
     Raw,
+    /// TLS.
+    Tls(Arc<DownstreamTls>),
 }
 
 /// The network filters there are.

@@ -79,6 +79,20 @@ pub const LISTEN_BACKLOG: u32 = 4096;
 /// which lets a burst starve the connections a worker already has.
 pub const ACCEPTS_PER_EVENT: u32 = 16;
 
+/// Largest file that holds a secret, bytes: a list of all public roots has 250 KB, a large
+/// revocation list a few times that.
+pub const SECRET_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// From the choice of a filter chain to the end of its TLS handshake, when the chain says nothing:
+/// Envoy has no limit, which a slow client can use.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a TLS session can be resumed, when the context says nothing: BoringSSL's default.
+pub const TLS_SESSION_TIMEOUT: Duration = Duration::from_secs(2 * 3600);
+
+/// Sessions kept of one upstream host, whatever is configured: each has about 2 KB.
+pub const TLS_SESSION_KEYS_MAX: usize = 64;
+
 /// Largest ClientHello that is looked at, with headers: Envoy's default. A hello with post-quantum
 /// key shares is about 2 KB.
 pub const CLIENT_HELLO_BYTES_MAX: usize = 16 * 1024;

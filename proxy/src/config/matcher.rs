@@ -12,6 +12,46 @@ pub struct StringMatch {
     pub ignore_case: bool,
 }
 
+impl StringMatch {
+    /// True if `value` fits the pattern.
+    pub fn matches(&self, value: &[u8]) -> bool {
+        let fold = self.ignore_case;
+        match &self.pattern {
+            StringPattern::Contains(text) => contains(value, text.as_bytes(), fold),
+            StringPattern::Exact(text) if fold => value.eq_ignore_ascii_case(text.as_bytes()),
+            StringPattern::Exact(text) => value == text.as_bytes(),
+            StringPattern::Prefix(text) => starts_with(value, text.as_bytes(), fold),
+            StringPattern::Regex(regex) => regex.is_match(value),
+            StringPattern::Suffix(text) => value
+                .len()
+                .checked_sub(text.len())
+                .and_then(|start| value.get(start..))
+                .is_some_and(|end| starts_with(end, text.as_bytes(), fold)),
+        }
+    }
+}
+
+/// True if `value` begins with `start`, with or without ASCII case.
+pub(crate) fn starts_with(value: &[u8], start: &[u8], fold: bool) -> bool {
+    if fold {
+        value
+            .get(..start.len())
+            .is_some_and(|head| head.eq_ignore_ascii_case(start))
+    } else {
+        value.starts_with(start)
+    }
+}
+
+fn contains(value: &[u8], part: &[u8], fold: bool) -> bool {
+    if fold && !part.is_empty() {
+        value
+            .windows(part.len())
+            .any(|window| window.eq_ignore_ascii_case(part))
+    } else {
+        memchr::memmem::find(value, part).is_some()
+    }
+}
+
 /// The kinds of [`StringMatch`]. With `ignore_case` the stored text is already lower case.
 #[derive(Clone, Debug)]
 pub enum StringPattern {

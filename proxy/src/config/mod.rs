@@ -17,6 +17,7 @@
 //! | `cluster` | where and how to send |
 //! | `endpoint` | members of a cluster |
 //! | `matcher` | string and header predicates |
+//! | `tls` | certificates, trust and parameters of TLS, both sides |
 //! | `access_log` | where and in what form exchanges are logged |
 //! | `limits` | every bound of the data plane, each with its reason |
 
@@ -33,6 +34,7 @@ pub mod prefix_map;
 pub mod route;
 pub mod socket;
 pub mod tcp_proxy;
+pub mod tls;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

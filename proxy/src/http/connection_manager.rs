@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use crate::config::limits;
+use crate::config::listener::Codec;
 use crate::config::listener::HttpConnectionManager;
 use crate::config::listener::HttpFilter;
 use crate::downstream::Downstream;
@@ -182,7 +183,7 @@ pub async fn serve(
     mut stream: NetStream,
     drain: ConnectionGuard,
 ) {
-    let Some((protocol, first)) = find_protocol(&manager, &mut stream).await else {
+    let Some((protocol, first)) = find_protocol(&manager, &downstream, &mut stream).await else {
         return;
     };
     let facts = Rc::new(IoFacts::new());
@@ -223,14 +224,28 @@ pub async fn serve(
 /// The client's address for forwarding headers; a client on a Unix socket is this machine.
 fn peer_of(downstream: &Downstream) -> Peer {
     let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    Peer::new(downstream.peer.unwrap_or(local), false, None)
+    Peer::new(
+        downstream.peer.unwrap_or(local),
+        downstream.tls.is_some(),
+        None,
+    )
 }
 
-/// The protocol, unless the client leaves or stays silent.
+/// The protocol, unless the client leaves or stays silent. ALPN decides where it was agreed on.
 async fn find_protocol(
     manager: &HttpManager,
+    downstream: &Downstream,
     stream: &mut NetStream,
 ) -> Option<(Protocol, Vec<u8>)> {
+    let agreed = downstream.tls.as_ref().and_then(|tls| tls.speaks_http2());
+    if let (Codec::Auto, Some(is_http2)) = (manager.config.codec, agreed) {
+        let protocol = if is_http2 {
+            Protocol::Http2
+        } else {
+            Protocol::Http1
+        };
+        return Some((protocol, Vec::new()));
+    }
     let patience = manager
         .config
         .idle_timeout

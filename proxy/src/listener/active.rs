@@ -17,9 +17,11 @@ use crate::config::endpoint::Address;
 use crate::config::filter_chain::FilterChain;
 use crate::downstream::Downstream;
 use crate::http::connection_manager::HttpManager;
+use crate::listener::transport::Transport;
 use crate::tcp::TcpManager;
 use crate::telemetry::stats::InspectorStats;
 use crate::telemetry::stats::ListenerStats;
+use crate::telemetry::stats::TlsStats;
 
 /// A bound listener.
 #[derive(Debug)]
@@ -56,6 +58,8 @@ pub struct ActiveChain {
     pub id: u64,
     /// The configuration it was made from.
     pub config: Arc<FilterChain>,
+    /// What stands between the socket and the filter.
+    pub(crate) transport: Transport,
     /// Its one filter.
     pub filter: ActiveFilter,
 }
@@ -75,10 +79,15 @@ fn next_id() -> u64 {
 }
 
 impl ActiveChain {
-    /// A new chain.
-    pub fn new(config: Arc<FilterChain>, filter: ActiveFilter) -> Self {
+    /// A new chain; `tls_stats` is asked if it has TLS.
+    pub fn new(
+        config: Arc<FilterChain>,
+        filter: ActiveFilter,
+        tls_stats: impl FnOnce() -> Arc<TlsStats>,
+    ) -> Self {
         Self {
             id: next_id(),
+            transport: Transport::new(&config.transport_socket, tls_stats),
             config,
             filter,
         }

@@ -60,7 +60,8 @@ async fn serve(
     };
     let drain = worker.drain_guard(chain.id, is_stopping || listener.is_closed());
     let _counted = Counted::enter(Arc::clone(&listener.stats));
-    let Some(stream) = transport::accept(&chain, stream, &mut downstream).await else {
+    let Some(stream) = transport::accept(&chain, &listener.stats, stream, &mut downstream).await
+    else {
         return;
     };
     match &chain.filter {
@@ -104,6 +105,7 @@ fn facts(stream: &NetStream) -> Downstream {
         peer,
         local: stream.local_address(),
         found: None,
+        tls: None,
     }
 }
 

@@ -6,15 +6,18 @@
 //! | `listen` | bound sockets, one per worker |
 //! | `pipe` | pipes for `splice(2)` |
 //! | `proxy_protocol` | headers that name the client |
-//! | `stream` | a connected socket, TCP or Unix |
+//! | `stream` | a connected socket, TCP or Unix, with or without TLS |
+//! | `tls` | TLS records over a socket; who is trusted is decided in the room `tls` |
 
 pub mod listen;
 pub mod pipe;
 pub mod proxy_protocol;
 pub mod stream;
+pub mod tls;
 
 pub use listen::Acceptor;
 pub use listen::BoundSocket;
 pub use listen::How;
 pub use pipe::Pipe;
 pub use stream::NetStream;
+pub use tls::TlsStream;

@@ -1,4 +1,4 @@
-//! A connected socket, TCP or Unix, as one type without boxing.
+//! A connected socket, TCP or Unix, or TLS over one of them, as one type.
 
 use std::cell::RefCell;
 use std::io;
@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio::net::UnixStream;
 
 use crate::config::endpoint::Address;
+use crate::net::TlsStream;
 
 /// Most bytes that can be peeked at: a PROXY protocol header of the largest size it can announce.
 pub const PEEK_BYTES_MAX: usize = 16 + 65_535;
@@ -35,6 +36,8 @@ thread_local! {
 pub enum NetStream {
     /// TCP over IPv4 or IPv6.
     Tcp(TcpStream),
+    /// TLS over one of the others.
+    Tls(Box<TlsStream>),
     /// A Unix stream socket.
     Unix(UnixStream),
 }
@@ -60,19 +63,28 @@ impl NetStream {
 
     /// Whether an idle connection has neither data nor its end waiting to be read. Costs a system call
     /// only if something has happened to the socket since it was last read.
-    pub fn is_idle_clean(&self) -> bool {
-        let mut byte = [0];
-        let read = match self {
-            Self::Tcp(stream) => stream.try_read(&mut byte),
-            Self::Unix(stream) => stream.try_read(&mut byte),
-        };
+    pub fn is_idle_clean(&mut self) -> bool {
+        if let Self::Tls(stream) = self {
+            return stream.is_idle_clean();
+        }
+        let read = self.try_read_socket(&mut [0]);
         read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Reads what the socket has, if the runtime has heard of something.
+    pub(super) fn try_read_socket(&self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_read(buf),
+            Self::Tls(stream) => stream.socket().try_read_socket(buf),
+            Self::Unix(stream) => stream.try_read(buf),
+        }
     }
 
     /// Whether the socket's bytes are the stream's bytes, so that they can be spliced.
     pub fn is_plain(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Unix(_) => true,
+            Self::Tls(_) => false,
         }
     }
 
@@ -89,6 +101,7 @@ impl NetStream {
     pub fn poll_socket_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Tls(stream) => stream.socket().poll_socket_read_ready(cx),
             Self::Unix(stream) => stream.poll_read_ready(cx),
         }
     }
@@ -100,6 +113,7 @@ impl NetStream {
     pub fn poll_socket_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_write_ready(cx),
+            Self::Tls(stream) => stream.socket().poll_socket_write_ready(cx),
             Self::Unix(stream) => stream.poll_write_ready(cx),
         }
     }
@@ -108,6 +122,7 @@ impl NetStream {
     pub fn local_address(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(stream) => stream.local_addr().ok(),
+            Self::Tls(stream) => stream.socket().local_address(),
             Self::Unix(_) => None,
         }
     }
@@ -128,6 +143,7 @@ impl NetStream {
     pub fn peer_address(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(stream) => stream.peer_addr().ok(),
+            Self::Tls(stream) => stream.socket().peer_address(),
             Self::Unix(_) => None,
         }
     }
@@ -205,6 +221,7 @@ impl NetStream {
     pub fn look_again(self) -> io::Result<Self> {
         match self {
             Self::Tcp(stream) => TcpStream::from_std(stream.into_std()?).map(Self::Tcp),
+            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()), // it was never peeked at
             Self::Unix(stream) => UnixStream::from_std(stream.into_std()?).map(Self::Unix),
         }
     }
@@ -216,6 +233,7 @@ impl NetStream {
     pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
         match self {
             Self::Tcp(stream) => stream.ready(interest).await,
+            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()), // ready is not the socket's word
             Self::Unix(stream) => stream.ready(interest).await,
         }
     }
@@ -231,6 +249,7 @@ impl NetStream {
     ) -> io::Result<R> {
         match self {
             Self::Tcp(stream) => stream.try_io(interest, io),
+            Self::Tls(stream) => stream.socket().try_io(interest, io),
             Self::Unix(stream) => stream.try_io(interest, io),
         }
     }
@@ -240,6 +259,7 @@ impl AsFd for NetStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(stream) => stream.as_fd(),
+            Self::Tls(stream) => stream.socket().as_fd(),
             Self::Unix(stream) => stream.as_fd(),
         }
     }
@@ -253,6 +273,7 @@ impl AsyncRead for NetStream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -266,6 +287,7 @@ impl AsyncWrite for NetStream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
@@ -273,6 +295,7 @@ impl AsyncWrite for NetStream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -280,6 +303,7 @@ impl AsyncWrite for NetStream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
@@ -291,6 +315,7 @@ impl AsyncWrite for NetStream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }

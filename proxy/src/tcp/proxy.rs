@@ -16,6 +16,7 @@ use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
 use crate::upstream::connect;
 use crate::upstream::connect::Open;
+use crate::upstream::connect::Purpose;
 use crate::worker::ConnectionGuard;
 use crate::worker::WorkerContext;
 
@@ -111,10 +112,14 @@ async fn attempt(
 ) -> Result<(NetStream, Open), Box<str>> {
     let stats = cluster.stats();
     let counts = worker.pools.counts(config, stats, host);
-    match connect::connect(config, stats, (host, &counts), Some(client)).await {
-        Ok(stream) => {
+    let purpose = Purpose {
+        client: Some(client),
+        ..Purpose::default()
+    };
+    match connect::connect(config, stats, (host, &counts), purpose).await {
+        Ok(connected) => {
             stats.upstream_rq_total().inc();
-            Ok((stream, Open::enter(stats, &counts)))
+            Ok((connected.stream, Open::enter(stats, &counts)))
         }
         Err(failure) => Err(failure.text()),
     }

@@ -18,6 +18,7 @@ use crate::config::Cluster;
 use crate::config::Endpoints;
 use crate::config::cluster::Discovery;
 use crate::config::cluster::ProxyHeader;
+use crate::config::cluster::UpstreamTransport;
 use crate::config::endpoint::Address;
 use crate::config::endpoint::Endpoint;
 use crate::config::endpoint::HealthStatus;
@@ -36,6 +37,7 @@ use crate::telemetry::stats::Group;
 use crate::telemetry::stats::Reading;
 use crate::telemetry::stats::Registry;
 use crate::upstream::ClusterHandle;
+use crate::upstream::transport::Transports;
 use crate::worker::WorkerContext;
 use crate::xds::stage::fixtures;
 
@@ -94,12 +96,15 @@ impl World {
                     hostname: "".into(),
                     weight: 1,
                     health: HealthStatus::Unknown,
+                    labels: None,
                 }],
                 ..LocalityEndpoints::default()
             }],
             overprovisioning_factor: 140,
         };
-        let cluster = ClusterHandle::new(cluster, Arc::new(endpoints), registry.cluster("c"), 1);
+        let transports = Arc::new(Transports::new(&cluster, || registry.cluster_tls("c")));
+        let stats = registry.cluster("c");
+        let cluster = ClusterHandle::new(cluster, transports, Arc::new(endpoints), stats, 1);
         let stats = registry.tcp("t");
         let manager = TcpManager::new(Arc::new(config), |_| Some(cluster.clone()), stats, vec![]);
         Self {
@@ -126,6 +131,7 @@ impl World {
             direct_peer: Some(peer),
             peer: Some(peer),
             local: wanted.or_else(|| stream.local_addr().ok()),
+            tls: None,
             found: Some(Box::new(Found {
                 local_is_restored: wanted.is_some(),
                 tlvs: vec![Tlv {
@@ -290,11 +296,14 @@ fn the_upstream_is_told_who_the_client_is() {
         };
         for version in [Version::V1, Version::V2] {
             let cluster = Cluster {
-                proxy_protocol: Some(ProxyHeader {
-                    version,
-                    passed_tlvs: KeptTlvs::All,
-                    added_tlvs: vec![added.clone()],
-                }),
+                transport: UpstreamTransport {
+                    proxy_protocol: Some(ProxyHeader {
+                        version,
+                        passed_tlvs: KeptTlvs::All,
+                        added_tlvs: vec![added.clone()],
+                    }),
+                    tls: None,
+                },
                 ..Cluster::clone(&fixtures::cluster("c", fixtures::eds("c"), 2000))
             };
             let origin = listen().await;

@@ -17,6 +17,7 @@ use crate::telemetry::stats::ClusterStats;
 use crate::telemetry::stats::worker;
 use crate::upstream::Host;
 use crate::upstream::HostSet;
+use crate::upstream::transport::Transports;
 
 /// What a route holds of a cluster: it stays the same while the cluster lives.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ struct Cursor(AtomicU64);
 pub struct UpstreamCluster {
     /// Its configuration.
     pub config: Arc<config::Cluster>,
+    /// What connections to its members go through.
+    pub transports: Arc<Transports>,
     /// Its members as configured.
     pub endpoints: Arc<Endpoints>,
     /// Its members as they live.
@@ -49,12 +52,14 @@ pub struct UpstreamCluster {
 impl UpstreamCluster {
     fn new(
         config: Arc<config::Cluster>,
+        transports: Arc<Transports>,
         endpoints: Arc<Endpoints>,
         previous: Option<&HostSet>,
     ) -> Self {
-        let hosts = HostSet::new(&endpoints, previous);
+        let hosts = HostSet::new(&endpoints, &transports, previous);
         Self {
             config,
+            transports,
             endpoints,
             hosts,
         }
@@ -65,6 +70,7 @@ impl ClusterHandle {
     /// A new cluster, used by workers `0..workers`.
     pub fn new(
         config: Arc<config::Cluster>,
+        transports: Arc<Transports>,
         endpoints: Arc<Endpoints>,
         stats: Arc<ClusterStats>,
         workers: usize,
@@ -75,7 +81,9 @@ impl ClusterHandle {
         let cell = Cell {
             name: Arc::clone(&config.name),
             cursors: cursors.collect(),
-            current: ArcSwap::from_pointee(UpstreamCluster::new(config, endpoints, None)),
+            current: ArcSwap::from_pointee(UpstreamCluster::new(
+                config, transports, endpoints, None,
+            )),
             stats,
         };
         cell.record_membership();
@@ -118,15 +126,28 @@ impl ClusterHandle {
     /// Changes the members only; those that stay keep their connections. Called by `apply`.
     pub fn set_endpoints(&self, endpoints: Arc<Endpoints>) {
         let old = self.0.current.load_full();
-        let new = UpstreamCluster::new(Arc::clone(&old.config), endpoints, Some(&old.hosts));
+        let new = UpstreamCluster::new(
+            Arc::clone(&old.config),
+            Arc::clone(&old.transports),
+            endpoints,
+            Some(&old.hosts),
+        );
         self.swap(&old, new);
     }
 
     /// Changes the configuration; connections made under the old one are not used again. Called by
     /// `apply`.
-    pub fn set_config(&self, config: Arc<config::Cluster>, endpoints: Arc<Endpoints>) {
+    pub fn set_config(
+        &self,
+        config: Arc<config::Cluster>,
+        transports: Arc<Transports>,
+        endpoints: Arc<Endpoints>,
+    ) {
         let old = self.0.current.load_full();
-        self.swap(&old, UpstreamCluster::new(config, endpoints, None));
+        self.swap(
+            &old,
+            UpstreamCluster::new(config, transports, endpoints, None),
+        );
     }
 
     /// Says that the cluster is no longer part of the configuration. Called by `apply`.

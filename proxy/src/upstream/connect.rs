@@ -3,39 +3,63 @@
 use std::io;
 use std::sync::Arc;
 
-use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
 
 use crate::config;
-use crate::config::cluster::ProxyHeader;
 use crate::downstream::Downstream;
 use crate::error::ProxyError;
 use crate::error::Reason;
 use crate::net::NetStream;
-use crate::net::proxy_protocol;
-use crate::net::proxy_protocol::Version;
+use crate::net::tls::Facts;
 use crate::telemetry::stats::ClusterStats;
+use crate::tls::client::Target;
 use crate::upstream::Host;
 use crate::upstream::HostCounts;
+use crate::upstream::transport::TransportFailure;
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Purpose<'a> {
+    /// Who it is for, if it is for one.
+    pub client: Option<&'a Downstream>,
+    /// The server's name in TLS, if the request decides.
+    pub server_name: Option<&'a str>,
+    /// Offered in TLS if the cluster's context offers nothing.
+    pub alpn: &'static [&'static [u8]],
+}
+
+/// A connection that stands.
+#[derive(Debug)]
+pub struct Connected {
+    /// Ready to be spoken on.
+    pub stream: NetStream,
+    /// What is known of its TLS.
+    pub tls: Option<Facts>,
+}
 
 /// A connection that could not be made.
 #[derive(Debug)]
 pub struct ConnectFailure {
     /// Refused, or too slow.
     pub reason: Reason,
-    /// What the system says, if it said anything.
-    pub error: Option<io::Error>,
+    /// What there is to say.
+    text: Box<str>,
 }
 
 impl ConnectFailure {
     /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%`, with Envoy's underscores for spaces.
     pub fn text(&self) -> Box<str> {
-        let error = match &self.error {
-            // Without the number in brackets behind it.
-            Some(error) => error.to_string(),
-            None => return "connection_timeout".into(),
-        };
+        self.text.replace(' ', "_").into()
+    }
+
+    fn of_io(error: &io::Error) -> Self {
+        let error = error.to_string();
+        // Without the number in brackets behind it.
         let words = error.split(" (os error").next().unwrap_or_default();
-        format!("delayed_connect_error:_{}", words.replace(' ', "_")).into()
+        Self {
+            reason: Reason::ConnectFailed,
+            text: format!("delayed_connect_error: {words}").into(),
+        }
     }
 }
 
@@ -45,7 +69,7 @@ impl From<ConnectFailure> for ProxyError {
     }
 }
 
-/// Connects to `host` within the cluster's time; `client` is who it is for, if it is for one.
+/// Connects to `host` within the cluster's time, its transport included.
 ///
 /// # Errors
 /// The host refused, or was too slow.
@@ -56,28 +80,24 @@ pub async fn connect(
     config: &config::Cluster,
     stats: &ClusterStats,
     (host, counts): (&Host, &HostCounts),
-    client: Option<&Downstream>,
-) -> Result<NetStream, ConnectFailure> {
+    purpose: Purpose<'_>,
+) -> Result<Connected, ConnectFailure> {
     stats.upstream_cx_total().inc();
     counts.cx_total.inc();
-    let connecting = async {
-        let mut stream = NetStream::connect(&host.address).await?;
-        if let Some(header) = &config.proxy_protocol {
-            stream.write_all(&introduction(header, client)).await?;
-        }
-        Ok(stream)
-    };
-    let failure = match tokio::time::timeout(config.connect_timeout, connecting).await {
-        Ok(Ok(stream)) => return Ok(stream),
-        Ok(Err(error)) => ConnectFailure {
+    let deadline = Instant::now() + config.connect_timeout;
+    let connecting = Box::pin(establish(host, purpose));
+    let failure = match tokio::time::timeout_at(deadline, connecting).await {
+        Ok(Ok(connected)) => return Ok(connected),
+        Ok(Err(TransportFailure::Io(error))) => ConnectFailure::of_io(&error),
+        Ok(Err(TransportFailure::Tls(failure))) => ConnectFailure {
             reason: Reason::ConnectFailed,
-            error: Some(error),
+            text: failure.to_string().into(),
         },
         Err(_) => {
             stats.upstream_cx_connect_timeout().inc();
             ConnectFailure {
                 reason: Reason::ConnectTimeout,
-                error: None,
+                text: "connection_timeout".into(),
             }
         }
     };
@@ -86,17 +106,17 @@ pub async fn connect(
     Err(failure)
 }
 
-/// Who the client is, as a PROXY protocol header; of a connection for several it says nothing.
-fn introduction(header: &ProxyHeader, client: Option<&Downstream>) -> Vec<u8> {
-    let addresses = client.and_then(|client| client.peer.zip(client.local));
-    match header.version {
-        Version::V1 => proxy_protocol::write_v1(addresses),
-        Version::V2 => {
-            let own = client.map_or(&[][..], |client| &client.found().tlvs);
-            let passed = own.iter().filter(|tlv| header.passed_tlvs.keeps(tlv.kind));
-            proxy_protocol::write_v2(addresses, header.added_tlvs.iter().chain(passed))
-        }
-    }
+async fn establish(host: &Host, purpose: Purpose<'_>) -> Result<Connected, TransportFailure> {
+    let stream = NetStream::connect(&host.address).await?;
+    let target = Target {
+        address: &host.address,
+        hostname: &host.hostname,
+        server_name: purpose.server_name,
+        alpn: purpose.alpn,
+    };
+    let transport = &host.transport;
+    let (stream, tls) = transport.establish(stream, target, purpose.client).await?;
+    Ok(Connected { stream, tls })
 }
 
 /// Counts a connection while it is open.

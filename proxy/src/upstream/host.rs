@@ -13,6 +13,8 @@ use crate::config::Name;
 use crate::config::endpoint::Address;
 use crate::config::endpoint::HealthStatus;
 use crate::upstream::load_balancer::LoadBalancer;
+use crate::upstream::transport::Transport;
+use crate::upstream::transport::Transports;
 
 /// One member: the identity that connections, and later health and latency, belong to. It outlives
 /// changes of weight, health and locality.
@@ -24,6 +26,8 @@ pub struct Host {
     pub address: Address,
     /// Its name, or empty.
     pub hostname: Name,
+    /// What its connections go through.
+    pub transport: Arc<Transport>,
     /// The address as text, for logs.
     pub label: Box<str>,
     removed: AtomicBool,
@@ -80,7 +84,7 @@ impl HostCount {
 }
 
 impl Host {
-    pub(super) fn new(address: Address, hostname: Name) -> Self {
+    pub(super) fn new(address: Address, hostname: Name, transport: Arc<Transport>) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let label = match &address {
             Address::Pipe(path) => path.to_string_lossy().into(),
@@ -91,10 +95,16 @@ impl Host {
             id,
             address,
             hostname,
+            transport,
             label,
             removed: AtomicBool::new(false),
             counts: Mutex::default(),
         }
+    }
+
+    /// What makes it the same host in another set.
+    fn identity(&self) -> (&Address, &str, *const Transport) {
+        (&self.address, &self.hostname, Arc::as_ptr(&self.transport))
     }
 
     /// A place for one worker's counts.
@@ -153,27 +163,26 @@ pub struct HostSet {
 }
 
 impl HostSet {
-    /// Builds the set; hosts of `previous` at the same address and name are kept.
-    pub fn new(endpoints: &Endpoints, previous: Option<&Self>) -> Self {
-        let known: HashMap<(&Address, &str), &Arc<Host>> = previous
+    /// Builds the set; hosts of `previous` with the same address, name
+    /// and transport are kept.
+    pub fn new(endpoints: &Endpoints, transports: &Transports, previous: Option<&Self>) -> Self {
+        let known: HashMap<_, &Arc<Host>> = previous
             .into_iter()
             .flat_map(|set| &set.members)
-            .map(|member| ((&member.host.address, &*member.host.hostname), &member.host))
+            .map(|member| (member.host.identity(), &member.host))
             .collect();
         let mut members = Vec::new();
         for locality in &endpoints.localities {
             for endpoint in &locality.endpoints {
-                let host = known
-                    .get(&(&endpoint.address, &*endpoint.hostname))
-                    .map_or_else(
-                        || {
-                            Arc::new(Host::new(
-                                endpoint.address.clone(),
-                                Arc::clone(&endpoint.hostname),
-                            ))
-                        },
-                        |host| Arc::clone(host),
-                    );
+                let labels = endpoint.labels.as_deref();
+                let transport = transports.of(labels, locality.labels.as_deref());
+                let (address, hostname) = (&endpoint.address, &endpoint.hostname);
+                let new = || {
+                    let transport = Arc::clone(transport);
+                    Arc::new(Host::new(address.clone(), Arc::clone(hostname), transport))
+                };
+                let known = known.get(&(address, &**hostname, Arc::as_ptr(transport)));
+                let host = known.map_or_else(new, |host| Arc::clone(host));
                 members.push(Member {
                     host,
                     weight: endpoint.weight.max(1),
@@ -224,6 +233,7 @@ mod tests {
             hostname: "".into(),
             weight: 1,
             health: HealthStatus::Unknown,
+            labels: None,
         });
         let locality = LocalityEndpoints {
             endpoints: endpoints.collect(),
@@ -237,8 +247,9 @@ mod tests {
 
     #[test]
     fn hosts_survive_an_update_and_the_gone_are_marked() {
-        let old = HostSet::new(&endpoints(&[1, 2]), None);
-        let new = HostSet::new(&endpoints(&[2, 3]), Some(&old));
+        let transports = Transports::default();
+        let old = HostSet::new(&endpoints(&[1, 2]), &transports, None);
+        let new = HostSet::new(&endpoints(&[2, 3]), &transports, Some(&old));
         old.retire(Some(&new));
         assert!(Arc::ptr_eq(&old.members()[1].host, &new.members()[0].host));
         assert!(old.members()[0].host.is_removed());
@@ -248,7 +259,7 @@ mod tests {
     #[test]
     fn an_empty_set_picks_nobody() {
         assert!(
-            HostSet::new(&endpoints(&[]), None)
+            HostSet::new(&endpoints(&[]), &Transports::default(), None)
                 .pick(&mut 0, 0)
                 .is_none()
         );

@@ -9,6 +9,7 @@
 //! | `load_balancer` | which member takes the next request |
 //! | `original` | members of clusters that send where the client wanted to go |
 //! | `pool` | a worker's open connections, by member |
+//! | `transport` | what stands between a socket and what is spoken on it |
 
 pub mod cluster;
 pub mod connect;
@@ -17,6 +18,7 @@ pub mod host;
 pub mod load_balancer;
 mod original;
 pub mod pool;
+pub mod transport;
 
 pub use cluster::ClusterHandle;
 pub use cluster::UpstreamCluster;

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::config::Name;
 use crate::config::endpoint::Address;
 use crate::upstream::Host;
+use crate::upstream::transport::Transport;
 
 /// Hosts kept per worker: clients choose the addresses, so they must not choose how many.
 const HOSTS_MAX: usize = 4096;
@@ -34,16 +35,26 @@ struct Used {
 }
 
 impl OriginalHosts {
-    /// The host at this address.
-    pub(super) fn of(&self, cluster: &Name, address: SocketAddr) -> Arc<Host> {
+    /// The host at this address, reached through this transport.
+    pub(super) fn of(
+        &self,
+        cluster: &Name,
+        address: SocketAddr,
+        transport: &Arc<Transport>,
+    ) -> Arc<Host> {
         let now = Instant::now();
         let key = (Arc::clone(cluster), address);
         let mut hosts = self.0.borrow_mut();
         if let Some(used) = hosts.get_mut(&key) {
-            used.at = now;
-            return Arc::clone(&used.host);
+            if Arc::ptr_eq(&used.host.transport, transport) {
+                used.at = now;
+                return Arc::clone(&used.host);
+            }
+            used.host.mark_removed(); // of another configuration
+            hosts.remove(&key);
         }
-        let host = Arc::new(Host::new(Address::Socket(address), "".into()));
+        let transport = Arc::clone(transport);
+        let host = Arc::new(Host::new(Address::Socket(address), "".into(), transport));
         if hosts.len() >= HOSTS_MAX {
             host.mark_removed(); // for this connection only
             return host;
@@ -75,13 +86,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn hosts_are_kept_while_they_are_used_and_never_too_many() {
         let hosts = OriginalHosts::default();
-        let of = |port| hosts.of(&"c".into(), ([10, 0, 0, 1], port).into());
+        let plain = Arc::default();
+        let of = |port| hosts.of(&"c".into(), ([10, 0, 0, 1], port).into(), &plain);
         let host = of(1);
         assert_eq!(of(1).id, host.id);
-        assert_ne!(hosts.of(&"d".into(), ([10, 0, 0, 1], 1).into()).id, host.id);
+        let other = hosts.of(&"d".into(), ([10, 0, 0, 1], 1).into(), &plain);
+        assert_ne!(other.id, host.id);
         tokio::time::advance(UNUSED_MAX).await;
         hosts.housekeep(Instant::now());
         assert!(host.is_removed());
+        let changed = hosts.of(&"d".into(), ([10, 0, 0, 1], 1).into(), &Arc::default());
+        assert!(other.is_removed(), "its transport is another now");
+        assert!(!changed.is_removed());
         for port in 1..=5000 {
             of(port);
         }

@@ -37,6 +37,7 @@ fn connection() -> Downstream {
         peer: Some(address("10.0.0.9:40000")),
         local: Some(address("192.168.1.1:443")),
         found: None,
+        tls: None,
     }
 }
 

@@ -81,7 +81,7 @@ impl Http1Sender {
             && reader.decoder.is_idle()
             && reader.is_end()
             && reader.is_drained()
-            && io.stream.borrow().is_idle_clean()
+            && io.stream.borrow_mut().is_idle_clean()
     }
 
     /// Sends a request and waits for the head of the response.

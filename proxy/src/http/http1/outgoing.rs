@@ -31,12 +31,19 @@ pub(super) struct Outgoing {
     head_at: usize,
     content: Bytes,
     tail: &'static [u8],
+    /// The stream may hold what it took: TLS does.
+    needs_flush: bool,
     /// Bytes written since the beginning.
     written: u64,
 }
 
 impl Outgoing {
+    /// Whether everything is in the socket.
     pub(super) fn is_empty(&self) -> bool {
+        self.is_taken() && !self.needs_flush
+    }
+
+    fn is_taken(&self) -> bool {
         self.head_at == self.head.len() && self.content.is_empty() && self.tail.is_empty()
     }
 
@@ -70,13 +77,16 @@ impl Outgoing {
         stream: &mut NetStream,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        while !self.is_empty() {
+        while !self.is_taken() {
             let len = std::task::ready!(self.poll_write(stream, cx))?;
+            self.needs_flush = true;
             if len == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.advance(len);
         }
+        std::task::ready!(Pin::new(stream).poll_flush(cx))?;
+        self.needs_flush = false;
         self.give_back();
         Poll::Ready(Ok(()))
     }

@@ -89,7 +89,10 @@ where
         let next = std::future::poll_fn(|cx| io.poll_request(cx, closing.get()));
         let request = match next.await {
             Ok(Some(request)) => request,
-            Ok(None) => return Ok(()),
+            Ok(None) => {
+                io.say_end();
+                return Ok(());
+            }
             Err(error) => return io.refuse(error).await,
         };
         let to = ResponseTo {
@@ -324,6 +327,16 @@ impl ServerIo {
         false
     }
 
+    /// Tells a TLS client that what it got is all (RFC 8446 section 6.1), as far as the socket takes
+    /// it; a plain socket says so by being closed.
+    fn say_end(&self) {
+        let mut stream = self.stream.borrow_mut();
+        if !stream.is_plain() {
+            let mut cx = Context::from_waker(Waker::noop());
+            let _ = Pin::new(&mut *stream).poll_shutdown(&mut cx);
+        }
+    }
+
     /// Says that this was the last answer, and reads on for a while: closing a socket with unread
     /// bytes resets it, and the client might never see the answer.
     async fn linger(&self) {
@@ -332,6 +345,7 @@ impl ServerIo {
             reader.is_end() && reader.is_drained()
         };
         if is_over {
+            self.say_end();
             return;
         }
         let reading = async {

@@ -8,8 +8,7 @@ use http::header::CONTENT_TYPE;
 use crate::config::matcher::HeaderMatch;
 use crate::config::matcher::HeaderMatchName;
 use crate::config::matcher::HeaderValueMatch;
-use crate::config::matcher::StringMatch;
-use crate::config::matcher::StringPattern;
+use crate::config::matcher::starts_with;
 use crate::config::route::PathMatch;
 use crate::config::route::QueryMatch;
 use crate::config::route::RouteMatch;
@@ -103,44 +102,7 @@ fn one_matches(header: &HeaderMatch, value: &[u8]) -> bool {
             .ok()
             .and_then(|text| text.trim_ascii().parse::<i64>().ok())
             .is_some_and(|number| (*start..*end).contains(&number)),
-        HeaderValueMatch::String(pattern) => string_matches(pattern, value),
-    }
-}
-
-/// True if `value` fits the pattern.
-pub(super) fn string_matches(string: &StringMatch, value: &[u8]) -> bool {
-    let fold = string.ignore_case;
-    match &string.pattern {
-        StringPattern::Contains(text) => contains(value, text.as_bytes(), fold),
-        StringPattern::Exact(text) if fold => value.eq_ignore_ascii_case(text.as_bytes()),
-        StringPattern::Exact(text) => value == text.as_bytes(),
-        StringPattern::Prefix(text) => starts_with(value, text.as_bytes(), fold),
-        StringPattern::Regex(regex) => regex.is_match(value),
-        StringPattern::Suffix(text) => value
-            .len()
-            .checked_sub(text.len())
-            .and_then(|start| value.get(start..))
-            .is_some_and(|end| starts_with(end, text.as_bytes(), fold)),
-    }
-}
-
-fn starts_with(value: &[u8], start: &[u8], fold: bool) -> bool {
-    if fold {
-        value
-            .get(..start.len())
-            .is_some_and(|head| head.eq_ignore_ascii_case(start))
-    } else {
-        value.starts_with(start)
-    }
-}
-
-fn contains(value: &[u8], part: &[u8], fold: bool) -> bool {
-    if fold && !part.is_empty() {
-        value
-            .windows(part.len())
-            .any(|window| window.eq_ignore_ascii_case(part))
-    } else {
-        memchr::memmem::find(value, part).is_some()
+        HeaderValueMatch::String(pattern) => pattern.matches(value),
     }
 }
 
@@ -166,6 +128,6 @@ fn parameter_matches(parameter: &QueryMatch, query: &str) -> bool {
     match (value, &parameter.value) {
         (None, _) => false,
         (Some(_), None) => true,
-        (Some(value), Some(string)) => string_matches(string, value.as_bytes()),
+        (Some(value), Some(string)) => string.matches(value.as_bytes()),
     }
 }

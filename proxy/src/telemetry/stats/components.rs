@@ -91,6 +91,32 @@ stats! {
         counter downstream_listener_filter_error: "Connections that a listener filter refused.";
         counter downstream_listener_filter_remote_close: "Connections that ended in listener filters.";
         counter no_filter_chain_match: "Connections that no filter chain matched.";
+        counter downstream_cx_transport_socket_connect_timeout: "Connections whose TLS handshake took too long.";
+    }
+}
+
+stats! {
+    /// Of the TLS of one listener or cluster, among its other counters.
+    pub struct TlsStats(TlsCells) in "ssl" {
+        counter handshake as "ssl.handshake": "TLS handshakes made.";
+        counter connection_error as "ssl.connection_error": "TLS handshakes that failed, but for certificates.";
+        counter session_reused as "ssl.session_reused": "TLS handshakes that resumed a session.";
+        counter no_certificate as "ssl.no_certificate": "TLS handshakes in which the peer showed no certificate.";
+        counter fail_verify_no_cert as "ssl.fail_verify_no_cert": "TLS handshakes that failed because there was no certificate.";
+        counter fail_verify_error as "ssl.fail_verify_error": "TLS handshakes that failed because of the certificate's chain.";
+        counter fail_verify_san as "ssl.fail_verify_san": "TLS handshakes that failed because of the certificate's names.";
+        counter fail_verify_cert_hash as "ssl.fail_verify_cert_hash": "TLS handshakes that failed because of the certificate's hash.";
+        counter tls12 as "ssl.versions.TLSv1.2": "TLS handshakes by version.";
+        counter tls13 as "ssl.versions.TLSv1.3": "TLS handshakes by version.";
+        counter aes128 as "ssl.ciphers.TLS_AES_128_GCM_SHA256": "TLS handshakes by cipher suite.";
+        counter aes256 as "ssl.ciphers.TLS_AES_256_GCM_SHA384": "TLS handshakes by cipher suite.";
+        counter chacha20 as "ssl.ciphers.TLS_CHACHA20_POLY1305_SHA256": "TLS handshakes by cipher suite.";
+        counter ecdsa_aes128 as "ssl.ciphers.ECDHE-ECDSA-AES128-GCM-SHA256": "TLS handshakes by cipher suite.";
+        counter ecdsa_aes256 as "ssl.ciphers.ECDHE-ECDSA-AES256-GCM-SHA384": "TLS handshakes by cipher suite.";
+        counter ecdsa_chacha20 as "ssl.ciphers.ECDHE-ECDSA-CHACHA20-POLY1305": "TLS handshakes by cipher suite.";
+        counter rsa_aes128 as "ssl.ciphers.ECDHE-RSA-AES128-GCM-SHA256": "TLS handshakes by cipher suite.";
+        counter rsa_aes256 as "ssl.ciphers.ECDHE-RSA-AES256-GCM-SHA384": "TLS handshakes by cipher suite.";
+        counter rsa_chacha20 as "ssl.ciphers.ECDHE-RSA-CHACHA20-POLY1305": "TLS handshakes by cipher suite.";
     }
 }
 

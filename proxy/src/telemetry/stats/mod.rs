@@ -49,6 +49,7 @@ pub use components::ServerStats;
 pub use components::SubscriptionStats;
 pub use components::TcpStats;
 pub use components::TlsInspectorStats;
+pub use components::TlsStats;
 pub use group::Field;
 pub use group::Group;
 pub use group::Kind;

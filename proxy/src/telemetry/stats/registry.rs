@@ -25,6 +25,7 @@ use crate::telemetry::stats::Scope;
 use crate::telemetry::stats::ServerStats;
 use crate::telemetry::stats::SubscriptionStats;
 use crate::telemetry::stats::TcpStats;
+use crate::telemetry::stats::TlsStats;
 use crate::telemetry::stats::group::Declared;
 
 /// All groups of one kind at one moment.
@@ -56,8 +57,10 @@ pub struct Registry {
 #[derive(Default)]
 struct Named {
     clusters: Instances<ClusterStats>,
+    cluster_tls: Instances<TlsStats>,
     http: Instances<HttpStats>,
     listeners: Instances<ListenerStats>,
+    listener_tls: Instances<TlsStats>,
     tcp: Instances<TcpStats>,
     sources: Vec<Source>,
 }
@@ -137,6 +140,11 @@ impl Registry {
         self.named().clusters.get(name, self.workers)
     }
 
+    /// Of the TLS of the cluster with this name.
+    pub fn cluster_tls(&self, name: &str) -> Arc<TlsStats> {
+        self.named().cluster_tls.get(name, self.workers)
+    }
+
     /// Of the HTTP connection managers with this `stat_prefix`.
     pub fn http(&self, stat_prefix: &str) -> Arc<HttpStats> {
         self.named().http.get(stat_prefix, self.workers)
@@ -145,6 +153,11 @@ impl Registry {
     /// Of the listener with this `stat_prefix`, or else this address.
     pub fn listener(&self, name: &str) -> Arc<ListenerStats> {
         self.named().listeners.get(name, self.workers)
+    }
+
+    /// Of the TLS of the listener with this address.
+    pub fn listener_tls(&self, name: &str) -> Arc<TlsStats> {
+        self.named().listener_tls.get(name, self.workers)
     }
 
     /// Of the TCP proxies with this `stat_prefix`.
@@ -163,8 +176,10 @@ impl Registry {
         let named = self.named();
         let mut all = vec![
             named.clusters.list(),
+            named.cluster_tls.list_among(ClusterStats::SCOPE),
             named.http.list(),
             named.listeners.list(),
+            named.listener_tls.list_among(ListenerStats::SCOPE),
             named.tcp.list(),
         ];
         all.extend(named.sources.iter().map(|source| source()));
@@ -232,12 +247,16 @@ impl<S: Declared> Instances<S> {
     }
 
     fn list(&self) -> GroupList {
+        self.list_among(S::SCOPE)
+    }
+
+    fn list_among(&self, scope: Scope) -> GroupList {
         let alive = self.by_name.iter().filter_map(|(name, stats)| {
             let stats: Arc<dyn Group> = stats.upgrade()?;
             Some((Arc::clone(name), stats))
         });
         GroupList {
-            scope: S::SCOPE,
+            scope,
             instances: alive.collect(),
         }
     }

@@ -126,8 +126,10 @@ fn every_field_reads_as_declared_and_says_what_it_is() {
     let registry = Registry::new(1);
     let _held = (
         registry.cluster("a"),
+        registry.cluster_tls("a"),
         registry.http("b"),
         registry.listener("c"),
+        registry.listener_tls("c"),
         registry.tcp("d"),
     );
     for list in registry.groups() {

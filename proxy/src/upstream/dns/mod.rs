@@ -232,14 +232,15 @@ fn members(dns: &Dns, known: &[BTreeSet<SocketAddr>]) -> Endpoints {
     let mut localities: Vec<LocalityEndpoints> = Vec::new();
     for (target, addresses) in dns.targets.iter().zip(known) {
         let is_same = |l: &LocalityEndpoints| {
-            (&l.locality, l.priority, l.weight)
-                == (&target.locality, target.priority, target.locality_weight)
+            let ours = (&target.locality, target.priority, target.locality_weight);
+            (&l.locality, l.priority, l.weight) == ours && l.labels == target.locality_labels
         };
         let at = localities.iter().position(is_same).unwrap_or_else(|| {
             localities.push(LocalityEndpoints {
                 locality: target.locality.clone(),
                 priority: target.priority,
                 weight: target.locality_weight,
+                labels: target.locality_labels.clone(),
                 endpoints: Vec::new(),
             });
             localities.len() - 1
@@ -249,6 +250,7 @@ fn members(dns: &Dns, known: &[BTreeSet<SocketAddr>]) -> Endpoints {
             hostname: Arc::clone(&target.hostname),
             weight: target.weight,
             health: target.health,
+            labels: target.labels.clone(),
         });
         localities[at].endpoints.extend(endpoints);
     }

@@ -92,6 +92,8 @@ fn target(host: &str, priority: u32) -> DnsTarget {
         weight: 7,
         hostname: "h".into(),
         health: HealthStatus::Degraded,
+        locality_labels: None,
+        labels: None,
     }
 }
 

@@ -102,6 +102,7 @@ mod tests {
     use crate::config::endpoint::Endpoint;
     use crate::config::endpoint::LocalityEndpoints;
     use crate::upstream::HostSet;
+    use crate::upstream::transport::Transports;
 
     /// Members as (priority, healthy, unhealthy).
     fn loads(levels: &[(u32, u16, u16)]) -> Vec<(u32, usize)> {
@@ -123,6 +124,7 @@ mod tests {
                     } else {
                         HealthStatus::Unhealthy
                     },
+                    labels: None,
                 })
                 .collect(),
             ..Default::default()
@@ -131,7 +133,7 @@ mod tests {
             localities: levels.iter().map(locality).collect(),
             overprovisioning_factor: 140,
         };
-        let set = HostSet::new(&endpoints, None);
+        let set = HostSet::new(&endpoints, &Transports::default(), None);
         split(set.members(), 140)
             .iter()
             .map(|share| (share.load, share.members.len()))

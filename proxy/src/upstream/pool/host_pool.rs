@@ -21,10 +21,15 @@ use crate::telemetry::stats::ClusterStats;
 use crate::upstream::Host;
 use crate::upstream::HostCounts;
 use crate::upstream::connect::Open;
+use crate::upstream::connect::Purpose;
 use crate::upstream::connect::connect;
 use crate::upstream::pool::lease::Http1Lease;
 use crate::upstream::pool::lease::Http2Lease;
 use crate::upstream::pool::lease::Sender;
+
+/// Offered in TLS, unless the cluster's context says otherwise.
+const HTTP1: &[&[u8]] = &[b"http/1.1"];
+const HTTP2: &[&[u8]] = &[b"h2"];
 
 /// The connections to one host.
 #[derive(Debug)]
@@ -101,7 +106,7 @@ impl HostPool {
         pool: &Rc<Self>,
         client: &Downstream,
     ) -> Result<Http1Lease, ProxyError> {
-        let stream = pool.connect(Some(client)).await?;
+        let stream = pool.connect(Some(client), HTTP1).await?;
         let local = stream.local_address();
         pool.stats.upstream_cx_http1_total().inc();
         let now = Instant::now();
@@ -129,7 +134,7 @@ impl HostPool {
         if let Some(lease) = pool.free_stream(true) {
             return Ok(lease); // somebody else made it while we waited
         }
-        let stream = pool.connect(None).await?; // shared by clients
+        let stream = pool.connect(None, HTTP2).await?; // shared by clients
         let local = stream.local_address();
         let (sender, connection) = codec::connect_http2(stream, &pool.config.http2)
             .await
@@ -179,7 +184,7 @@ impl HostPool {
             .is_some_and(|max| connection.served >= max);
         // A connection that told who its client is belongs to that client.
         if spent
-            || self.config.proxy_protocol.is_some()
+            || self.host.transport.names_client()
             || self.host.is_removed()
             || self.is_too_old(connection.born)
             || !connection.sender.is_ready()
@@ -218,14 +223,23 @@ impl HostPool {
             .is_some_and(|max| born.elapsed() >= max)
     }
 
-    async fn connect(&self, client: Option<&Downstream>) -> Result<NetStream, ProxyError> {
+    async fn connect(
+        &self,
+        client: Option<&Downstream>,
+        alpn: &'static [&'static [u8]],
+    ) -> Result<NetStream, ProxyError> {
+        let purpose = Purpose {
+            client,
+            server_name: None,
+            alpn,
+        };
         let connecting = connect(
             &self.config,
             &self.stats,
             (&self.host, &self.counts),
-            client,
+            purpose,
         );
-        connecting.await.map_err(ProxyError::from)
+        Ok(connecting.await?.stream)
     }
 
     /// Runs an HTTP/2 connection as a task of its own; it ends when the sender is dropped and the peer

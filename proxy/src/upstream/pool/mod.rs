@@ -54,7 +54,8 @@ impl Pools {
             return (config, host);
         }
         let wanted = client.local.filter(|_| client.found().local_is_restored);
-        let host = wanted.map(|address| self.originals.of(&config.name, address));
+        let transport = || Arc::clone(cluster.load().transports.usual());
+        let host = wanted.map(|address| self.originals.of(&config.name, address, &transport()));
         (config, host)
     }
 

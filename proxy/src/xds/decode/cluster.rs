@@ -20,13 +20,16 @@ use super::cluster_http;
 use super::config_source;
 use super::endpoint;
 use super::extension;
+use super::labels;
 use super::load_balancing;
 use super::transport_socket;
 use super::value;
 use crate::config::Cluster;
 use crate::config::Name;
 use crate::config::cluster::Discovery;
+use crate::config::cluster::TransportMatch;
 use crate::config::cluster::UpstreamProtocol;
+use crate::config::cluster::UpstreamTransport;
 use crate::config::limits;
 
 /// Reads a cluster.
@@ -103,23 +106,16 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
         connection_pool_per_downstream_connection);
     context.optional("lb_subset_config", lb_subset_config, subset);
     context.optional("common_lb_config", common_lb_config, common_lb);
-    let proxy_protocol = match transport_socket {
-        None => Some(None),
+    let transport = match transport_socket {
+        None => Some(UpstreamTransport::default()),
         Some(socket) => context.field("transport_socket", |context| {
             transport_socket::upstream(context, socket)
         }),
     };
-    context.each(
+    let transport_matches = context.each(
         "transport_socket_matches",
         transport_socket_matches,
-        |context, candidate| {
-            let TransportSocketMatch {
-                name: _,
-                r#match: _,
-                transport_socket,
-            } = candidate;
-            context.optional("transport_socket", transport_socket, transport_socket::raw)
-        },
+        transport_match,
     );
     network_filters(context, filters);
 
@@ -172,8 +168,10 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
         alt_stat_name.into()
     };
     let http = http?;
-    let proxy_protocol = proxy_protocol?;
-    if proxy_protocol.is_some() && http.protocol != UpstreamProtocol::Http1 {
+    let transport = transport?;
+    let announces = transport.proxy_protocol.is_some()
+        || (transport_matches.iter()).any(|candidate| candidate.transport.proxy_protocol.is_some());
+    if announces && http.protocol != UpstreamProtocol::Http1 {
         context.reject_unsupported(
             "transport_socket",
             "a PROXY protocol header before HTTP/2 is not supported, its connections are shared",
@@ -183,7 +181,8 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
         name,
         stat_name,
         discovery: discovery?,
-        proxy_protocol,
+        transport,
+        transport_matches,
         connect_timeout,
         lb_policy: lb_policy?,
         protocol: http.protocol,
@@ -191,6 +190,33 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
         max_connection_duration: http.common.max_connection_duration,
         max_requests_per_connection: http.common.max_requests_per_connection,
         http2: http.http2,
+    })
+}
+
+fn transport_match(
+    context: &mut Context,
+    candidate: TransportSocketMatch,
+) -> Option<TransportMatch> {
+    let TransportSocketMatch {
+        name,
+        r#match,
+        transport_socket,
+    } = candidate;
+    if name.is_empty() {
+        context.reject("name", "must not be empty");
+    }
+    let labels = context.field("match", |context| {
+        labels::of_struct(context, r#match.unwrap_or_default())
+    });
+    let transport = match transport_socket {
+        None => Some(UpstreamTransport::default()),
+        Some(socket) => context.field("transport_socket", |context| {
+            transport_socket::upstream(context, socket)
+        }),
+    };
+    Some(TransportMatch {
+        labels: labels?,
+        transport: transport?,
     })
 }
 

@@ -192,6 +192,7 @@ fn target(context: &mut Context, place: &Place, member: Member) -> Option<DnsTar
         hostname,
         weight,
         health,
+        labels,
     } = member;
     let (host, port) = match address::target(context, address)? {
         Target::Name(host, port) => (host, port),
@@ -215,5 +216,7 @@ fn target(context: &mut Context, place: &Place, member: Member) -> Option<DnsTar
         locality_weight: place.weight,
         weight,
         health,
+        locality_labels: place.labels.clone(),
+        labels,
     })
 }

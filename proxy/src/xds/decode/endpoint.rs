@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use xds_proto::pb::envoy::config::core::v3 as core;
 use xds_proto::pb::envoy::config::core::v3::HealthStatus as PbHealthStatus;
@@ -16,11 +17,13 @@ use xds_proto::pb::envoy::config::endpoint::v3::locality_lb_endpoints::LbEndpoin
 
 use super::Context;
 use super::address;
+use super::labels;
 use super::value;
 use crate::config::Endpoints;
 use crate::config::Name;
 use crate::config::endpoint::Endpoint;
 use crate::config::endpoint::HealthStatus;
+use crate::config::endpoint::Labels;
 use crate::config::endpoint::Locality;
 use crate::config::endpoint::LocalityEndpoints;
 
@@ -35,6 +38,7 @@ pub(crate) struct Place {
     pub(crate) locality: Locality,
     pub(crate) priority: u32,
     pub(crate) weight: Option<u32>,
+    pub(crate) labels: Option<Arc<Labels>>,
 }
 
 /// A member whose address is still to be decoded.
@@ -43,6 +47,7 @@ pub(crate) struct Member {
     pub(crate) hostname: Name,
     pub(crate) weight: u32,
     pub(crate) health: HealthStatus,
+    pub(crate) labels: Option<Arc<Labels>>,
 }
 
 /// Reads an assignment whose addresses are all literal.
@@ -56,6 +61,7 @@ pub(crate) fn decode(
             locality: place.locality,
             priority: place.priority,
             weight: place.weight,
+            labels: place.labels,
             endpoints: literal(context, members),
         });
     })?;
@@ -74,6 +80,7 @@ fn literal(context: &mut Context, members: Vec<(usize, Member)>) -> Vec<Endpoint
             hostname,
             weight,
             health,
+            labels,
         } = member;
         let address = in_member(context, i, |context| address::connect(context, address));
         let Some(address) = address else { continue };
@@ -90,6 +97,7 @@ fn literal(context: &mut Context, members: Vec<(usize, Member)>) -> Vec<Endpoint
             hostname,
             weight,
             health,
+            labels,
         });
     }
     endpoints
@@ -194,7 +202,8 @@ fn locality(
         proximity,
         lb_config,
     } = group;
-    unsupported!(context, warn: metadata, proximity);
+    unsupported!(context, warn: proximity);
+    let labels = labels::of_metadata(context, metadata);
     let lb_endpoints = match lb_config {
         None => lb_endpoints,
         // Deprecated, the same list in another place.
@@ -234,6 +243,7 @@ fn locality(
             locality,
             priority,
             weight,
+            labels,
         },
         members,
     ))
@@ -263,7 +273,7 @@ fn member(context: &mut Context, endpoint: pb::LbEndpoint) -> Option<Member> {
         load_balancing_weight,
         host_identifier,
     } = endpoint;
-    unsupported!(context, warn: metadata);
+    let labels = labels::of_metadata(context, metadata);
     let health = value::enumeration(context, "health_status", health_status).map(health);
     let bounds = (1, u32::MAX);
     let weight = value::number(
@@ -285,6 +295,7 @@ fn member(context: &mut Context, endpoint: pb::LbEndpoint) -> Option<Member> {
         hostname,
         weight: weight.unwrap_or(1),
         health: health?,
+        labels,
     })
 }
 

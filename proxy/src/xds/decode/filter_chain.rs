@@ -108,7 +108,14 @@ fn filter_chain(context: &mut Context, chain: pb::FilterChain) -> Option<FilterC
     } = chain;
     let use_proxy_proto = value::is_true(use_proxy_proto);
     unsupported!(context, reject: use_proxy_proto);
-    unsupported!(context, warn: metadata, transport_socket_connect_timeout);
+    unsupported!(context, warn: metadata);
+    // Zero is the same as absent.
+    let transport_timeout = value::timeout(
+        context,
+        "transport_socket_connect_timeout",
+        transport_socket_connect_timeout,
+        None,
+    );
     let conditions = match filter_chain_match {
         None => Some(FilterChainMatch::default()),
         Some(conditions) => context.field("filter_chain_match", |context| {
@@ -126,6 +133,7 @@ fn filter_chain(context: &mut Context, chain: pb::FilterChain) -> Option<FilterC
         name: name.into(),
         conditions: conditions?,
         transport_socket: transport_socket?,
+        transport_timeout,
         filter,
     })
 }

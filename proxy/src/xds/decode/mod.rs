@@ -7,7 +7,7 @@
 //! all fields. What this cannot see: fields newer than the linked API version, because the wire
 //! format drops them before we look.
 //!
-//! No I/O, no state between resources, no panic on any input.
+//! No state between resources, no panic on any input, and no I/O but for files that hold secrets.
 //!
 //! | file | reads |
 //! |---|---|
@@ -16,11 +16,12 @@
 //! | `socket` | options of listening sockets |
 //! | `http_connection_manager` `http_filter` | the HTTP connection manager |
 //! | `cluster` `cluster_http` `cluster_dns` `load_balancing` | `Cluster` and what is inside |
-//! | `endpoint` | `ClusterLoadAssignment` |
+//! | `endpoint` `labels` | `ClusterLoadAssignment` |
 //! | `route` `route_match` `route_action` `header_edit` | `RouteConfiguration` and what is inside |
 //! | `access_log` `template` | access logs and `%COMMAND%` templates |
 //! | `address` `config_source` `matcher` `protocol` `value` | what several of them share |
-//! | `transport_socket` | what stands between a socket and the filters |
+//! | `transport_socket` `tls` | what stands between a socket and the filters |
+//! | `data_source` | secrets: inline, from a file or a variable |
 //! | `extension` | `Any`, and which extensions may be left out |
 //! | `context` | where we are, what was wrong |
 
@@ -36,12 +37,14 @@ pub(crate) mod cluster;
 pub(crate) mod cluster_dns;
 mod cluster_http;
 pub(crate) mod config_source;
+mod data_source;
 mod endpoint;
 pub(crate) mod extension;
 mod filter_chain;
 mod header_edit;
 mod http_connection_manager;
 mod http_filter;
+mod labels;
 pub(crate) mod listener;
 mod listener_filter;
 mod load_balancing;
@@ -55,6 +58,7 @@ mod tcp_proxy;
 mod template;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod transport_socket;
 pub(crate) mod value;
 

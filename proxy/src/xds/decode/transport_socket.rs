@@ -1,15 +1,22 @@
 //! `core.v3.TransportSocket`: what stands between a socket and the filters.
 
+use std::sync::Arc;
+
 use xds_proto::pb::envoy::config::core::v3 as core;
 use xds_proto::pb::envoy::config::core::v3::transport_socket::ConfigType;
 use xds_proto::pb::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
 use xds_proto::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
+use xds_proto::pb::envoy::extensions::transport_sockets::tls::v3::DownstreamTlsContext;
+use xds_proto::pb::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
 
 use super::Context;
 use super::extension;
 use super::listener_filter;
+use super::tls;
 use crate::config::cluster::ProxyHeader;
+use crate::config::cluster::UpstreamTransport;
 use crate::config::filter_chain::TransportSocket;
+use crate::config::tls::UpstreamTls;
 use crate::downstream::Tlv;
 
 /// Reads the transport socket of a filter chain.
@@ -17,32 +24,65 @@ pub(crate) fn downstream(
     context: &mut Context,
     socket: core::TransportSocket,
 ) -> Option<TransportSocket> {
-    raw(context, socket).map(|()| TransportSocket::Raw)
+    let core::TransportSocket {
+        name: _,
+        config_type: Some(ConfigType::TypedConfig(any)),
+    } = &socket
+    else {
+        return raw(context, socket).map(|()| TransportSocket::Raw);
+    };
+    if !extension::holds::<DownstreamTlsContext>(any) {
+        return raw(context, socket).map(|()| TransportSocket::Raw);
+    }
+    context.field("typed_config", |context| {
+        let context_of_chain = extension::unpack(context, any)?;
+        tls::downstream(context, context_of_chain)
+            .map(Arc::new)
+            .map(TransportSocket::Tls)
+    })
 }
 
-/// Reads the transport socket of a cluster: plain bytes, perhaps after a PROXY protocol header.
+/// Reads the transport socket of a cluster.
 pub(crate) fn upstream(
     context: &mut Context,
     socket: core::TransportSocket,
-) -> Option<Option<ProxyHeader>> {
-    let core::TransportSocket { name, config_type } = socket;
-    match config_type {
+) -> Option<UpstreamTransport> {
+    match &socket.config_type {
         Some(ConfigType::TypedConfig(any))
-            if extension::holds::<ProxyProtocolUpstreamTransport>(&any) =>
+            if extension::holds::<ProxyProtocolUpstreamTransport>(any) =>
         {
             context.field("typed_config", |context| {
-                let transport = extension::unpack(context, &any)?;
-                proxy_header(context, transport).map(Some)
+                let transport = extension::unpack(context, any)?;
+                proxy_protocol(context, transport)
             })
         }
-        config_type => raw(context, core::TransportSocket { name, config_type }).map(|()| None),
+        _ => plain_or_tls(context, socket).map(|tls| UpstreamTransport {
+            proxy_protocol: None,
+            tls,
+        }),
     }
 }
 
-fn proxy_header(
+fn plain_or_tls(
+    context: &mut Context,
+    socket: core::TransportSocket,
+) -> Option<Option<UpstreamTls>> {
+    match &socket.config_type {
+        Some(ConfigType::TypedConfig(any)) if extension::holds::<UpstreamTlsContext>(any) => {
+            context.field("typed_config", |context| {
+                let context_of_cluster = extension::unpack(context, any)?;
+                tls::upstream(context, context_of_cluster).map(Some)
+            })
+        }
+        _ => raw(context, socket).map(|()| None),
+    }
+}
+
+/// A PROXY protocol header before another transport.
+fn proxy_protocol(
     context: &mut Context,
     transport: ProxyProtocolUpstreamTransport,
-) -> Option<ProxyHeader> {
+) -> Option<UpstreamTransport> {
     let ProxyProtocolUpstreamTransport {
         config,
         transport_socket,
@@ -51,27 +91,34 @@ fn proxy_header(
     } = transport;
     unsupported!(context, warn "has no effect, an unspecified address is sent as LOCAL": allow_unspecified_address);
     unsupported!(context, warn "has no effect, no connection is shared": tlv_as_pool_key);
-    context.required("transport_socket", transport_socket, raw)?;
+    let tls = context.required("transport_socket", transport_socket, plain_or_tls)?;
+    let config = config.unwrap_or_default();
+    let header = context.field("config", |context| proxy_header(context, config))?;
+    Some(UpstreamTransport {
+        proxy_protocol: Some(header),
+        tls,
+    })
+}
+
+fn proxy_header(context: &mut Context, config: core::ProxyProtocolConfig) -> Option<ProxyHeader> {
     let core::ProxyProtocolConfig {
         version,
         pass_through_tlvs,
         added_tlvs,
-    } = config.unwrap_or_default();
-    context.field("config", |context| {
-        let version = context.field("version", |context| {
-            listener_filter::version(context, version)
-        })?;
-        let passed = context.optional(
-            "pass_through_tlvs",
-            pass_through_tlvs,
-            listener_filter::kept_tlvs,
-        );
-        let added_tlvs = context.each("added_tlvs", added_tlvs, tlv);
-        Some(ProxyHeader {
-            version,
-            passed_tlvs: passed.unwrap_or_default(),
-            added_tlvs,
-        })
+    } = config;
+    let version = context.field("version", |context| {
+        listener_filter::version(context, version)
+    })?;
+    let passed = context.optional(
+        "pass_through_tlvs",
+        pass_through_tlvs,
+        listener_filter::kept_tlvs,
+    );
+    let added_tlvs = context.each("added_tlvs", added_tlvs, tlv);
+    Some(ProxyHeader {
+        version,
+        passed_tlvs: passed.unwrap_or_default(),
+        added_tlvs,
     })
 }
 

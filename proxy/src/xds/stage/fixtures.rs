@@ -19,6 +19,7 @@ use crate::config::cluster::DnsTarget;
 use crate::config::cluster::Http2Options;
 use crate::config::cluster::LbPolicy;
 use crate::config::cluster::UpstreamProtocol;
+use crate::config::cluster::UpstreamTransport;
 use crate::config::endpoint::Address;
 use crate::config::endpoint::Endpoint;
 use crate::config::endpoint::HealthStatus;
@@ -54,6 +55,7 @@ pub(crate) fn endpoints(mark: u16) -> Endpoints {
         hostname: "".into(),
         weight: 1,
         health: HealthStatus::Unknown,
+        labels: None,
     };
     Endpoints {
         localities: vec![LocalityEndpoints {
@@ -70,7 +72,8 @@ pub(crate) fn cluster(name: &str, discovery: Discovery, mark: u64) -> Arc<Cluste
         name: name.into(),
         stat_name: name.into(),
         discovery,
-        proxy_protocol: None,
+        transport: UpstreamTransport::default(),
+        transport_matches: Vec::new(),
         connect_timeout: Duration::from_millis(mark),
         lb_policy: LbPolicy::RoundRobin,
         protocol: UpstreamProtocol::Http1,
@@ -102,6 +105,8 @@ pub(crate) fn dns(host: &str) -> Dns {
             weight: 1,
             hostname: host.into(),
             health: HealthStatus::Unknown,
+            locality_labels: None,
+            labels: None,
         }],
         refresh_rate: Duration::from_secs(5),
         family: DnsFamily::Auto,
@@ -190,6 +195,7 @@ pub(crate) fn listener(name: &str, routes: RouteSource) -> Arc<Listener> {
         name: "".into(),
         conditions: FilterChainMatch::default(),
         transport_socket: TransportSocket::Raw,
+        transport_timeout: None,
         filter: NetworkFilter::HttpConnectionManager(Arc::new(manager)),
     };
     Arc::new(Listener {

@@ -226,12 +226,12 @@ fn fields() {
             (json!({"cluster_type": {"name": "x"}}), "cluster_type.name"),
             (
                 json!({"transport_socket": tls}),
-                "transport_socket.typed_config",
+                "warn transport_socket.typed_config.common_tls_context.validation_context",
             ),
             (json!({"transport_socket": raw}), "ok"),
             (
                 json!({"transport_socket_matches": [{"name": "m", "transport_socket": raw}, {"name": "n", "transport_socket": tls}]}),
-                "transport_socket_matches[1].transport_socket.typed_config",
+                "warn transport_socket_matches[1].transport_socket.typed_config.common_tls_context.validation_context",
             ),
             (json!({"upstream_bind_config": {}}), "upstream_bind_config"),
             (json!({"lb_subset_config": {}}), "ok"),

@@ -142,6 +142,10 @@ fn assignments() {
     );
 }
 
+fn metadata(key: &str, value: Value) -> Value {
+    json!({"metadata": {"filter_metadata": {key: {"a": value}}}})
+}
+
 #[test]
 fn members() {
     let at = "endpoints[0].lb_endpoints[0]";
@@ -171,7 +175,14 @@ fn members() {
                 &field("load_balancing_weight"),
             ),
             (json!({"health_status": 17}), &field("health_status")),
-            (json!({"metadata": {}}), &format!("warn {at}.metadata")),
+            (
+                metadata("envoy.transport_socket_match", json!(["b", {"c": 1}])),
+                "ok",
+            ),
+            (
+                metadata("envoy.lb", json!("b")),
+                &format!("warn {at}.metadata"),
+            ),
             (
                 socket(json!({"port_value": 0})),
                 &socket_field("port_value"),

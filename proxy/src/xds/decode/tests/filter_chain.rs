@@ -184,6 +184,7 @@ fn a_matcher_chooses_by_name() {
             peer,
             local,
             found,
+            tls: None,
         })
     };
     assert_eq!(choose("1.2.3.4", 80), Choice::Chain(0));

@@ -297,7 +297,7 @@ fn chains() {
             (json!({"filter_chain_match": {"server_names": ["a"]}}), "ok"),
             (
                 json!({"transport_socket": {"name": "tls", "typed_config": tls}}),
-                &at("transport_socket.typed_config"),
+                &at("transport_socket.typed_config.common_tls_context.tls_certificates"),
             ),
             (
                 json!({"transport_socket": {"name": "tls"}}),

@@ -28,8 +28,8 @@ const SILENT: &[(&str, &str)] = &[
         "only subset_selectors, refused, would use it",
     ),
     (
-        "envoy.config.cluster.v3.Cluster.TransportSocketMatch.",
-        "all candidates are the plain transport",
+        "envoy.config.cluster.v3.Cluster.TransportSocketMatch.name",
+        "it is for statistics",
     ),
     (
         "envoy.config.core.v3.GrpcService.EnvoyGrpc.skip_envoy_headers",
@@ -62,6 +62,10 @@ const SILENT: &[(&str, &str)] = &[
     (
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter.name",
         BY_TYPE,
+    ),
+    (
+        "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext.disable_stateful_session_resumption",
+        "sessions are never kept here",
     ),
     ("xds.core.v3.TypedExtensionConfig.name", BY_TYPE),
 ];

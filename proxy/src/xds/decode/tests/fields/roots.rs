@@ -12,6 +12,8 @@ use serde_json::json;
 
 use super::walk::Outcome;
 use super::walk::Target;
+use crate::tls::fixtures::CA;
+use crate::tls::fixtures::LEAF;
 use crate::xds::decode::DecodeError;
 use crate::xds::decode::Decoded;
 use crate::xds::decode::tests::POOL;
@@ -92,6 +94,19 @@ pub(super) fn base(message: &str) -> Value {
         "SubstitutionFormatString" => json!({"text_format_source": {"inline_string": "y"}}),
         "SocketOption" => json!({"level": 1, "name": 8, "int_value": 7000}),
         "AdditionalAddress" => json!({"address": address}),
+        "TransportSocketMatch" => json!({"name": "m"}),
+        "TlsCertificate" => certificate(),
+        "TlsSessionTicketKeys" => json!({"keys": [{"inline_string": "k".repeat(80)}]}),
+        "CertificateValidationContext" => json!({"trusted_ca": {"inline_string": CA.pem}}),
+        "CombinedCertificateValidationContext" => {
+            json!({"default_validation_context": base("CertificateValidationContext")})
+        }
+        "CommonTlsContext" => json!({
+            "tls_certificates": [certificate()],
+            "validation_context": base("CertificateValidationContext"),
+        }),
+        "SubjectAltNameMatcher" => json!({"san_type": "DNS", "matcher": {"exact": "a"}}),
+        "TrustDomain" => json!({"name": "td", "trust_bundle": {"inline_string": CA.pem}}),
         "TlvEntry" => json!({"type": 1, "value": "eQ=="}),
         "TcpProxy" => json!({"stat_prefix": "t", "cluster": "c"}),
         "BackoffStrategy" => json!({"base_interval": "1s"}),
@@ -100,6 +115,29 @@ pub(super) fn base(message: &str) -> Value {
         "WeightedCluster" => json!({"clusters": [{"name": "a", "weight": 1}]}),
         _ => json!({}),
     }
+}
+
+fn certificate() -> Value {
+    json!({
+        "certificate_chain": {"inline_string": LEAF.pem},
+        "private_key": {"inline_string": LEAF.key_pem()},
+    })
+}
+
+/// A filter chain with this TLS.
+fn downstream_tls(bytes: &[u8]) -> Outcome {
+    let socket = delimited(3, &any(DOWNSTREAM_TLS, bytes)); // typed_config
+    let chain = encode(LISTENER, json!({"name": "l", "address": base("Address")}));
+    let filters = nested(
+        LISTENER,
+        &["filter_chains"],
+        &[
+            nested(CHAIN, &["transport_socket"], &socket),
+            encode(CHAIN, json!({"filters": [network_filter()]})),
+        ]
+        .concat(),
+    );
+    listener(&[chain, filters].concat())
 }
 
 fn typed(name: &str) -> Value {
@@ -112,6 +150,11 @@ const TCP_PROXY: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 const STDOUT: &str = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog";
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 const HTTP_FILTER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter";
+const DATA_SOURCE: &str = "envoy.config.core.v3.DataSource";
+const CHAIN: &str = "envoy.config.listener.v3.FilterChain";
+const DOWNSTREAM_TLS: &str = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
+const UPSTREAM_TLS: &str = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
+const SPIFFE: &str = "envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig";
 const CLUSTER: &str = "envoy.config.cluster.v3.Cluster";
 const LISTENER: &str = "envoy.config.listener.v3.Listener";
 
@@ -167,6 +210,24 @@ fn listener_filter(message: &str) -> Target {
             .concat(),
         )
     })
+}
+
+/// A cluster that trusts by SPIFFE.
+fn spiffe(bytes: &[u8]) -> Outcome {
+    let validator = delimited(2, &any(SPIFFE, bytes)); // typed_config of the extension
+    let path = &[
+        "common_tls_context",
+        "validation_context",
+        "custom_validator_config",
+    ];
+    upstream_tls(&nested(UPSTREAM_TLS, path, &validator))
+}
+
+/// A cluster with this TLS.
+fn upstream_tls(bytes: &[u8]) -> Outcome {
+    let socket = delimited(3, &any(UPSTREAM_TLS, bytes)); // typed_config
+    let name = encode(CLUSTER, json!({"name": "a"}));
+    cluster(&[name, nested(CLUSTER, &["transport_socket"], &socket)].concat())
 }
 
 /// A custom matcher of the tree that chooses the chain.
@@ -240,6 +301,15 @@ pub(super) fn roots() -> Vec<Target> {
     let answering = json!({"name": "t", "virtual_hosts": [host]});
     vec![
         target(LISTENER, vec![self::whole()], listener),
+        target(
+            DATA_SOURCE,
+            vec![json!({"inline_string": CA.pem})],
+            |bytes| {
+                let path = &["common_tls_context", "validation_context", "trusted_ca"];
+                let tls = nested(UPSTREAM_TLS, path, bytes);
+                upstream_tls(&tls)
+            },
+        ),
         listener_filter("envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"),
         listener_filter("envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"),
         target(TCP_PROXY, vec![base("TcpProxy")], |bytes| {
@@ -301,6 +371,22 @@ pub(super) fn roots() -> Vec<Target> {
             json!({"transport_socket": raw}),
             &["transport_socket", "typed_config"],
             name(),
+        ),
+        target(
+            DOWNSTREAM_TLS,
+            vec![json!({"common_tls_context": base("CommonTlsContext")})],
+            downstream_tls,
+        ),
+        in_cluster(
+            UPSTREAM_TLS,
+            json!({"common_tls_context": base("CommonTlsContext")}),
+            &["transport_socket", "typed_config"],
+            name(),
+        ),
+        target(
+            SPIFFE,
+            vec![json!({"trust_domains": [merged(base("TrustDomain"), json!({"name": "other"}))]})],
+            spiffe,
         ),
         in_cluster(
             "envoy.extensions.clusters.dns.v3.DnsCluster",

@@ -241,6 +241,10 @@ fn messages(field: &FieldDescriptor, message: &MessageDescriptor) -> Vec<Vec<u8>
             vec![vec![8, 7], vec![8, 0xf0, 0xa2, 0x04], vec![]]
         }
         "google.protobuf.Any" => vec![any("unknown.Type", b"")],
+        "google.protobuf.Struct" => {
+            let entry = [delimited(1, b"x"), delimited(2, &delimited(3, b"y"))].concat();
+            vec![delimited(1, &entry)]
+        }
         "google.protobuf.Value" => vec![delimited(3, b"%PROTOCOL%")],
         name => vec![vec![], encode(name, base(name))],
     }

@@ -1,0 +1,68 @@
+//! `core.v3.DataSource` of secrets: inline, from a file, or from a variable of the environment.
+//!
+//! Files are read once, when the resource that names them is decoded. What is read never shows in a
+//! message, as it may be a key.
+
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+
+use xds_proto::pb::envoy::config::core::v3 as core;
+use xds_proto::pb::envoy::config::core::v3::data_source::Specifier;
+
+use super::Context;
+use crate::config::limits;
+
+/// Reads what the source names; it is not empty.
+pub(crate) fn secret(context: &mut Context, source: core::DataSource) -> Option<Vec<u8>> {
+    let core::DataSource {
+        watched_directory,
+        specifier,
+    } = source;
+    unsupported!(context, reject "a file is read once, following its changes is not supported": watched_directory);
+    let (field, bytes) = match specifier {
+        Some(Specifier::Filename(path)) => {
+            let bytes = file(&path).map_err(|reason| context.reject("filename", reason));
+            ("filename", bytes.ok()?)
+        }
+        Some(Specifier::InlineBytes(bytes)) => ("inline_bytes", bytes),
+        Some(Specifier::InlineString(text)) => ("inline_string", text.into_bytes()),
+        Some(Specifier::EnvironmentVariable(name)) => {
+            let field = "environment_variable";
+            // The standard library panics on a name that no variable can have.
+            let is_name = !name.is_empty() && !name.contains(['=', '\0']);
+            let Some(value) = is_name.then(|| std::env::var_os(&name)).flatten() else {
+                return context.refuse(field, format!("{name:?} is not set"));
+            };
+            (field, value.into_encoded_bytes())
+        }
+        None => return context.refuse("", "needs a source such as inline_string or filename"),
+    };
+    if bytes.is_empty() {
+        return context.refuse(field, "is empty");
+    }
+    Some(bytes)
+}
+
+/// Only ordinary files of a bounded size: a pipe would stop the control side, a device never end.
+fn file(path: &str) -> Result<Vec<u8>, String> {
+    let unreadable = |error: std::io::Error| format!("{path:?} cannot be read: {error}");
+    let no_wait = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let open = OpenOptions::new()
+        .read(true)
+        .custom_flags(no_wait)
+        .open(path);
+    let file = open.map_err(unreadable)?;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(format!("{path:?} is not a file"));
+    }
+    let mut bytes = Vec::new();
+    let most = limits::SECRET_FILE_BYTES_MAX;
+    file.take(most + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > most {
+        return Err(format!("{path:?} is larger than {most} bytes"));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,74 @@
+//! Labels that choose a member's transport: `core.v3.Metadata`, and the `Struct` they are compared with.
+
+use std::sync::Arc;
+
+use serde_json::Map;
+use serde_json::Value as Json;
+use xds_proto::pb::envoy::config::core::v3 as core;
+use xds_proto::pb::google::protobuf::Struct;
+use xds_proto::pb::google::protobuf::Value;
+use xds_proto::pb::google::protobuf::value::Kind;
+
+use super::Context;
+use crate::config::endpoint::Labels;
+
+/// Where the labels stand.
+const KEY: &str = "envoy.transport_socket_match";
+
+/// Values nested deeper are no labels; prost itself stops at 100.
+const DEPTH_MAX: usize = 16;
+
+/// Reads the labels of a member or a locality; other metadata has no effect.
+pub(crate) fn of_metadata(
+    context: &mut Context,
+    metadata: Option<core::Metadata>,
+) -> Option<Arc<Labels>> {
+    let core::Metadata {
+        mut filter_metadata,
+        typed_filter_metadata,
+    } = metadata?;
+    let labels = filter_metadata.remove(KEY);
+    let rest = filter_metadata.keys().chain(typed_filter_metadata.keys());
+    if let Some(other) = rest.min() {
+        context.warn(
+            "metadata",
+            format!("{other:?} is not supported, has no effect"),
+        );
+    }
+    context.field("metadata", |context| {
+        labels.and_then(|labels| of_struct(context, labels).map(Arc::new))
+    })
+}
+
+/// Reads labels.
+pub(crate) fn of_struct(context: &mut Context, labels: Struct) -> Option<Labels> {
+    let Struct { fields } = labels;
+    let mut read = Labels::new();
+    for (name, value) in fields {
+        let Some(json) = json(value, DEPTH_MAX) else {
+            return context.refuse("", format!("{name:?} is nested too deep, or not a number"));
+        };
+        read.insert(name.into(), json.to_string().into());
+    }
+    Some(read)
+}
+
+fn json(value: Value, depth: usize) -> Option<Json> {
+    let depth = depth.checked_sub(1)?;
+    Some(match value.kind {
+        None | Some(Kind::NullValue(_)) => Json::Null,
+        Some(Kind::BoolValue(value)) => Json::Bool(value),
+        Some(Kind::NumberValue(value)) => serde_json::Number::from_f64(value)?.into(),
+        Some(Kind::StringValue(text)) => Json::String(text),
+        Some(Kind::ListValue(list)) => {
+            let values = list.values.into_iter().map(|value| json(value, depth));
+            Json::Array(values.collect::<Option<_>>()?)
+        }
+        // The keys of serde_json's maps are sorted.
+        Some(Kind::StructValue(fields)) => {
+            let fields = fields.fields.into_iter();
+            let fields = fields.map(|(name, value)| Some((name, json(value, depth)?)));
+            Json::Object(fields.collect::<Option<Map<_, _>>>()?)
+        }
+    })
+}
