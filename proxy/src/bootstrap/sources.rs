@@ -17,6 +17,7 @@ use crate::config::Cluster;
 use crate::config::Name;
 use crate::config::cluster::Discovery;
 use crate::config::cluster::UpstreamProtocol;
+use crate::config::cluster::UpstreamTransport;
 use crate::xds::decode::Context;
 use crate::xds::decode::config_source::api_version;
 use crate::xds::decode::unsupported;
@@ -324,6 +325,14 @@ fn check_cluster(
         return context.refuse(
             field,
             format!("{name:?} is of type EDS, its members come by the stream itself"),
+        );
+    }
+    // It would be spoken to in clear text.
+    let transports = &cluster.value.transport_matches;
+    if cluster.value.transport != UpstreamTransport::default() || !transports.is_empty() {
+        return context.unsupported(
+            field,
+            format!("{name:?} has a transport_socket, TLS to a control plane is not supported"),
         );
     }
     if cluster.value.protocol != UpstreamProtocol::Http2 {

@@ -253,6 +253,13 @@ fn mistakes_of_sources() {
         "cluster_name",
         &name,
     );
+    // It would be spoken to in clear text.
+    check(
+        "    connect_timeout: 1s\n    typed",
+        "    transport_socket:\n      name: tls\n      typed_config: {'@type': type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext}\n    typed",
+        "cluster_name",
+        &name,
+    );
     check(
         "id: sidecar~10.0.0.1~web-1.shop~cluster.local",
         "id: ''",

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
+
 use crate::config::Endpoints;
 use crate::config::Name;
 use crate::config::endpoint::Labels;
@@ -30,6 +32,8 @@ pub struct Cluster {
     pub lb_policy: LbPolicy,
     /// What is spoken to the members.
     pub protocol: UpstreamProtocol,
+    /// What a request says about TLS to them.
+    pub auto_names: AutoNames,
     /// An upstream connection without a stream is closed after this; `None` is never.
     pub idle_timeout: Option<Duration>,
     /// An upstream connection is closed at this age, when its streams have ended.
@@ -146,9 +150,22 @@ pub enum LbPolicy {
     RoundRobin,
 }
 
+/// Names of servers that come from requests (`UpstreamHttpProtocolOptions`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AutoNames {
+    /// The request's host is the server's name in TLS.
+    pub sni: bool,
+    /// The server's certificate must be for the request's host, besides what is wanted otherwise.
+    pub san: bool,
+    /// The host stands in this header, if it is there.
+    pub header: Option<HeaderName>,
+}
+
 /// What is spoken upstream (`HttpProtocolOptions`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UpstreamProtocol {
+    /// What ALPN agrees on (`auto_config`).
+    Alpn,
     /// HTTP/1.1 always.
     #[default]
     Http1,

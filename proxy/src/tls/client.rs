@@ -14,7 +14,9 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::client::danger::ServerCertVerifier;
 use rustls_pki_types::ServerName;
 use rustls_pki_types::UnixTime;
+use webpki::EndEntityCert;
 
+use crate::config::cluster::AutoNames;
 use crate::config::endpoint::Address;
 use crate::config::tls::UpstreamTls;
 use crate::config::tls::Validation;
@@ -26,8 +28,8 @@ use crate::tls::Failure;
 use crate::tls::credential::Credential;
 use crate::tls::provider;
 use crate::tls::verifier::Chain;
+use crate::tls::verifier::Mismatch;
 use crate::tls::verifier::Role;
-use crate::tls::verifier::ServerNameCheck;
 use crate::tls::verifier::Verifier;
 
 /// Hosts whose sessions a context keeps: a session is about 2 KB, and full handshakes are what is
@@ -42,6 +44,8 @@ pub struct ClientContext {
     verifier: Arc<Verifier>,
     sni: Option<ServerName<'static>>,
     auto_host_sni: bool,
+    /// What is to be done with the host of a request.
+    auto_names: AutoNames,
     local: Option<Arc<Names>>,
     session_keys_max: usize,
     /// By host: servers behind one name do not open each other's tickets. Locked once a handshake.
@@ -55,29 +59,24 @@ pub struct Target<'a> {
     pub address: &'a Address,
     /// The host's name, or empty.
     pub hostname: &'a str,
-    /// The name taken from the request, if the cluster wants that.
-    pub server_name: Option<&'a str>,
+    /// The host of the request, for what the cluster wants with it.
+    pub request_host: Option<&'a str>,
     /// Offered if the context offers nothing.
     pub alpn: &'static [&'static [u8]],
 }
 
 impl ClientContext {
-    /// Makes ready what `config` names. `auto_san_validation`: the certificate must also be for the
-    /// name that was sent.
+    /// Makes ready what `config` names.
     ///
     /// # Errors
     /// What cannot be used, for the configuration's author.
-    pub fn new(config: &UpstreamTls, auto_san_validation: bool) -> Result<Self, String> {
+    pub fn new(config: &UpstreamTls, auto_names: &AutoNames) -> Result<Self, String> {
         let anyone = || Arc::new(Validation::anyone());
         let validation = config.common.validation.clone().unwrap_or_else(anyone);
-        let check = match (config.auto_sni_san_validation, auto_san_validation) {
-            (true, _) => ServerNameCheck::Instead,
-            (false, true) => ServerNameCheck::Also,
-            (false, false) => ServerNameCheck::No,
-        };
         let verifier = Verifier::new(&validation)
             .map_err(|unusable| format!("{}: {}", unusable.field, unusable.reason))?;
-        let verifier = Arc::new(verifier.checking_server_name(check));
+        let verifier = verifier.checking_server_name(config.auto_sni_san_validation);
+        let verifier = Arc::new(verifier);
         let certificate = config.common.certificates.first();
         let credential = certificate.map(|certificate| Credential::new(certificate));
         let credential = credential.transpose()?;
@@ -87,10 +86,16 @@ impl ClientContext {
             verifier,
             sni,
             auto_host_sni: config.auto_host_sni,
+            auto_names: auto_names.clone(),
             local: credential.map(|credential| credential.names),
             session_keys_max: config.session_keys_max,
             sessions: Mutex::default(),
         })
+    }
+
+    /// Whether the host of a request makes a difference, so that connections belong to one.
+    pub fn minds_host(&self) -> bool {
+        self.auto_names.sni || self.auto_names.san
     }
 
     /// Makes the handshake with a server.
@@ -115,6 +120,9 @@ impl ClientContext {
             .map_err(|error| Failure::of_io(&error))?;
         let mut facts = Facts::new(stream.state());
         facts.is_validated = self.verify_again(&facts, &name)?;
+        if let Some(host) = target.request_host.filter(|_| self.auto_names.san) {
+            verify_host(&facts, host)?;
+        }
         if let ServerName::DnsName(name) = &name {
             facts.server_name = Some(name.as_ref().into());
         }
@@ -125,7 +133,10 @@ impl ClientContext {
     /// The server's name. rustls sends no address as a name, so an address stands for none.
     fn name(&self, target: Target<'_>) -> Result<ServerName<'static>, Failure> {
         let host = (self.auto_host_sni && !target.hostname.is_empty()).then_some(target.hostname);
-        if let Some(wanted) = target.server_name.or(host) {
+        // An address is no name: the configured one holds then.
+        let asked = target.request_host.filter(|_| self.auto_names.sni);
+        let asked = asked.filter(|host| host.parse::<IpAddr>().is_err());
+        if let Some(wanted) = asked.or(host) {
             return server_name(wanted).map_err(Failure::connection);
         }
         if let Some(name) = &self.sni {
@@ -183,6 +194,19 @@ impl ClientContext {
             Err(_) => Ok(false),
         }
     }
+}
+
+/// The certificate must be for the host of the request (`auto_san_validation`).
+fn verify_host(facts: &Facts, host: &str) -> Result<(), Failure> {
+    let name = server_name(host).map_err(Failure::connection)?;
+    let leaf = facts.peer.as_ref().and_then(|peer| peer.chain().first());
+    let is_for_host = leaf
+        .and_then(|leaf| EndEntityCert::try_from(leaf).ok())
+        .is_some_and(|leaf| leaf.verify_is_valid_for_subject_name(&name).is_ok());
+    if is_for_host {
+        return Ok(());
+    }
+    Err(Failure::of(&Mismatch::Name.into()))
 }
 
 /// Whether a name can be sent.

@@ -8,6 +8,7 @@ use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use super::*;
+use crate::config::cluster::AutoNames;
 use crate::config::endpoint::Address;
 use crate::config::tls::CommonTls;
 use crate::config::tls::DownstreamTls;
@@ -74,11 +75,19 @@ type End = Result<(NetStream, Facts), Failure>;
 
 /// The server's and the client's end.
 async fn shake(server: &ServerContext, client: &ClientContext) -> (End, End) {
+    shake_for(server, client, None).await
+}
+
+async fn shake_for(
+    server: &ServerContext,
+    client: &ClientContext,
+    request_host: Option<&str>,
+) -> (End, End) {
     let address = Address::Pipe("/x".into());
     let target = Target {
         address: &address,
         hostname: "",
-        server_name: None,
+        request_host,
         alpn: &[],
     };
     let (ours, theirs) = UnixStream::pair().unwrap();
@@ -104,7 +113,7 @@ async fn shake(server: &ServerContext, client: &ClientContext) -> (End, End) {
 
 async fn meet(down: &DownstreamTls, up: &UpstreamTls) -> (End, End) {
     let server = ServerContext::new(down).unwrap();
-    let client = ClientContext::new(up, false).unwrap();
+    let client = ClientContext::new(up, &AutoNames::default()).unwrap();
     shake(&server, &client).await
 }
 
@@ -206,7 +215,7 @@ async fn t04_sessions_are_resumed_only_where_they_were_made() {
     for version in [Version::Tls12, Version::Tls13] {
         let mut up = upstream();
         (up.common.parameters.least, up.common.parameters.most) = (version, version);
-        let client = ClientContext::new(&up, false).unwrap();
+        let client = ClientContext::new(&up, &AutoNames::default()).unwrap();
         let resumed = async |server| {
             let (server, client) = shake(server, &client).await;
             assert!(client.is_ok());
@@ -233,7 +242,7 @@ async fn without_tickets_nothing_is_resumed() {
     for most in [Version::Tls12, Version::Tls13] {
         let mut up = upstream();
         up.common.parameters.most = most;
-        let client = ClientContext::new(&up, false).unwrap();
+        let client = ClientContext::new(&up, &AutoNames::default()).unwrap();
         for _ in 0..2 {
             let (server, _) = shake(&server, &client).await;
             assert!(!server.unwrap().1.is_resumed);
@@ -299,14 +308,14 @@ async fn r01_a_client_that_drips_is_cut_at_the_deadline() {
 #[tokio::test]
 async fn t01_a_hello_in_single_bytes_is_a_hello() {
     let server = ServerContext::new(&downstream()).unwrap();
-    let client = ClientContext::new(&upstream(), false).unwrap();
+    let client = ClientContext::new(&upstream(), &AutoNames::default()).unwrap();
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let (mut relay, end) = UnixStream::pair().unwrap();
     let address = Address::Pipe("/x".into());
     let target = Target {
         address: &address,
         hostname: "",
-        server_name: None,
+        request_host: None,
         alpn: &[],
     };
     let pass = async {
@@ -331,13 +340,13 @@ async fn t01_a_hello_in_single_bytes_is_a_hello() {
 
 #[tokio::test]
 async fn t07_plain_text_where_a_handshake_belongs_is_an_error() {
-    let client = ClientContext::new(&upstream(), false).unwrap();
+    let client = ClientContext::new(&upstream(), &AutoNames::default()).unwrap();
     let server = ServerContext::new(&downstream()).unwrap();
     let address = Address::Pipe("/x".into());
     let target = Target {
         address: &address,
         hostname: "",
-        server_name: None,
+        request_host: None,
         alpn: &[],
     };
     let (end, mut upstream) = UnixStream::pair().unwrap();
@@ -399,4 +408,45 @@ async fn an_idle_connection_is_clean_until_something_comes() {
     ours.write_all(b"x").await.unwrap();
     tokio::task::yield_now().await;
     assert!(!theirs.is_idle_clean());
+}
+
+#[tokio::test]
+async fn the_host_of_a_request_can_be_the_servers_name() {
+    let mut down = downstream();
+    down.common.certificates = vec![
+        CA.issue("DNS:a.example,DNS:b.example,IP:10.0.0.1")
+            .certificate(),
+    ];
+    let server = ServerContext::new(&down).unwrap();
+    let mut up = upstream();
+    up.auto_sni_san_validation = false;
+    let meet = async |sni, san, host| {
+        let names = AutoNames {
+            sni,
+            san,
+            header: None,
+        };
+        let client = ClientContext::new(&up, &names).unwrap();
+        shake_for(&server, &client, Some(host)).await
+    };
+    for (sni, san, host, sent, fails) in [
+        (true, false, "b.example", Some("b.example"), None),
+        (true, false, "c.example", Some("c.example"), None),
+        (true, true, "b.example", Some("b.example"), None),
+        (true, true, "c.example", None, Some(Kind::Name)),
+        (false, true, "b.example", Some("a.example"), None),
+        (false, true, "c.example", None, Some(Kind::Name)),
+        (true, true, "10.0.0.1", Some("a.example"), None),
+        (true, true, "10.0.0.2", None, Some(Kind::Name)),
+    ] {
+        let (server, client) = meet(sni, san, host).await;
+        assert_eq!(kind(client), fails, "{host}");
+        if let Some(sent) = sent {
+            assert_eq!(
+                server.unwrap().1.server_name.as_deref(),
+                Some(sent),
+                "{host}"
+            );
+        }
+    }
 }

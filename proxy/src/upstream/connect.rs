@@ -22,8 +22,8 @@ use crate::upstream::transport::TransportFailure;
 pub struct Purpose<'a> {
     /// Who it is for, if it is for one.
     pub client: Option<&'a Downstream>,
-    /// The server's name in TLS, if the request decides.
-    pub server_name: Option<&'a str>,
+    /// The host of the request, if it makes a difference to TLS.
+    pub request_host: Option<&'a str>,
     /// Offered in TLS if the cluster's context offers nothing.
     pub alpn: &'static [&'static [u8]],
 }
@@ -52,14 +52,19 @@ impl ConnectFailure {
         self.text.replace(' ', "_").into()
     }
 
+    /// What happened, if it did so before anything was sent on the connection.
+    pub(super) fn new(text: &str) -> Self {
+        Self {
+            reason: Reason::ConnectFailed,
+            text: text.into(),
+        }
+    }
+
     fn of_io(error: &io::Error) -> Self {
         let error = error.to_string();
         // Without the number in brackets behind it.
         let words = error.split(" (os error").next().unwrap_or_default();
-        Self {
-            reason: Reason::ConnectFailed,
-            text: format!("delayed_connect_error: {words}").into(),
-        }
+        Self::new(&format!("delayed_connect_error: {words}"))
     }
 }
 
@@ -89,10 +94,7 @@ pub async fn connect(
     let failure = match tokio::time::timeout_at(deadline, connecting).await {
         Ok(Ok(connected)) => return Ok(connected),
         Ok(Err(TransportFailure::Io(error))) => ConnectFailure::of_io(&error),
-        Ok(Err(TransportFailure::Tls(failure))) => ConnectFailure {
-            reason: Reason::ConnectFailed,
-            text: failure.to_string().into(),
-        },
+        Ok(Err(TransportFailure::Tls(failure))) => ConnectFailure::new(&failure.to_string()),
         Err(_) => {
             stats.upstream_cx_connect_timeout().inc();
             ConnectFailure {
@@ -111,7 +113,7 @@ async fn establish(host: &Host, purpose: Purpose<'_>) -> Result<Connected, Trans
     let target = Target {
         address: &host.address,
         hostname: &host.hostname,
-        server_name: purpose.server_name,
+        request_host: purpose.request_host,
         alpn: purpose.alpn,
     };
     let transport = &host.transport;

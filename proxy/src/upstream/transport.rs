@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 
 use crate::config;
+use crate::config::cluster::AutoNames;
 use crate::config::cluster::ProxyHeader;
 use crate::config::cluster::UpstreamTransport;
 use crate::config::endpoint::Labels;
@@ -42,7 +43,8 @@ pub struct Transports {
 impl Transports {
     /// Makes ready what is configured; `stats` is asked if there is TLS among it.
     pub fn new(config: &config::Cluster, stats: impl Fn() -> Arc<TlsStats>) -> Self {
-        let ready = |transport| Arc::new(Transport::new(transport, &stats));
+        let names = &config.auto_names;
+        let ready = |transport| Arc::new(Transport::new(transport, names, &stats));
         let matches = config.transport_matches.iter();
         Self {
             default: ready(&config.transport),
@@ -88,9 +90,13 @@ impl From<io::Error> for TransportFailure {
 }
 
 impl Transport {
-    fn new(config: &UpstreamTransport, stats: impl Fn() -> Arc<TlsStats>) -> Self {
+    fn new(
+        config: &UpstreamTransport,
+        names: &AutoNames,
+        stats: impl Fn() -> Arc<TlsStats>,
+    ) -> Self {
         let tls = config.tls.as_ref();
-        let tls = tls.map(|tls| (ClientContext::new(tls, false), stats()));
+        let tls = tls.map(|tls| (ClientContext::new(tls, names), stats()));
         if let Some((Err(error), _)) = &tls {
             tracing::error!(%error, "a cluster's TLS cannot be used, its connections will fail");
         }
@@ -103,6 +109,12 @@ impl Transport {
     /// Whether a connection says who its client is, and so belongs to that client.
     pub(super) fn names_client(&self) -> bool {
         self.proxy_protocol.is_some()
+    }
+
+    /// Whether the host of a request makes a difference, so that connections belong to one.
+    pub fn minds_host(&self) -> bool {
+        let tls = self.tls.as_ref().and_then(|(tls, _)| tls.as_ref().ok());
+        tls.is_some_and(ClientContext::minds_host)
     }
 
     /// Brings a connected socket to where something can be spoken on it.
@@ -142,5 +154,48 @@ fn introduction(header: &ProxyHeader, client: Option<&Downstream>) -> Vec<u8> {
             let passed = own.iter().filter(|tlv| header.passed_tlvs.keeps(tlv.kind));
             proxy_protocol::write_v2(addresses, header.added_tlvs.iter().chain(passed))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::cluster::TransportMatch;
+    use crate::xds::stage::fixtures;
+
+    fn labels(text: &[(&str, &str)]) -> Labels {
+        let pairs = text.iter();
+        pairs
+            .map(|(name, value)| ((*name).into(), (*value).into()))
+            .collect()
+    }
+
+    #[test]
+    fn labels_of_a_member_come_before_those_of_its_locality() {
+        let matches = [&[("a", "1")][..], &[("a", "1"), ("b", "2")], &[("c", "3")]];
+        let config = config::Cluster {
+            transport_matches: matches
+                .map(|wanted| TransportMatch {
+                    labels: labels(wanted),
+                    transport: UpstreamTransport::default(),
+                })
+                .into(),
+            ..config::Cluster::clone(&fixtures::cluster("c", fixtures::eds("c"), 1))
+        };
+        let transports = Transports::new(&config, || unreachable!("there is no TLS"));
+        let of = |own: &[(&str, &str)], locality: &[(&str, &str)]| {
+            let chosen = transports.of(Some(&labels(own)), Some(&labels(locality)));
+            let mut all = transports.matches.iter();
+            all.position(|(_, transport)| Arc::ptr_eq(transport, chosen))
+        };
+        assert_eq!(
+            of(&[("a", "1"), ("b", "2")], &[]),
+            Some(0),
+            "the first that fits"
+        );
+        assert_eq!(of(&[("c", "3")], &[("a", "1")]), Some(2));
+        assert_eq!(of(&[("a", "2")], &[("a", "1")]), Some(0));
+        assert_eq!(of(&[("a", "2")], &[]), None);
+        assert!(Arc::ptr_eq(transports.of(None, None), transports.usual()));
     }
 }

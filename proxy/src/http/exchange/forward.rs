@@ -40,6 +40,7 @@ use crate::http::headers;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
 use crate::upstream::pool::Lease;
+use crate::upstream::pool::Wanted;
 
 /// Attempts of one exchange. An idle connection may have been closed under our hands, and the next
 /// one too; the third is almost surely new.
@@ -55,18 +56,14 @@ pub(super) async fn forward(
         exchange.attempts += 1;
         let (config, host) = exchange.pick(&cluster);
         let host = host.ok_or(Reason::NoHealthyUpstream)?;
-        let protocol = match config.protocol {
-            UpstreamProtocol::Http1 => Protocol::Http1,
-            UpstreamProtocol::Http2 => Protocol::Http2,
-            UpstreamProtocol::SameAsDownstream => exchange.connection.protocol,
-        };
+        let wanted = exchange.wanted(&config, &host, &authority);
         exchange.host = Some(Arc::clone(&host));
-        let lease = match exchange.connection.worker.pools.idle(&host, protocol) {
+        let lease = match exchange.connection.worker.pools.idle(&host, &wanted) {
             Some(lease) => lease,
-            None => connect(exchange, (&cluster, &config, &host), protocol).await?,
+            None => connect(exchange, (&cluster, &config, &host), wanted).await?,
         };
         exchange.begin_upstream(&cluster, &lease);
-        exchange.shape(&host, &authority, protocol);
+        exchange.shape(&host, &authority, lease.protocol());
         if let Some(response) = send(exchange, lease).await? {
             return Ok(response);
         }
@@ -77,13 +74,20 @@ pub(super) async fn forward(
 async fn connect(
     exchange: &mut Exchange,
     (cluster, config, host): (&ClusterHandle, &Arc<config::Cluster>, &Arc<Host>),
-    protocol: Protocol,
+    wanted: Wanted,
 ) -> Result<Lease, ProxyError> {
     let connection = Rc::clone(&exchange.connection);
     let pools = &connection.worker.pools;
-    let how = (protocol, &connection.downstream);
+    let how = (wanted, &connection.downstream);
     let connecting = Box::pin(pools.connect(config, cluster.stats(), host, how));
-    exchange.deadlines.bound(connecting).await?
+    exchange
+        .deadlines
+        .bound(connecting)
+        .await?
+        .map_err(|failure| {
+            exchange.upstream_failure = Some(failure.text());
+            failure.into()
+        })
 }
 
 /// Sends the request; `None` if nothing of it was written and another attempt may be made.
@@ -201,6 +205,59 @@ fn frame(request: &mut Request<RequestBody>, protocol: Protocol) {
 }
 
 impl Exchange {
+    /// What a connection for this request must be.
+    fn wanted(&self, config: &config::Cluster, host: &Host, authority: &Authority) -> Wanted {
+        let protocol = match config.protocol {
+            UpstreamProtocol::Alpn => None,
+            UpstreamProtocol::Http1 => Some(Protocol::Http1),
+            UpstreamProtocol::Http2 => Some(Protocol::Http2),
+            UpstreamProtocol::SameAsDownstream => Some(self.connection.protocol),
+        };
+        let request_host = host
+            .transport
+            .minds_host()
+            .then(|| self.request_host(config, host, authority));
+        Wanted {
+            protocol,
+            request_host,
+        }
+    }
+
+    /// The host of the request as it goes upstream, but not as the chosen member would have it: that
+    /// is what `auto_host_sni` is for.
+    fn request_host(
+        &self,
+        config: &config::Cluster,
+        host: &Host,
+        authority: &Authority,
+    ) -> Rc<str> {
+        let none = HeaderMap::new();
+        let headers = self.request.as_ref().map_or(&none, Request::headers);
+        let header = config.auto_names.header.as_ref();
+        let said = header.and_then(|name| headers.get(name));
+        let said = said.filter(|value| !value.is_empty());
+        let value = said.cloned().unwrap_or_else(|| match self.host_rewrite() {
+            HostRewrite::Auto => authority.value().clone(),
+            _ => self.authority_for(host, authority, headers),
+        });
+        let text = value.to_str().unwrap_or_default();
+        let host = headers::host_without_port(text);
+        let host = host.strip_prefix('[').unwrap_or(host);
+        host.strip_suffix(']')
+            .unwrap_or(host)
+            .to_ascii_lowercase()
+            .into()
+    }
+
+    fn host_rewrite(&self) -> &HostRewrite {
+        let route = self.route.as_ref();
+        let found = route.and_then(|(table, place)| table.at(*place));
+        match found.map(|found| &found.route.action) {
+            Some(Action::Forward(forward)) => &forward.host_rewrite,
+            _ => &HostRewrite::Keep,
+        }
+    }
+
     fn pick(&self, cluster: &ClusterHandle) -> (Arc<config::Cluster>, Option<Arc<Host>>) {
         let client = &self.connection.downstream;
         self.connection.worker.pools.pick(cluster, client)
@@ -235,15 +292,7 @@ impl Exchange {
 
     /// The authority that goes upstream; `headers` are those that go with it.
     fn authority_for(&self, host: &Host, original: &Authority, headers: &HeaderMap) -> HeaderValue {
-        let found = self
-            .route
-            .as_ref()
-            .and_then(|(table, place)| table.at(*place));
-        let rewrite = match found.map(|found| &found.route.action) {
-            Some(Action::Forward(forward)) => &forward.host_rewrite,
-            _ => &HostRewrite::Keep,
-        };
-        match rewrite {
+        match self.host_rewrite() {
             HostRewrite::Auto if !host.hostname.is_empty() => {
                 HeaderValue::from_str(&host.hostname).unwrap_or_else(|_| original.value().clone())
             }

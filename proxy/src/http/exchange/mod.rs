@@ -65,6 +65,8 @@ pub struct Exchange {
     /// Of the host of the last attempt.
     counts: Option<Arc<HostCounts>>,
     upstream_local: Option<SocketAddr>,
+    /// Why a connection could not be made.
+    upstream_failure: Option<Box<str>>,
     attempts: u32,
     /// Counted among the cluster's active requests.
     was_sent: bool,

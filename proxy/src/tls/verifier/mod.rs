@@ -89,19 +89,7 @@ pub(crate) struct Verifier {
     algorithms: WebPkiSupportedAlgorithms,
     is_required: bool,
     /// The certificate must be for the name that was sent; then the configured names do not count.
-    checks_server_name: ServerNameCheck,
-}
-
-/// Whether a server's certificate must be for the name it was called by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum ServerNameCheck {
-    /// Beside the configured names.
-    Also,
-    /// In place of the configured names.
-    Instead,
-    /// Only the configured names count, if there are any.
-    #[default]
-    No,
+    checks_server_name: bool,
 }
 
 #[derive(Debug)]
@@ -153,7 +141,7 @@ impl Verifier {
             anchors,
             algorithms: default_provider().signature_verification_algorithms,
             is_required: false,
-            checks_server_name: ServerNameCheck::No,
+            checks_server_name: false,
             validation: Arc::clone(validation),
         })
     }
@@ -169,9 +157,9 @@ impl Verifier {
         self
     }
 
-    /// Servers must have a certificate for their name.
-    pub(crate) fn checking_server_name(mut self, check: ServerNameCheck) -> Self {
-        self.checks_server_name = check;
+    /// Servers must have a certificate for the name that was sent, in place of the configured names.
+    pub(crate) fn checking_server_name(mut self, checks: bool) -> Self {
+        self.checks_server_name = checks;
         self
     }
 
@@ -355,16 +343,14 @@ impl Verifier {
         leaf: &X509Certificate<'_>,
         server_name: Option<&ServerName<'_>>,
     ) -> Result<(), Error> {
-        if self.checks_server_name != ServerNameCheck::No {
+        if self.checks_server_name {
             let name = server_name.ok_or(Mismatch::Name)?;
             let parsed = EndEntityCert::try_from(der).map_err(error::of_webpki)?;
-            parsed
-                .verify_is_valid_for_subject_name(name)
-                .map_err(|_| Mismatch::Name)?;
+            let verdict = parsed.verify_is_valid_for_subject_name(name);
+            return verdict.map_err(|_| Mismatch::Name.into());
         }
         let wanted = &self.validation.names;
-        let counts = self.checks_server_name != ServerNameCheck::Instead && !wanted.is_empty();
-        if counts && !names::match_any(wanted, &Names::new(leaf)) {
+        if !wanted.is_empty() && !names::match_any(wanted, &Names::new(leaf)) {
             return Err(Mismatch::Name.into());
         }
         Ok(())

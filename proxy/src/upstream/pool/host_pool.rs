@@ -12,31 +12,37 @@ use tokio::time::Instant;
 use crate::config;
 use crate::config::limits;
 use crate::downstream::Downstream;
-use crate::error::ProxyError;
-use crate::error::Reason;
 use crate::http::codec;
 use crate::http::codec::Http2Sender;
+use crate::http::codec::Protocol;
 use crate::net::NetStream;
 use crate::telemetry::stats::ClusterStats;
 use crate::upstream::Host;
 use crate::upstream::HostCounts;
+use crate::upstream::connect::ConnectFailure;
+use crate::upstream::connect::Connected;
 use crate::upstream::connect::Open;
 use crate::upstream::connect::Purpose;
 use crate::upstream::connect::connect;
 use crate::upstream::pool::lease::Http1Lease;
 use crate::upstream::pool::lease::Http2Lease;
+use crate::upstream::pool::lease::Lease;
 use crate::upstream::pool::lease::Sender;
 
 /// Offered in TLS, unless the cluster's context says otherwise.
 const HTTP1: &[&[u8]] = &[b"http/1.1"];
 const HTTP2: &[&[u8]] = &[b"h2"];
+const EITHER: &[&[u8]] = &[b"h2", b"http/1.1"];
 
-/// The connections to one host.
+/// The connections to one host; if the host of a request makes a difference, those for one of them.
 #[derive(Debug)]
 pub(super) struct HostPool {
     config: Arc<config::Cluster>,
     stats: Arc<ClusterStats>,
     host: Arc<Host>,
+    request_host: Option<Rc<str>>,
+    /// What ALPN agreed on last, where it decides.
+    agreed: Cell<Option<Protocol>>,
     pub(super) counts: Arc<HostCounts>,
     /// The one used last is at the end, so that the rest can grow old and go.
     http1: RefCell<Vec<Http1Connection>>,
@@ -72,12 +78,16 @@ impl HostPool {
         config: Arc<config::Cluster>,
         stats: Arc<ClusterStats>,
         host: Arc<Host>,
+        counts: Arc<HostCounts>,
+        request_host: Option<Rc<str>>,
     ) -> Self {
         Self {
             config,
             stats,
-            counts: host.new_counts(),
+            counts,
             host,
+            request_host,
+            agreed: Cell::new(None),
             http1: RefCell::default(),
             http2: RefCell::default(),
             connecting: tokio::sync::Mutex::default(),
@@ -101,44 +111,72 @@ impl HostPool {
         })
     }
 
-    /// A new HTTP/1 connection.
-    pub(super) async fn connect_http1(
+    /// A new connection, or with HTTP/2 one that somebody else has just made; without `protocol` ALPN
+    /// decides what is spoken on it.
+    pub(super) async fn connect(
         pool: &Rc<Self>,
+        protocol: Option<Protocol>,
         client: &Downstream,
-    ) -> Result<Http1Lease, ProxyError> {
-        let stream = pool.connect(Some(client), HTTP1).await?;
-        let local = stream.local_address();
+    ) -> Result<Lease, ConnectFailure> {
+        match protocol {
+            Some(Protocol::Http1) => {
+                let stream = pool.open(Some(client), HTTP1).await?.stream;
+                return Ok(Lease::Http1(Self::begin_http1(pool, stream)));
+            }
+            None if pool.agreed.get() != Some(Protocol::Http2) => {
+                return Self::agree(pool).await; // a burst may make several HTTP/2 connections
+            }
+            Some(Protocol::Http2) | None => {}
+        }
+        if let Some(lease) = pool.free_stream(true) {
+            return Ok(Lease::Http2(lease));
+        }
+        let _connecting = pool.connecting.lock().await;
+        if let Some(lease) = pool.free_stream(true) {
+            return Ok(Lease::Http2(lease)); // somebody else made it while we waited
+        }
+        if protocol.is_none() {
+            return Self::agree(pool).await;
+        }
+        let stream = pool.open(None, HTTP2).await?.stream; // shared by clients
+        Self::begin_http2(pool, stream).await.map(Lease::Http2)
+    }
+
+    /// A new connection on which ALPN decides.
+    async fn agree(pool: &Rc<Self>) -> Result<Lease, ConnectFailure> {
+        let Connected { stream, tls } = pool.open(None, EITHER).await?;
+        let is_http2 = tls.is_some_and(|tls| tls.speaks_http2() == Some(true));
+        if is_http2 {
+            pool.agreed.set(Some(Protocol::Http2));
+            return Self::begin_http2(pool, stream).await.map(Lease::Http2);
+        }
+        pool.agreed.set(Some(Protocol::Http1));
+        Ok(Lease::Http1(Self::begin_http1(pool, stream)))
+    }
+
+    fn begin_http1(pool: &Rc<Self>, stream: NetStream) -> Http1Lease {
         pool.stats.upstream_cx_http1_total().inc();
         let now = Instant::now();
         let connection = Http1Connection {
+            local: stream.local_address(),
             sender: Sender::new(stream),
             _open: Open::enter(&pool.stats, &pool.counts),
-            local,
             born: now,
             idle_since: now,
             served: 1,
         };
-        Ok(Http1Lease {
+        Http1Lease {
             pool: Rc::clone(pool),
             connection,
             reused: false,
-        })
+        }
     }
 
-    /// A stream on an HTTP/2 connection with room, which is made if there is none.
-    pub(super) async fn http2(pool: &Rc<Self>) -> Result<Http2Lease, ProxyError> {
-        if let Some(lease) = pool.free_stream(true) {
-            return Ok(lease);
-        }
-        let _connecting = pool.connecting.lock().await;
-        if let Some(lease) = pool.free_stream(true) {
-            return Ok(lease); // somebody else made it while we waited
-        }
-        let stream = pool.connect(None, HTTP2).await?; // shared by clients
+    async fn begin_http2(pool: &Rc<Self>, stream: NetStream) -> Result<Http2Lease, ConnectFailure> {
         let local = stream.local_address();
         let (sender, connection) = codec::connect_http2(stream, &pool.config.http2)
             .await
-            .map_err(|_| Reason::ConnectFailed)?;
+            .map_err(|error| ConnectFailure::new(&error.to_string()))?;
         pool.stats.upstream_cx_http2_total().inc();
         pool.drive(connection);
         let now = Instant::now();
@@ -150,8 +188,8 @@ impl HostPool {
             born: now,
             used: Cell::new(now),
         }));
-        pool.free_stream(false)
-            .ok_or_else(|| Reason::ConnectFailed.into())
+        let lease = pool.free_stream(false);
+        lease.ok_or_else(|| ConnectFailure::new("the connection ended at once"))
     }
 
     /// A stream on an open HTTP/2 connection.
@@ -214,7 +252,10 @@ impl HostPool {
             let busy = c.streams.get() > 0;
             !c.sender.is_closed() && (busy || fresh(c.used.get())) && !self.is_too_old(c.born)
         });
-        true
+        // Clients choose the hosts of requests, so what is for one goes as soon as it is empty.
+        self.request_host.is_none()
+            || !self.http1.borrow().is_empty()
+            || !self.http2.borrow().is_empty()
     }
 
     fn is_too_old(&self, born: Instant) -> bool {
@@ -223,23 +264,18 @@ impl HostPool {
             .is_some_and(|max| born.elapsed() >= max)
     }
 
-    async fn connect(
+    async fn open(
         &self,
         client: Option<&Downstream>,
         alpn: &'static [&'static [u8]],
-    ) -> Result<NetStream, ProxyError> {
+    ) -> Result<Connected, ConnectFailure> {
         let purpose = Purpose {
             client,
-            server_name: None,
+            request_host: self.request_host.as_deref(),
             alpn,
         };
-        let connecting = connect(
-            &self.config,
-            &self.stats,
-            (&self.host, &self.counts),
-            purpose,
-        );
-        Ok(connecting.await?.stream)
+        let host = (&*self.host, &*self.counts);
+        connect(&self.config, &self.stats, host, purpose).await
     }
 
     /// Runs an HTTP/2 connection as a task of its own; it ends when the sender is dropped and the peer

@@ -23,22 +23,38 @@ use tokio::time::Instant;
 use crate::config;
 use crate::config::cluster::Discovery;
 use crate::downstream::Downstream;
-use crate::error::ProxyError;
 use crate::http::codec::Protocol;
 use crate::telemetry::stats::ClusterStats;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
 use crate::upstream::HostCounts;
+use crate::upstream::connect::ConnectFailure;
 use crate::upstream::original::OriginalHosts;
 use host_pool::HostPool;
 pub use lease::Http1Lease;
 pub use lease::Http2Lease;
 pub use lease::Lease;
 
+/// Pools for hosts of requests: clients choose them, so they must not choose how many. What is beyond
+/// gets connections that are used once.
+const REQUEST_HOSTS_MAX: usize = 1024;
+
+/// The id of a host, and the host of the request if it makes a difference to TLS.
+type Key = (u64, Option<Rc<str>>);
+
+/// What a connection must be.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// What is spoken; ALPN decides if it is left open.
+    pub protocol: Option<Protocol>,
+    /// The host of the request, if it makes a difference to TLS.
+    pub request_host: Option<Rc<str>>,
+}
+
 /// All upstream connections of one worker.
 #[derive(Debug, Default)]
 pub struct Pools {
-    by_host: RefCell<HashMap<u64, Rc<HostPool>, RandomState>>,
+    by_host: RefCell<HashMap<Key, Rc<HostPool>, RandomState>>,
     originals: OriginalHosts,
 }
 
@@ -59,18 +75,21 @@ impl Pools {
         (config, host)
     }
 
-    /// An open connection to `host` that speaks `protocol` and has room.
-    pub fn idle(&self, host: &Host, protocol: Protocol) -> Option<Lease> {
+    /// An open connection to `host` that is what is wanted and has room.
+    pub fn idle(&self, host: &Host, wanted: &Wanted) -> Option<Lease> {
         let pools = self.by_host.borrow();
-        let pool = pools.get(&host.id)?;
-        match protocol {
-            Protocol::Http1 => HostPool::idle_http1(pool).map(Lease::Http1),
-            Protocol::Http2 => pool.free_stream(true).map(Lease::Http2),
+        let pool = pools.get(&(host.id, wanted.request_host.clone()))?;
+        let http1 = || HostPool::idle_http1(pool).map(Lease::Http1);
+        let http2 = || pool.free_stream(true).map(Lease::Http2);
+        match wanted.protocol {
+            Some(Protocol::Http1) => http1(),
+            Some(Protocol::Http2) => http2(),
+            None => http2().or_else(http1),
         }
     }
 
-    /// A new connection to `host` that speaks `protocol`. For HTTP/2 somebody else may just have
-    /// made one with room; then it is that one.
+    /// A new connection to `host`. For HTTP/2 somebody else may just have made one with room; then
+    /// it is that one.
     ///
     /// # Errors
     /// No connection could be made in time.
@@ -82,15 +101,11 @@ impl Pools {
         config: &Arc<config::Cluster>,
         stats: &Arc<ClusterStats>,
         host: &Arc<Host>,
-        (protocol, client): (Protocol, &Downstream),
-    ) -> Result<Lease, ProxyError> {
-        let pool = self.of(config, stats, host);
-        match protocol {
-            Protocol::Http1 => HostPool::connect_http1(&pool, client)
-                .await
-                .map(Lease::Http1),
-            Protocol::Http2 => HostPool::http2(&pool).await.map(Lease::Http2),
-        }
+        (wanted, client): (Wanted, &Downstream),
+    ) -> Result<Lease, ConnectFailure> {
+        let protocol = wanted.protocol;
+        let pool = self.of(config, stats, host, wanted.request_host);
+        HostPool::connect(&pool, protocol, client).await
     }
 
     /// Closes what has been idle too long, and what belongs to hosts that are gone. Called about
@@ -109,7 +124,7 @@ impl Pools {
         stats: &Arc<ClusterStats>,
         host: &Arc<Host>,
     ) -> Arc<HostCounts> {
-        Arc::clone(&self.of(config, stats, host).counts)
+        Arc::clone(&self.of(config, stats, host, None).counts)
     }
 
     fn of(
@@ -117,15 +132,25 @@ impl Pools {
         config: &Arc<config::Cluster>,
         stats: &Arc<ClusterStats>,
         host: &Arc<Host>,
+        request_host: Option<Rc<str>>,
     ) -> Rc<HostPool> {
-        let mut pools = self.by_host.borrow_mut();
-        let new = || {
-            Rc::new(HostPool::new(
-                Arc::clone(config),
-                Arc::clone(stats),
-                Arc::clone(host),
-            ))
+        let key = (host.id, request_host.clone());
+        if let Some(pool) = self.by_host.borrow().get(&key) {
+            return Rc::clone(pool);
+        }
+        // A worker counts once for a host, whatever the requests ask for.
+        let counts = match request_host {
+            Some(_) => self.counts(config, stats, host),
+            None => host.new_counts(),
         };
-        Rc::clone(pools.entry(host.id).or_insert_with(new))
+        let is_named = request_host.is_some();
+        let (config, stats) = (Arc::clone(config), Arc::clone(stats));
+        let pool = HostPool::new(config, stats, Arc::clone(host), counts, request_host);
+        let pool = Rc::new(pool);
+        let mut pools = self.by_host.borrow_mut();
+        if !is_named || pools.len() < REQUEST_HOSTS_MAX {
+            pools.insert(key, Rc::clone(&pool));
+        }
+        pool
     }
 }

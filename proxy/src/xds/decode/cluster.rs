@@ -133,9 +133,13 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
     } else {
         load_balancing::decode(context, lb_policy, load_balancing_policy, lb_config)
     };
+    let has_tls = transport.is_none()
+        || transport.iter().any(|transport| transport.tls.is_some())
+        || (transport_matches.iter()).any(|candidate| candidate.transport.tls.is_some());
     let http = cluster_http::decode(
         context,
         cluster_http::Sources {
+            has_tls,
             typed: typed_extension_protocol_options,
             upstream: upstream_http_protocol_options,
             common: common_http_protocol_options,
@@ -186,6 +190,7 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
         connect_timeout,
         lb_policy: lb_policy?,
         protocol: http.protocol,
+        auto_names: http.auto_names,
         idle_timeout: http.common.idle_timeout(),
         max_connection_duration: http.common.max_connection_duration,
         max_requests_per_connection: http.common.max_requests_per_connection,

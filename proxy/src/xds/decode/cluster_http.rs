@@ -21,6 +21,7 @@ use super::protocol;
 use super::protocol::Common;
 use super::protocol::Side;
 use super::value;
+use crate::config::cluster::AutoNames;
 use crate::config::cluster::Http2Options;
 use crate::config::cluster::UpstreamProtocol;
 
@@ -33,12 +34,15 @@ pub(crate) struct Sources {
     pub(crate) http2: Option<core::Http2ProtocolOptions>,
     pub(crate) protocol_selection: i32,
     pub(crate) max_requests_per_connection: Option<UInt32Value>,
+    /// Some connections are TLS.
+    pub(crate) has_tls: bool,
 }
 
 /// What they say together.
 #[derive(Debug, Default)]
 pub(crate) struct Http {
     pub(crate) protocol: UpstreamProtocol,
+    pub(crate) auto_names: AutoNames,
     pub(crate) common: Common,
     pub(crate) http2: Http2Options,
 }
@@ -53,18 +57,19 @@ pub(crate) fn decode(context: &mut Context, sources: Sources) -> Option<Http> {
         http2: http2_protocol_options,
         protocol_selection,
         max_requests_per_connection,
+        has_tls,
     } = sources;
-    if let Some(http) = typed_options(context, typed) {
+    if let Some(http) = typed_options(context, typed, has_tls) {
         // Envoy refuses the two together; the newer one is the one that was meant.
         unsupported!(context, warn "typed_extension_protocol_options holds instead":
             upstream_http_protocol_options, common_http_protocol_options, http_protocol_options,
             http2_protocol_options, protocol_selection, max_requests_per_connection);
         return http;
     }
-    context.optional(
+    let auto_names = context.optional(
         "upstream_http_protocol_options",
         upstream_http_protocol_options,
-        tls_options,
+        |context, options| tls_options(context, options, has_tls),
     );
     let mut common = context
         .optional(
@@ -94,13 +99,18 @@ pub(crate) fn decode(context: &mut Context, sources: Sources) -> Option<Http> {
     };
     Some(Http {
         protocol,
+        auto_names: auto_names.unwrap_or_default(),
         common,
         http2: http2.unwrap_or_default(),
     })
 }
 
 /// The outer `None` says that the map has no HTTP options.
-fn typed_options(context: &mut Context, typed: HashMap<String, Any>) -> Option<Option<Http>> {
+fn typed_options(
+    context: &mut Context,
+    typed: HashMap<String, Any>,
+    has_tls: bool,
+) -> Option<Option<Http>> {
     let mut http = None;
     let mut entries: Vec<_> = typed.into_iter().collect();
     entries.sort_unstable_by(|left, right| left.0.cmp(&right.0));
@@ -110,7 +120,8 @@ fn typed_options(context: &mut Context, typed: HashMap<String, Any>) -> Option<O
             format!("{name:?}"),
             |context| {
                 if extension::holds::<HttpProtocolOptions>(&any) {
-                    http = Some(extension::unpack(context, &any).and_then(|o| options(context, o)));
+                    let unpacked = extension::unpack(context, &any);
+                    http = Some(unpacked.and_then(|o| options(context, o, has_tls)));
                 } else {
                     extension::unknown(context, &any, false);
                 }
@@ -120,7 +131,7 @@ fn typed_options(context: &mut Context, typed: HashMap<String, Any>) -> Option<O
     http
 }
 
-fn options(context: &mut Context, options: HttpProtocolOptions) -> Option<Http> {
+fn options(context: &mut Context, options: HttpProtocolOptions, has_tls: bool) -> Option<Http> {
     let HttpProtocolOptions {
         common_http_protocol_options,
         upstream_http_protocol_options,
@@ -135,10 +146,10 @@ fn options(context: &mut Context, options: HttpProtocolOptions) -> Option<Http> 
     unsupported!(context, warn: outlier_detection, request_mirror_policies, hash_policy, retry_policy);
     unsupported!(context, reject: header_validation_config);
     http_filter::upstream(context, "http_filters", http_filters);
-    context.optional(
+    let auto_names = context.optional(
         "upstream_http_protocol_options",
         upstream_http_protocol_options,
-        tls_options,
+        |context, options| tls_options(context, options, has_tls),
     );
     let common = context
         .optional(
@@ -157,11 +168,12 @@ fn options(context: &mut Context, options: HttpProtocolOptions) -> Option<Http> 
                 same_as_downstream(context, config)
             }),
         Some(UpstreamProtocolOptions::AutoConfig(config)) => {
-            context.field("auto_config", |context| automatic(context, config))
+            context.field("auto_config", |context| automatic(context, config, has_tls))
         }
     }?;
     Some(Http {
         protocol,
+        auto_names: auto_names.unwrap_or_default(),
         common,
         http2,
     })
@@ -214,37 +226,59 @@ fn same_as_downstream(context: &mut Context, config: UseDownstreamHttpConfig) ->
     ))
 }
 
-/// ALPN decides, and without TLS there is none.
-fn automatic(context: &mut Context, config: AutoHttpConfig) -> Option<Spoken> {
+/// ALPN decides.
+fn automatic(context: &mut Context, config: AutoHttpConfig, has_tls: bool) -> Option<Spoken> {
     let AutoHttpConfig {
         http_protocol_options,
         http2_protocol_options,
         http3_protocol_options,
         alternate_protocols_cache_options,
     } = config;
-    unsupported!(context, warn: http2_protocol_options, http3_protocol_options,
-        alternate_protocols_cache_options);
+    // Where HTTP/3 cannot be spoken the others are.
+    unsupported!(context, warn: http3_protocol_options, alternate_protocols_cache_options);
     context.optional(
         "http_protocol_options",
         http_protocol_options,
         |context, options| protocol::http1(context, options, Side::Upstream),
     );
-    context.warn("", "without TLS there is no ALPN: HTTP/1.1 is spoken");
-    Some((UpstreamProtocol::Http1, Http2Options::default()))
+    let http2 = context.optional(
+        "http2_protocol_options",
+        http2_protocol_options,
+        protocol::http2,
+    );
+    if !has_tls {
+        context.warn("", "without TLS there is no ALPN: HTTP/1.1 is spoken");
+        return Some((UpstreamProtocol::Http1, Http2Options::default()));
+    }
+    Some((UpstreamProtocol::Alpn, http2.unwrap_or_default()))
 }
 
 fn common_options(context: &mut Context, options: core::HttpProtocolOptions) -> Option<Common> {
     protocol::common(context, options, Side::Upstream)
 }
 
-/// All about TLS, which a cluster that passes here does not use.
-fn tls_options(context: &mut Context, options: core::UpstreamHttpProtocolOptions) -> Option<()> {
+/// Names of servers that come from requests.
+fn tls_options(
+    context: &mut Context,
+    options: core::UpstreamHttpProtocolOptions,
+    has_tls: bool,
+) -> Option<AutoNames> {
     let core::UpstreamHttpProtocolOptions {
         auto_sni,
         auto_san_validation,
         override_auto_sni_header,
     } = options;
-    unsupported!(context, warn "has no effect without TLS": auto_sni, auto_san_validation,
-        override_auto_sni_header);
-    Some(())
+    if !has_tls {
+        unsupported!(context, warn "has no effect without TLS": auto_sni, auto_san_validation,
+            override_auto_sni_header);
+    }
+    let header = match override_auto_sni_header.as_str() {
+        "" => None,
+        name => value::header_name(context, "override_auto_sni_header", name),
+    };
+    Some(AutoNames {
+        sni: auto_sni,
+        san: auto_san_validation,
+        header,
+    })
 }

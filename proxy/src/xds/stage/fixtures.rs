@@ -12,6 +12,7 @@ use crate::config::Endpoints;
 use crate::config::Listener;
 use crate::config::Name;
 use crate::config::RouteConfig;
+use crate::config::cluster::AutoNames;
 use crate::config::cluster::Discovery;
 use crate::config::cluster::Dns;
 use crate::config::cluster::DnsFamily;
@@ -77,6 +78,7 @@ pub(crate) fn cluster(name: &str, discovery: Discovery, mark: u64) -> Arc<Cluste
         connect_timeout: Duration::from_millis(mark),
         lb_policy: LbPolicy::RoundRobin,
         protocol: UpstreamProtocol::Http1,
+        auto_names: AutoNames::default(),
         idle_timeout: None,
         max_connection_duration: None,
         max_requests_per_connection: None,

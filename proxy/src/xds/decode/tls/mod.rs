@@ -27,6 +27,7 @@ use xds_proto::pb::envoy::extensions::transport_sockets::tls::v3::downstream_tls
 use super::Context;
 use super::data_source;
 use super::value;
+use crate::config::cluster::AutoNames;
 use crate::config::limits;
 use crate::config::tls::CommonTls;
 use crate::config::tls::DownstreamTls;
@@ -153,7 +154,7 @@ pub(crate) fn upstream(context: &mut Context, tls: pb::UpstreamTlsContext) -> Op
     {
         return context.refuse("sni", reason);
     }
-    match ClientContext::new(&tls, false) {
+    match ClientContext::new(&tls, &AutoNames::default()) {
         Ok(_) => Some(tls),
         Err(reason) => context.refuse("", reason),
     }

@@ -364,7 +364,7 @@ pub(super) fn roots() -> Vec<Target> {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
             json!({"explicit_http_config": {"http2_protocol_options": {}}}),
             &["typed_extension_protocol_options", "value"],
-            name(),
+            json!({"name": "a", "transport_socket": {"name": "t", "typed_config": typed(UPSTREAM_TLS)}}),
         ),
         in_cluster(
             "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
