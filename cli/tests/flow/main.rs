@@ -14,6 +14,7 @@
 //! | `check` | kinds of mistakes have codes |
 //! | `drain` | SIGTERM loses no request |
 //! | `first_bytes` | slow, broken and huge ClientHellos are refused; TLS passes through by its name |
+//! | `limits` | one connection too many is refused at once |
 //! | `pairs` | bodies stream through all four HTTP pairs, exactly and in bounded memory |
 //! | `proxies` | the client's address passes through HAProxy, Weir and nginx |
 //! | `redirect` | what netfilter redirects gets where it wanted |
@@ -31,6 +32,7 @@ mod check;
 mod descriptors;
 mod drain;
 mod first_bytes;
+mod limits;
 mod pairs;
 mod proxies;
 mod redirect;

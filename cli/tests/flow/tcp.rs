@@ -267,13 +267,25 @@ async fn write_on(mut writer: TcpStream, total: Arc<AtomicU64>) {
 async fn r05_short_tcp_streams_leave_nothing_behind() {
     let connections = if is_full() { 100_000 } else { 3_000 };
     let world = World::start().await;
-    let to = world.addr();
+    // To the end: who left early has not been accepted yet.
+    let accepting = async {
+        loop {
+            tokio::spawn(echo(world.accept().await));
+        }
+    };
+    tokio::select! {
+        () = leave_nothing_behind(&world, connections) => {}
+        () = accepting => {}
+    }
+}
+
+async fn leave_nothing_behind(world: &World, connections: usize) {
     // The proxy's sockets at rest, and with spare pipes.
-    short_connections(&world, to, CLIENTS * 10).await;
+    short_connections(world.addr(), CLIENTS * 10).await;
     world.is_quiet().await;
     let sockets = world.descriptors("socket:");
     let before = world.resident();
-    short_connections(&world, to, connections).await;
+    short_connections(world.addr(), connections).await;
     world.is_quiet().await;
     // The statistics that were asked for last may still be open.
     until("as few sockets as before", async || {
@@ -289,30 +301,18 @@ async fn r05_short_tcp_streams_leave_nothing_behind() {
 /// Spare pipes of one worker (`net::pipe`); there are two workers.
 const SPARE_PIPES_MAX: usize = 16;
 
-async fn short_connections(world: &World, to: SocketAddr, count: usize) {
+async fn short_connections(to: SocketAddr, count: usize) {
     let each = count / CLIENTS;
-    let clients = (0..CLIENTS).map(|client| {
-        tokio::spawn(async move {
+    let mut clients = Vec::new();
+    for client in 0..CLIENTS {
+        clients.push(tokio::spawn(async move {
             for number in 0..each {
                 Box::pin(short_connection(to, client + number)).await;
             }
-        })
-    });
-    let clients: Vec<_> = clients.collect();
-    let echo = async {
-        loop {
-            let (stream, _) = world.origin.accept().await.expect("it comes");
-            tokio::spawn(echo(stream));
-        }
-    };
-    let ended = async {
-        for client in clients {
-            client.await.expect("no panic");
-        }
-    };
-    tokio::select! {
-        () = ended => {}
-        () = echo => {}
+        }));
+    }
+    for client in clients {
+        client.await.expect("no panic");
     }
 }
 

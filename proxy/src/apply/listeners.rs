@@ -11,6 +11,7 @@ use crate::apply::clusters::Clusters;
 use crate::apply::routes::LiveTable;
 use crate::apply::routes::Tables;
 use crate::config;
+use crate::config::ConnectionLimits;
 use crate::config::Name;
 use crate::config::Snapshot;
 use crate::config::access_log::AccessLog;
@@ -24,12 +25,16 @@ use crate::listener::ActiveChain;
 use crate::listener::ActiveFilter;
 use crate::listener::ActiveListener;
 use crate::listener::active::Chains;
+use crate::listener::budget::Budget;
+use crate::listener::budget::Budgets;
+use crate::listener::budget::ChainLimit;
 use crate::net::BoundSocket;
 use crate::net::How;
 use crate::tcp::TcpManager;
 use crate::telemetry::access_log::AccessLogWriter;
 use crate::telemetry::access_log::Logger;
 use crate::telemetry::stats::Registry;
+use crate::telemetry::stats::TlsStats;
 use crate::worker::Command;
 
 /// Bound listeners by name.
@@ -37,6 +42,8 @@ use crate::worker::Command;
 pub(super) struct Listeners {
     registry: Arc<Registry>,
     logs: Arc<AccessLogWriter>,
+    limits: ConnectionLimits,
+    process: Arc<Budget>,
     live: BTreeMap<Name, Live>,
 }
 
@@ -65,10 +72,16 @@ impl Outcome {
 }
 
 impl Listeners {
-    pub(super) fn new(registry: Arc<Registry>, logs: Arc<AccessLogWriter>) -> Self {
+    pub(super) fn new(
+        registry: Arc<Registry>,
+        logs: Arc<AccessLogWriter>,
+        limits: ConnectionLimits,
+    ) -> Self {
         Self {
             registry,
             logs,
+            process: Arc::new(Budget::new(limits.process)),
+            limits,
             live: BTreeMap::new(),
         }
     }
@@ -137,7 +150,12 @@ impl Listeners {
         let (chains, inline) = self.make_chains(config, tables, clusters, whose);
         let stats = self.registry.listener(&stat_name(addresses.first()));
         let inspectors = self.registry.inspectors().clone();
-        let active = Arc::new(ActiveListener::new(chains, addresses, stats, inspectors));
+        let budgets = Budgets {
+            listener: Arc::new(Budget::new(self.limits.listener(name))),
+            process: Arc::clone(&self.process),
+        };
+        let active = ActiveListener::new(chains, addresses, (stats, inspectors), budgets);
+        let active = Arc::new(active);
         for (worker, socket) in sockets {
             outcome
                 .commands
@@ -225,7 +243,7 @@ impl Listeners {
                     RouteSource::Rds(name) => (tables.handle(name), None),
                 };
                 let filter = ActiveFilter::Http(Arc::new(self.make_manager(http, routes, name)));
-                let chain = Arc::new(ActiveChain::new(Arc::clone(chain), filter, tls_stats));
+                let chain = Arc::new(self.make_chain(chain, filter, tls_stats));
                 if let Some(own) = own {
                     inline.insert(chain.id, own);
                 }
@@ -237,7 +255,7 @@ impl Listeners {
                 let loggers = self.loggers(&proxy.access_logs, name);
                 let manager = TcpManager::new(Arc::clone(proxy), resolve, stats, loggers);
                 let filter = ActiveFilter::Tcp(Arc::new(manager));
-                Arc::new(ActiveChain::new(Arc::clone(chain), filter, tls_stats))
+                Arc::new(self.make_chain(chain, filter, tls_stats))
             }
         };
         let chains = Chains {
@@ -246,6 +264,20 @@ impl Listeners {
             default: config.default_filter_chain.as_ref().map(&mut make),
         };
         (chains, inline)
+    }
+
+    fn make_chain(
+        &self,
+        chain: &Arc<FilterChain>,
+        filter: ActiveFilter,
+        tls_stats: impl FnOnce() -> Arc<TlsStats>,
+    ) -> ActiveChain {
+        let limits = chain.connection_limits.iter().map(|limit| {
+            let stats = self.registry.connection_limit(&limit.stat_prefix);
+            ChainLimit::new(limit, stats)
+        });
+        let limits = limits.collect();
+        ActiveChain::new(Arc::clone(chain), limits, filter, tls_stats)
     }
 
     fn make_manager(

@@ -16,6 +16,7 @@ mod routes;
 use std::sync::Arc;
 
 use crate::config::Change;
+use crate::config::ConnectionLimits;
 use crate::config::Snapshot;
 use crate::listener::ActiveListener;
 use crate::telemetry::access_log::AccessLogWriter;
@@ -57,11 +58,12 @@ impl Applier {
         workers: Vec<WorkerHandle>,
         registry: Arc<Registry>,
         logs: Arc<AccessLogWriter>,
+        limits: ConnectionLimits,
     ) -> Self {
         Self {
             clusters: Clusters::new(Arc::clone(&registry), workers.len()),
             tables: Tables::default(),
-            listeners: Listeners::new(registry, logs),
+            listeners: Listeners::new(registry, logs, limits),
             workers,
         }
     }

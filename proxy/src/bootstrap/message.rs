@@ -9,6 +9,7 @@ use super::Admin;
 use super::Bootstrap;
 use super::resources;
 use super::resources::Statics;
+use super::runtime;
 use super::sources;
 use crate::xds::decode::Context;
 use crate::xds::decode::address;
@@ -73,7 +74,7 @@ pub(super) fn decode(context: &mut Context, bootstrap: pb::Bootstrap) -> Option<
     // Observation, Envoy's own insides, and protection that `config::limits` gives in another way.
     unsupported!(context, warn: node_context_params, hds_config, flags_path, stats_sinks,
         deferred_stat_options, stats_config, stats_flush_interval, watchdog, watchdogs, tracing,
-        layered_runtime, overload_manager, enable_dispatcher_stats, stats_server_version_override,
+        overload_manager, enable_dispatcher_stats, stats_server_version_override,
         use_tcp_for_dns_lookups, fatal_actions, certificate_provider_instances, inline_headers,
         perf_tracing_file_path, xds_config_tracker_extension, application_log_config,
         grpc_async_client_manager_config, memory_allocator_manager, enable_worker_cpu_affinity,
@@ -94,6 +95,7 @@ pub(super) fn decode(context: &mut Context, bootstrap: pb::Bootstrap) -> Option<
         bootstrap_extension,
     );
     let admin = context.optional("admin", admin, self::admin);
+    let limits = context.optional("layered_runtime", layered_runtime, runtime::decode);
     let statics = static_resources.map(|statics| {
         context.field("static_resources", |context| {
             resources::decode(context, statics)
@@ -124,6 +126,7 @@ pub(super) fn decode(context: &mut Context, bootstrap: pb::Bootstrap) -> Option<
         static_listeners: listeners,
         static_clusters: clusters,
         dynamic,
+        connection_limits: limits.unwrap_or_default(),
         warnings: Vec::new(),
     })
 }

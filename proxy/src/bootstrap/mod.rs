@@ -8,10 +8,12 @@
 //! |---|---|
 //! | `message` | the bootstrap and its small parts |
 //! | `resources` | static listeners and clusters |
+//! | `runtime` | limits of connections in `layered_runtime` |
 //! | `sources` | `dynamic_resources`: the aggregated stream and watched files |
 
 mod message;
 mod resources;
+mod runtime;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -28,6 +30,7 @@ use xds_proto::pb::envoy::config::core::v3::Node;
 use xds_proto::pb::google::protobuf::Any;
 
 use crate::config::Cluster;
+use crate::config::ConnectionLimits;
 use crate::config::Listener;
 use crate::config::Name;
 use crate::config::endpoint::Address;
@@ -58,6 +61,8 @@ pub struct Bootstrap {
     pub static_clusters: Vec<StaticResource<Cluster>>,
     /// Where the rest comes from.
     pub dynamic: Dynamic,
+    /// How many connections there may be.
+    pub connection_limits: ConnectionLimits,
     /// Fields of the file that are set and have no effect; filled by [`load`] only.
     pub warnings: Vec<LoadError>,
 }

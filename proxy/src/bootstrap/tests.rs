@@ -387,3 +387,39 @@ fn what_would_change_the_meaning_is_refused() {
         assert_eq!(mistake(text).2, field);
     }
 }
+
+#[test]
+fn limits_of_connections_come_from_the_runtime() {
+    let text = |layers: &str| format!("{STATIC}layered_runtime: {{layers: {layers}}}\n");
+    let limits = read(&text(
+        "[{name: a, static_layer: {envoy: {resource_limits: {listener: {in: {connection_limit: 7}, \
+         a.b: {connection_limit: 8}}}}, overload.global_downstream_max_connections: 1}}, \
+         {name: b, static_layer: {overload: {global_downstream_max_connections: '9'}}}, \
+         {name: c, admin_layer: {}}, {name: d, static_layer: {re2.max_program_size.error_level: 1}}]",
+    ));
+    let bootstrap = limits.unwrap_or_else(|errors| unreachable!("{}", errors[0]));
+    let limits = &bootstrap.connection_limits;
+    assert_eq!(limits.process, 9);
+    assert_eq!(
+        ["in", "a.b", "c"].map(|name| limits.listener(name)),
+        [7, 8, 10_000]
+    );
+    let warned: Vec<_> = bootstrap
+        .warnings
+        .iter()
+        .map(|warning| warning.field.as_str())
+        .collect();
+    assert_eq!(
+        warned,
+        [
+            "layered_runtime.layers[2].admin_layer",
+            "layered_runtime.layers[3].static_layer.re2.max_program_size.error_level"
+        ]
+    );
+    for wrong in ["-1", "1.5", "many", "true"] {
+        let layer = format!(
+            "[{{name: a, static_layer: {{overload.global_downstream_max_connections: {wrong}}}}}]"
+        );
+        assert!(read(&text(&layer)).is_err(), "{wrong}");
+    }
+}

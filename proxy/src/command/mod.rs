@@ -26,6 +26,7 @@ use crate::bootstrap;
 use crate::bootstrap::Admin;
 use crate::bootstrap::Bootstrap;
 use crate::config::endpoint::Address;
+use crate::net::descriptors;
 use crate::server::Options;
 use crate::server::Server;
 use logging::LogArgs;
@@ -97,6 +98,9 @@ pub fn run(args: &ProxyArgs) -> ExitCode {
         Err(errors) => return fail(&errors),
     };
     warn_of(&bootstrap);
+    if let Err(error) = descriptors::raise_limit() {
+        tracing::warn!(%error, "the limit of descriptors stays as it is");
+    }
     let options = match options(args, Some(Arc::new(log))) {
         Ok(options) => options,
         Err(error) => return fail(&error),

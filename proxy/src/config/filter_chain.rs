@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Name;
+use crate::config::connection_limits::ConnectionLimit;
 use crate::config::listener::HttpConnectionManager;
 use crate::config::prefix_map::IpPrefix;
 use crate::config::tcp_proxy::TcpProxy;
@@ -22,6 +23,8 @@ pub struct FilterChain {
     /// How long a client may take to get through it; `None` leaves
     /// `limits::TLS_HANDSHAKE_TIMEOUT`.
     pub transport_timeout: Option<Duration>,
+    /// Looked at before anything of a connection is read, in order.
+    pub connection_limits: Vec<ConnectionLimit>,
     /// The one terminal filter.
     pub filter: NetworkFilter,
 }

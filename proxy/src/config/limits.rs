@@ -58,8 +58,16 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// cost more than a new handshake.
 pub const IDLE_UPSTREAM_PER_HOST: usize = 256;
 
-/// Open downstream connections of the process: with 32 KiB each way it is 3 GiB at the very worst.
+/// Open downstream connections of the process, when the runtime says nothing: with 32 KiB each way it
+/// is 3 GiB at the very worst.
 pub const DOWNSTREAM_CONNECTIONS_MAX: usize = 50_000;
+
+/// Open downstream connections of one listener, when the runtime says nothing: Envoy's edge guide.
+pub const LISTENER_CONNECTIONS_MAX: usize = 10_000;
+
+/// Descriptors that new downstream connections leave to upstream connections, pipes, logs and the
+/// admin interface: a quarter of what the process may have, but no more than this.
+pub const DESCRIPTORS_RESERVED_MAX: u64 = 4096;
 
 /// Largest regular expression program, bytes: linear-time, but the compiled form is not free.
 pub const REGEX_BYTES_MAX: usize = 1024 * 1024;

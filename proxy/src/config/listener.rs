@@ -44,6 +44,8 @@ pub struct Listener {
     pub reuse_port: bool,
     /// Accept at most this many connections at one wake-up.
     pub accepts_per_event: u32,
+    /// The limit of the process is not for its connections, which count all the same.
+    pub ignores_process_limit: bool,
 }
 
 impl Listener {

@@ -24,6 +24,7 @@
 pub mod access_log;
 pub mod chain_selector;
 pub mod cluster;
+pub mod connection_limits;
 pub mod endpoint;
 pub mod filter_chain;
 pub mod limits;
@@ -40,6 +41,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use cluster::Cluster;
+pub use connection_limits::ConnectionLimits;
 pub use endpoint::Endpoints;
 pub use listener::Listener;
 pub use route::RouteConfig;

@@ -16,6 +16,9 @@ pub struct TcpProxy {
     pub idle_timeout: Option<Duration>,
     /// Age at which a connection is closed.
     pub max_duration: Option<Duration>,
+    /// That age grows by a random share of itself up to this, so that connections that came together
+    /// do not go together.
+    pub max_duration_jitter: f64,
     /// How often an upstream connection is tried, at least once.
     pub connect_attempts_max: u32,
     /// Pause before another try; none if there is none.

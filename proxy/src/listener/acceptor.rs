@@ -41,10 +41,11 @@ pub async fn run(
 
 async fn accept(worker: &Rc<WorkerContext>, listener: &Arc<ActiveListener>, acceptor: &Acceptor) {
     let batch_max = listener.chains().config.accepts_per_event.max(1);
-    let mut batch = 0;
+    let (mut batch, mut has_failed) = (0, false);
     loop {
         match acceptor.accept().await {
             Ok(stream) => {
+                has_failed = false;
                 connection::spawn(worker, listener, stream, false);
                 batch += 1;
                 if batch >= batch_max {
@@ -54,8 +55,10 @@ async fn accept(worker: &Rc<WorkerContext>, listener: &Arc<ActiveListener>, acce
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                listener.stats.downstream_cx_overflow().inc();
-                tracing::warn!(listener = %listener.name, %error, "cannot accept; trying again");
+                listener.stats.downstream_cx_accept_fail().inc();
+                if !std::mem::replace(&mut has_failed, true) {
+                    tracing::warn!(listener = %listener.name, %error, "cannot accept; trying again");
+                }
                 tokio::time::sleep(EXHAUSTED_PAUSE).await;
             }
         }

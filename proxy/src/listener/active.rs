@@ -17,6 +17,8 @@ use crate::config::endpoint::Address;
 use crate::config::filter_chain::FilterChain;
 use crate::downstream::Downstream;
 use crate::http::connection_manager::HttpManager;
+use crate::listener::budget::Budgets;
+use crate::listener::budget::ChainLimit;
 use crate::listener::transport::Transport;
 use crate::tcp::TcpManager;
 use crate::telemetry::stats::InspectorStats;
@@ -36,6 +38,8 @@ pub struct ActiveListener {
     pub stats: Arc<ListenerStats>,
     /// Those of its listener filters.
     pub inspector_stats: InspectorStats,
+    /// How many connections it may have.
+    pub budgets: Budgets,
     is_closed: AtomicBool,
     current: ArcSwap<Chains>,
 }
@@ -60,6 +64,8 @@ pub struct ActiveChain {
     pub config: Arc<FilterChain>,
     /// What stands between the socket and the filter.
     pub(crate) transport: Transport,
+    /// Asked in order, before anything is read.
+    pub limits: Vec<ChainLimit>,
     /// Its one filter.
     pub filter: ActiveFilter,
 }
@@ -82,6 +88,7 @@ impl ActiveChain {
     /// A new chain; `tls_stats` is asked if it has TLS.
     pub fn new(
         config: Arc<FilterChain>,
+        limits: Vec<ChainLimit>,
         filter: ActiveFilter,
         tls_stats: impl FnOnce() -> Arc<TlsStats>,
     ) -> Self {
@@ -89,6 +96,7 @@ impl ActiveChain {
             id: next_id(),
             transport: Transport::new(&config.transport_socket, tls_stats),
             config,
+            limits,
             filter,
         }
     }
@@ -99,8 +107,8 @@ impl ActiveListener {
     pub fn new(
         chains: Chains,
         addresses: Vec<Address>,
-        stats: Arc<ListenerStats>,
-        inspector_stats: InspectorStats,
+        (stats, inspector_stats): (Arc<ListenerStats>, InspectorStats),
+        budgets: Budgets,
     ) -> Self {
         let name = Arc::clone(&chains.config.name);
         Self {
@@ -109,6 +117,7 @@ impl ActiveListener {
             addresses,
             stats,
             inspector_stats,
+            budgets,
             is_closed: AtomicBool::new(false),
             current: ArcSwap::from_pointee(chains),
         }

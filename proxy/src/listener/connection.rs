@@ -4,23 +4,25 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
-use crate::config::limits;
 use crate::downstream::Downstream;
 use crate::http::connection_manager;
+use crate::listener::ActiveChain;
 use crate::listener::ActiveFilter;
 use crate::listener::ActiveListener;
+use crate::listener::budget::ChainLimit;
+use crate::listener::budget::ChainPlace;
+use crate::listener::budget::Full;
+use crate::listener::budget::Place;
 use crate::listener::inspect;
 use crate::listener::transport;
 use crate::net::NetStream;
+use crate::net::descriptors;
 use crate::tcp;
 use crate::telemetry::stats::ListenerStats;
+use crate::worker::ConnectionGuard;
 use crate::worker::WorkerContext;
-
-/// Connections open in the whole process.
-static OPEN: AtomicUsize = AtomicUsize::new(0);
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -32,15 +34,30 @@ pub fn spawn(
     stream: NetStream,
     is_stopping: bool,
 ) {
-    let Some(open) = Open::enter() else {
-        listener.stats.downstream_cx_overflow().inc();
+    let Some(places) = admit(listener, &stream) else {
         return;
     };
     let (worker, listener) = (Rc::clone(worker), Arc::clone(listener));
     tokio::task::spawn_local(async move {
-        let _open = open;
+        let _places = places;
         serve(worker, &listener, stream, is_stopping).await;
     });
+}
+
+/// Its places among the open connections, if there are some, and enough descriptors.
+fn admit(listener: &ActiveListener, stream: &NetStream) -> Option<[Place; 2]> {
+    let ignores_process = listener.chains().config.ignores_process_limit;
+    let places = if descriptors::are_scarce(stream) {
+        Err(Full::Process)
+    } else {
+        listener.budgets.take(ignores_process)
+    };
+    match places {
+        Ok(places) => return Some(places),
+        Err(Full::Listener) => listener.stats.downstream_cx_overflow().inc(),
+        Err(Full::Process) => listener.stats.downstream_global_cx_overflow().inc(),
+    }
+    None
 }
 
 /// From the socket to the end of the connection: listener filters, chain, its transport, its filter.
@@ -58,8 +75,11 @@ async fn serve(
         listener.stats.no_filter_chain_match().inc();
         return;
     };
-    let drain = worker.drain_guard(chain.id, is_stopping || listener.is_closed());
+    let mut drain = worker.drain_guard(chain.id, is_stopping || listener.is_closed());
     let _counted = Counted::enter(Arc::clone(&listener.stats));
+    let Some(_places) = places(&chain, &mut drain).await else {
+        return;
+    };
     let Some(stream) = transport::accept(&chain, &listener.stats, stream, &mut downstream).await
     else {
         return;
@@ -97,6 +117,22 @@ async fn inspected(
     }
 }
 
+/// A place at each limit of the chain; who gets none is held for a while, unless it is asked to go.
+async fn places(chain: &ActiveChain, drain: &mut ConnectionGuard) -> Option<Vec<ChainPlace>> {
+    let places: Result<Vec<_>, _> = chain.limits.iter().map(ChainLimit::take).collect();
+    match places {
+        Ok(places) => return Some(places),
+        Err(None) => {}
+        Err(Some(delay)) => {
+            tokio::select! {
+                () = Box::pin(tokio::time::sleep(delay)) => {} // rare, and a timer is large
+                () = drain.chain.draining() => {}
+            }
+        }
+    }
+    None
+}
+
 fn facts(stream: &NetStream) -> Downstream {
     let peer = stream.peer_address();
     Downstream {
@@ -124,25 +160,5 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.0.downstream_cx_active().dec();
         self.0.downstream_cx_destroy().inc();
-    }
-}
-
-/// One of the process's open connections.
-#[derive(Debug)]
-struct Open;
-
-impl Open {
-    fn enter() -> Option<Self> {
-        if OPEN.fetch_add(1, Ordering::Relaxed) >= limits::DOWNSTREAM_CONNECTIONS_MAX {
-            OPEN.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(Self)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        OPEN.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `active` | a listener as it lives: its filter chains behind one swap |
 //! | `acceptor` | the accept loop of one worker |
+//! | `budget` | how many connections may be open |
 //! | `connection` | one accepted connection, step by step |
 //! | `inspect` | listener filters: what the first bytes tell |
 //! | `transport` | the transport socket of a chain |
 
 pub mod acceptor;
 pub mod active;
+pub mod budget;
 pub mod connection;
 pub mod inspect;
 mod transport;

@@ -3,12 +3,14 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `descriptors` | how many the process has, and a reserve of them |
 //! | `listen` | bound sockets, one per worker |
 //! | `pipe` | pipes for `splice(2)` |
 //! | `proxy_protocol` | headers that name the client |
 //! | `stream` | a connected socket, TCP or Unix, with or without TLS |
 //! | `tls` | TLS records over a socket; who is trusted is decided in the room `tls` |
 
+pub mod descriptors;
 pub mod listen;
 pub mod pipe;
 pub mod proxy_protocol;

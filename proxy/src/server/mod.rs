@@ -143,7 +143,8 @@ impl Server {
         start_admin(&bootstrap, &live, &options, &mut tasks).await?;
         let (changes, statics) = start_xds(&bootstrap, &live, &mut tasks);
         let reloader = Reloader::new(&bootstrap, Arc::clone(&live), statics);
-        let applier = Applier::new(workers, registry, Arc::clone(&logs));
+        let limits = bootstrap.connection_limits;
+        let applier = Applier::new(workers, registry, Arc::clone(&logs), limits);
         Ok(Self {
             live,
             applier,

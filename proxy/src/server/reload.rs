@@ -14,6 +14,7 @@ use crate::bootstrap::Admin;
 use crate::bootstrap::Bootstrap;
 use crate::bootstrap::Dynamic;
 use crate::config::Cluster;
+use crate::config::ConnectionLimits;
 use crate::xds::stage::StaticResources;
 
 /// Takes in bootstraps while the proxy runs. Cheap to clone.
@@ -30,6 +31,7 @@ struct Started {
     node: Node,
     admin: Option<Admin>,
     dynamic: Dynamic,
+    limits: ConnectionLimits,
     /// Those the control plane is reached by.
     ads_clusters: Vec<Arc<Cluster>>,
 }
@@ -88,6 +90,7 @@ impl Started {
             admin: bootstrap.admin.clone(),
             ads_clusters,
             dynamic,
+            limits: bootstrap.connection_limits.clone(),
         }
     }
 
@@ -97,6 +100,7 @@ impl Started {
             ("node", now.node != self.node),
             ("admin", now.admin != self.admin),
             ("dynamic_resources", now.dynamic != self.dynamic),
+            ("layered_runtime", now.limits != self.limits),
             (
                 "static_resources.clusters of ads_config",
                 now.dynamic == self.dynamic && now.ads_clusters != self.ads_clusters,

@@ -55,7 +55,9 @@ fn patience(session: &Session) -> Patience {
     let config = &session.manager.config;
     Patience {
         idle: config.idle_timeout,
-        end: config.max_duration.map(|max| session.born + max),
+        end: config.max_duration.map(|max| {
+            session.born + max.mul_f64(1.0 + config.max_duration_jitter * fastrand::f64())
+        }),
         log_interval: config.log_times.interval,
     }
 }

@@ -59,6 +59,7 @@ fn config() -> TcpProxy {
         }],
         idle_timeout: None,
         max_duration: None,
+        max_duration_jitter: 0.0,
         connect_attempts_max: 1,
         backoff: None,
         access_logs: Vec::new(),

@@ -86,6 +86,8 @@ stats! {
         gauge downstream_cx_active: "Connections open.";
         counter downstream_cx_destroy: "Connections closed.";
         counter downstream_cx_overflow: "Connections refused by the listener's limit.";
+        counter downstream_global_cx_overflow: "Connections refused by the limit of the process, or because few descriptors are left.";
+        counter downstream_cx_accept_fail: "Attempts to accept that failed, for want of descriptors or memory.";
         gauge downstream_pre_cx_active: "Connections in listener filters.";
         counter downstream_pre_cx_timeout: "Connections on which listener filters took too long.";
         counter downstream_listener_filter_error: "Connections that a listener filter refused.";
@@ -154,6 +156,14 @@ stats! {
         counter v2_found as "versions.v2.found": "Headers of version 2.";
         counter v2_disallowed as "versions.v2.disallowed": "Connections refused because version 2 is not allowed.";
         counter v2_error as "versions.v2.error": "Connections refused for a broken header of version 2.";
+    }
+}
+
+stats! {
+    /// Of all connection limits with one `stat_prefix`.
+    pub struct ConnectionLimitStats(ConnectionLimitCells) in "connection_limit" by "envoy_connection_limit_prefix" {
+        gauge active_connections: "Connections open.";
+        counter limited_connections: "Connections refused.";
     }
 }
 

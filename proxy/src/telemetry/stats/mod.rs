@@ -38,6 +38,7 @@ pub use cell::Level;
 pub use components::AccessLogStats;
 pub use components::ClusterManagerStats;
 pub use components::ClusterStats;
+pub use components::ConnectionLimitStats;
 pub use components::ControlPlaneStats;
 pub use components::HttpInspectorStats;
 pub use components::HttpStats;

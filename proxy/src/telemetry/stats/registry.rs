@@ -15,6 +15,7 @@ use std::sync::Weak;
 use crate::telemetry::stats::AccessLogStats;
 use crate::telemetry::stats::ClusterManagerStats;
 use crate::telemetry::stats::ClusterStats;
+use crate::telemetry::stats::ConnectionLimitStats;
 use crate::telemetry::stats::ControlPlaneStats;
 use crate::telemetry::stats::Group;
 use crate::telemetry::stats::HttpStats;
@@ -58,6 +59,7 @@ pub struct Registry {
 struct Named {
     clusters: Instances<ClusterStats>,
     cluster_tls: Instances<TlsStats>,
+    connection_limits: Instances<ConnectionLimitStats>,
     http: Instances<HttpStats>,
     listeners: Instances<ListenerStats>,
     listener_tls: Instances<TlsStats>,
@@ -145,6 +147,12 @@ impl Registry {
         self.named().cluster_tls.get(name, self.workers)
     }
 
+    /// Of the connection limits with this `stat_prefix`.
+    pub fn connection_limit(&self, stat_prefix: &str) -> Arc<ConnectionLimitStats> {
+        let limits = &mut self.named().connection_limits;
+        limits.get(stat_prefix, self.workers)
+    }
+
     /// Of the HTTP connection managers with this `stat_prefix`.
     pub fn http(&self, stat_prefix: &str) -> Arc<HttpStats> {
         self.named().http.get(stat_prefix, self.workers)
@@ -177,6 +185,7 @@ impl Registry {
         let mut all = vec![
             named.clusters.list(),
             named.cluster_tls.list_among(ClusterStats::SCOPE),
+            named.connection_limits.list(),
             named.http.list(),
             named.listeners.list(),
             named.listener_tls.list_among(ListenerStats::SCOPE),

@@ -6,12 +6,14 @@ use xds_proto::pb::envoy::config::core::v3::CidrRange;
 use xds_proto::pb::envoy::config::listener::v3 as pb;
 use xds_proto::pb::envoy::config::listener::v3::filter::ConfigType;
 use xds_proto::pb::envoy::config::listener::v3::filter_chain_match::ConnectionSourceType;
+use xds_proto::pb::envoy::extensions::filters::network::connection_limit::v3::ConnectionLimit as PbConnectionLimit;
 use xds_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use xds_proto::pb::xds::r#type::matcher::v3::Matcher;
 
 use super::Context;
 use super::chain_matcher;
+use super::connection_limit;
 use super::extension;
 use super::http_connection_manager;
 use super::tcp_proxy;
@@ -20,6 +22,7 @@ use super::value;
 use crate::config::chain_selector::ChainIndex;
 use crate::config::chain_selector::ChainSelector;
 use crate::config::chain_selector::Overlap;
+use crate::config::connection_limits::ConnectionLimit;
 use crate::config::filter_chain::FilterChain;
 use crate::config::filter_chain::FilterChainMatch;
 use crate::config::filter_chain::NetworkFilter;
@@ -128,12 +131,13 @@ fn filter_chain(context: &mut Context, chain: pb::FilterChain) -> Option<FilterC
             transport_socket::downstream(context, socket)
         }),
     };
-    let filter = network_filters(context, filters)?;
+    let (connection_limits, filter) = network_filters(context, filters)?;
     Some(FilterChain {
         name: name.into(),
         conditions: conditions?,
         transport_socket: transport_socket?,
         transport_timeout,
+        connection_limits,
         filter,
     })
 }
@@ -214,23 +218,27 @@ pub(crate) fn range(context: &mut Context, range: CidrRange) -> Option<IpPrefix>
     Some(IpPrefix::new(address, length))
 }
 
-/// The last one takes the connection; those before it must be such that can be left out.
-fn network_filters(context: &mut Context, filters: Vec<pb::Filter>) -> Option<NetworkFilter> {
+/// The last one takes the connection; those before it limit connections, or can be left out.
+fn network_filters(
+    context: &mut Context,
+    filters: Vec<pb::Filter>,
+) -> Option<(Vec<ConnectionLimit>, NetworkFilter)> {
     let Some(last) = filters.len().checked_sub(1) else {
         return context.refuse("filters", "must not be empty");
     };
     let mut position = 0..;
+    let mut limits = Vec::new();
     let mut filters = context.each("filters", filters, |context, filter| {
         let is_last = position.next() == Some(last);
-        network_filter(context, filter, is_last)
+        network_filter(context, filter, (is_last, &mut limits))
     });
-    filters.pop()
+    Some((limits, filters.pop()?))
 }
 
 fn network_filter(
     context: &mut Context,
     filter: pb::Filter,
-    is_last: bool,
+    (is_last, limits): (bool, &mut Vec<ConnectionLimit>),
 ) -> Option<NetworkFilter> {
     let pb::Filter { name, config_type } = filter;
     if name.is_empty() {
@@ -244,6 +252,14 @@ fn network_filter(
         None => return context.missing("typed_config"),
     };
     context.field("typed_config", |context| {
+        if extension::holds::<PbConnectionLimit>(&any) {
+            if is_last {
+                context.reject("", "the last filter must be HTTP or TCP");
+            }
+            let limit = extension::unpack(context, &any)?;
+            limits.extend(connection_limit::decode(context, limit));
+            return None;
+        }
         let is_http = extension::holds::<HttpConnectionManager>(&any);
         let is_tcp = extension::holds::<TcpProxy>(&any);
         if !is_http && !is_tcp {

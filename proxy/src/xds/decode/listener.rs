@@ -81,7 +81,7 @@ pub(crate) fn decode(
     unsupported!(context, warn: stat_prefix, stats_matcher, per_connection_buffer_limit_bytes,
         per_connection_buffer_high_watermark_timeout, metadata, drain_type, tcp_fast_open_queue_length,
         traffic_direction, connection_balance_config, access_log, enable_mptcp,
-        ignore_global_conn_limit, bypass_overload_manager);
+        bypass_overload_manager);
     let use_original_dst = value::is_true(use_original_dst);
     let internal_listener = listener_specifier;
     unsupported!(context, reject: fcds_config, use_original_dst, udp_listener_config, internal_listener);
@@ -165,6 +165,7 @@ pub(crate) fn decode(
         backlog: tcp_backlog_size.map_or(limits::LISTEN_BACKLOG, |size| size.value),
         reuse_port,
         accepts_per_event: accepts_per_event.unwrap_or(limits::ACCEPTS_PER_EVENT),
+        ignores_process_limit: ignore_global_conn_limit,
     })
 }
 

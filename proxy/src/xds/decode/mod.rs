@@ -12,7 +12,7 @@
 //! | file | reads |
 //! |---|---|
 //! | `listener` `listener_filter` `filter_chain` `chain_matcher` | `Listener` and what is inside |
-//! | `tcp_proxy` | the TCP proxy |
+//! | `tcp_proxy` `connection_limit` | the TCP proxy, limits of a filter chain |
 //! | `socket` | options of listening sockets |
 //! | `http_connection_manager` `http_filter` | the HTTP connection manager |
 //! | `cluster` `cluster_http` `cluster_dns` `load_balancing` | `Cluster` and what is inside |
@@ -37,6 +37,7 @@ pub(crate) mod cluster;
 pub(crate) mod cluster_dns;
 mod cluster_http;
 pub(crate) mod config_source;
+mod connection_limit;
 mod data_source;
 mod endpoint;
 pub(crate) mod extension;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use xds_proto::pb::envoy::config::core::v3::BackoffStrategy;
 use xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3 as pb;
+use xds_proto::pb::envoy::r#type::v3::Percent;
 use xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3::UpstreamConnectMode;
 use xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
 use xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::TcpAccessLogOptions;
@@ -52,10 +53,9 @@ pub(crate) fn decode(context: &mut Context, proxy: pb::TcpProxy) -> Option<TcpPr
         check_drain_close,
         cluster_specifier,
     } = proxy;
-    unsupported!(context, reject: metadata_match, tunneling_config, proxy_protocol_tlvs);
+    unsupported!(context, reject: on_demand, metadata_match, tunneling_config, proxy_protocol_tlvs);
     let proxy_protocol_tlv_merge_policy = proxy_protocol_tlv_merge_policy != 0;
-    unsupported!(context, warn: on_demand, downstream_idle_timeout, upstream_idle_timeout,
-        max_downstream_connection_duration_jitter_percentage, proxy_protocol_tlv_merge_policy,
+    unsupported!(context, warn: downstream_idle_timeout, upstream_idle_timeout, proxy_protocol_tlv_merge_policy,
         max_early_data_bytes);
     unsupported!(context, warn "has no effect, no load balancer hashes": hash_policy);
     let check_drain_close = value::is_true(check_drain_close);
@@ -111,12 +111,18 @@ pub(crate) fn decode(context: &mut Context, proxy: pb::TcpProxy) -> Option<TcpPr
         "max_downstream_connection_duration",
         max_downstream_connection_duration,
     );
+    let jitter = context.optional(
+        "max_downstream_connection_duration_jitter_percentage",
+        max_downstream_connection_duration_jitter_percentage,
+        share,
+    );
     let backoff = context.optional("backoff_options", backoff_options, backoff);
     Some(TcpProxy {
         stat_prefix: stat_prefix.into(),
         clusters: clusters?,
         idle_timeout,
         max_duration,
+        max_duration_jitter: jitter.unwrap_or(0.0),
         connect_attempts_max: attempts.unwrap_or(1),
         backoff,
         access_logs,
@@ -173,6 +179,14 @@ fn log_times(context: &mut Context, options: TcpAccessLogOptions) -> Option<LogT
         on_connected: flush_access_log_on_connected,
         interval: interval.map(|interval| interval.max(FLUSH_INTERVAL_MIN)),
     })
+}
+
+/// Of 1.
+fn share(context: &mut Context, Percent { value }: Percent) -> Option<f64> {
+    if (0.0..=100.0).contains(&value) {
+        return Some(value / 100.0);
+    }
+    context.refuse("value", format!("{value} is not within 0 and 100"))
 }
 
 fn backoff(context: &mut Context, strategy: BackoffStrategy) -> Option<Backoff> {

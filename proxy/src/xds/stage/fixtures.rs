@@ -198,6 +198,7 @@ pub(crate) fn listener(name: &str, routes: RouteSource) -> Arc<Listener> {
         conditions: FilterChainMatch::default(),
         transport_socket: TransportSocket::Raw,
         transport_timeout: None,
+        connection_limits: Vec::new(),
         filter: NetworkFilter::HttpConnectionManager(Arc::new(manager)),
     };
     Arc::new(Listener {
@@ -214,6 +215,7 @@ pub(crate) fn listener(name: &str, routes: RouteSource) -> Arc<Listener> {
         backlog: 1,
         reuse_port: true,
         accepts_per_event: 1,
+        ignores_process_limit: false,
     })
 }
 

@@ -338,6 +338,40 @@ fn chains() {
 }
 
 #[test]
+fn connection_limits() {
+    let at = |field: &str| format!("filter_chains[0].filters{field}");
+    let http = || filter(manager(json!({})));
+    let limit = |change: Value| {
+        let limit = typed("envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit");
+        let whole = json!({"stat_prefix": "l", "max_connections": 1});
+        filter(merged(merged(limit, whole), change))
+    };
+    check_table(
+        &chain,
+        &decode,
+        &[
+            (json!({"filters": [limit(json!({})), http()]}), "ok"),
+            (
+                json!({"filters": [limit(json!({})), limit(json!({"delay": "1s"})), http()]}),
+                "ok",
+            ),
+            (
+                json!({"filters": [http(), limit(json!({}))]}),
+                &at("[0].typed_config"),
+            ),
+            (
+                json!({"filters": [limit(json!({"max_connections": 0})), http()]}),
+                &at("[0].typed_config.max_connections"),
+            ),
+            (
+                json!({"filters": [limit(json!({"runtime_enabled": {}})), http()]}),
+                &at("[0].typed_config.runtime_enabled.default_value"),
+            ),
+        ],
+    );
+}
+
+#[test]
 fn managers() {
     let at = |field: &str| {
         format!(

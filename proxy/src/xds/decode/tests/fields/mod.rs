@@ -24,6 +24,10 @@ const UPDATE: &str = "WEIR_UPDATE_SUPPORTED_FIELDS";
 const SILENT: &[(&str, &str)] = &[
     ("envoy.config.accesslog.v3.AccessLog.name", BY_TYPE),
     (
+        "envoy.config.bootstrap.v3.RuntimeLayer.name",
+        "it is for the reader of the configuration",
+    ),
+    (
         "envoy.config.cluster.v3.Cluster.LbSubsetConfig.",
         "only subset_selectors, refused, would use it",
     ),

@@ -37,6 +37,12 @@ pub(super) fn base(message: &str) -> Value {
         "ClusterLoadAssignment" => json!({"cluster_name": "a"}),
         "ClusterWeight" => json!({"name": "b", "weight": 1}),
         "ConfigSource" => json!({"ads": {}}),
+        "ConnectionLimit" => json!({"stat_prefix": "l", "max_connections": 1}),
+        "RuntimeLayer" => json!({
+            "name": "a",
+            "static_layer": {"overload.global_downstream_max_connections": 5},
+        }),
+        "RuntimeFeatureFlag" => json!({"default_value": false}),
         "DataSource" => json!({"inline_string": "y"}),
         "DirectResponseAction" => json!({"status": 200}),
         "EdsClusterConfig" => json!({"eds_config": {"ads": {}}}),
@@ -147,6 +153,8 @@ fn typed(name: &str) -> Value {
 const MANAGER: &str =
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const TCP_PROXY: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
+const CONNECTION_LIMIT: &str =
+    "envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit";
 const STDOUT: &str = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog";
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 const HTTP_FILTER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter";
@@ -277,9 +285,19 @@ fn http_filter(bytes: &[u8]) -> Outcome {
 
 /// A listener with this filter.
 fn network(bytes: &[u8]) -> Outcome {
-    let address = json!({"name": "l", "address": base("Address")});
     let chain = nested(LISTENER, &["filter_chains", "filters"], bytes);
-    listener(&[encode(LISTENER, address), chain].concat())
+    listener(&[addressed(), chain].concat())
+}
+
+/// A listener with this filter and the last one.
+fn network_before(bytes: &[u8], last: &[u8]) -> Outcome {
+    // Field 3 of a chain are its filters, field 3 of a listener its chains.
+    let chain = [delimited(3, bytes), delimited(3, last)].concat();
+    listener(&[addressed(), delimited(3, &chain)].concat())
+}
+
+fn addressed() -> Vec<u8> {
+    encode(LISTENER, json!({"name": "l", "address": base("Address")}))
 }
 
 /// Where the walk begins; it goes on into the messages found on the way.
@@ -314,6 +332,14 @@ pub(super) fn roots() -> Vec<Target> {
         listener_filter("envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"),
         target(TCP_PROXY, vec![base("TcpProxy")], |bytes| {
             network(&[delimited(1, b"f"), delimited(4, &any(TCP_PROXY, bytes))].concat())
+        }),
+        target(CONNECTION_LIMIT, vec![base("ConnectionLimit")], |bytes| {
+            let filter = [
+                delimited(1, b"f"),
+                delimited(4, &any(CONNECTION_LIMIT, bytes)),
+            ];
+            let last = encode("envoy.config.listener.v3.Filter", network_filter());
+            network_before(&filter.concat(), &last)
         }),
         custom_matcher("xds.type.matcher.v3.IPMatcher"),
         custom_matcher("xds.type.matcher.v3.ServerNameMatcher"),
