@@ -4,7 +4,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Context;
 use std::task::Poll;
@@ -65,19 +65,21 @@ impl Deadlines {
         self.moved.set(now);
     }
 
-    /// Waits for `future`, but not beyond the nearest deadline.
+    /// Waits for `future`, but not beyond the nearest deadline. The future stays where its caller
+    /// pinned it: taken by value it would be stored twice, as argument and as local.
     ///
     /// # Errors
     /// The reason that goes with the deadline that passed.
-    pub(super) async fn bound<F: Future>(&mut self, future: F) -> Result<F::Output, Reason> {
-        let mut future = pin!(future);
-        std::future::poll_fn(|cx| {
+    pub(super) fn bound<F: Future>(
+        &mut self,
+        mut future: Pin<&mut F>,
+    ) -> impl Future<Output = Result<F::Output, Reason>> {
+        std::future::poll_fn(move |cx| {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(Ok(output));
             }
             self.poll_passed(cx).map(Err)
         })
-        .await
     }
 
     /// Ready when a deadline has passed.

@@ -3,6 +3,7 @@
 //! A second attempt is made only when the first cannot have reached the upstream: it was put on a
 //! connection that had been idle, and the codec gave it back unwritten.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -79,10 +80,10 @@ async fn connect(
     let connection = Rc::clone(&exchange.connection);
     let pools = &connection.worker.pools;
     let how = (wanted, &connection.downstream);
-    let connecting = Box::pin(pools.connect(config, cluster.stats(), host, how));
+    let mut connecting = Box::pin(pools.connect(config, cluster.stats(), host, how));
     exchange
         .deadlines
-        .bound(connecting)
+        .bound(connecting.as_mut())
         .await?
         .map_err(|failure| {
             exchange.upstream_failure = Some(failure.text());
@@ -101,11 +102,11 @@ async fn send(
     let reused = lease.is_reused();
     let sent = match exchange.lease.insert(lease) {
         Lease::Http1(lease) => {
-            let answer = lease.send(request);
+            let answer = pin!(lease.send(request));
             exchange.deadlines.bound(answer).await
         }
         Lease::Http2(lease) => {
-            let answer = lease.send(request);
+            let answer = pin!(lease.send(request));
             exchange.deadlines.bound(answer).await
         }
     };

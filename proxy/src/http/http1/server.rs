@@ -101,8 +101,9 @@ where
             persists: request.persists,
         };
         let request = request.into_request(&io);
-        let Some(response) = answer(&io, service(request)).await else {
-            return Err(ErrorKind::Closed.into());
+        let response = {
+            let making = pin!(service(request));
+            answer(&io, making).await.ok_or(ErrorKind::Closed)?
         };
         let persists = respond(&io, response, to, &closing).await?;
         if !persists || !io.discard_body() {
@@ -132,16 +133,18 @@ impl Received {
     }
 }
 
-/// Waits for the answer; `None` if the client left before.
-async fn answer<T>(io: &ServerIo, making: impl Future<Output = T>) -> Option<T> {
-    let mut making = pin!(making);
-    std::future::poll_fn(|cx| {
+/// Waits for the answer; `None` if the client left before. What makes it stays where it is pinned:
+/// taken by value it would be stored twice, and every idle connection has room for it.
+fn answer<T>(
+    io: &ServerIo,
+    mut making: Pin<&mut impl Future<Output = T>>,
+) -> impl Future<Output = Option<T>> {
+    std::future::poll_fn(move |cx| {
         if let Poll::Ready(response) = making.as_mut().poll(cx) {
             return Poll::Ready(Some(response));
         }
         io.poll_gone(cx).map(|()| None)
     })
-    .await
 }
 
 /// Writes the response; returns whether the connection may go on.
