@@ -216,7 +216,7 @@ pub async fn serve(
     let served = codec::serve((stream, first), protocol, options, facts, service, |cx| {
         control.poll(cx)
     });
-    if let Err(error) = Box::pin(served).await {
+    if let Err(error) = served.await {
         connection.ended_with(&error);
     }
 }

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::http::codec::Error;
 use crate::http::http1::client::ResponseIncoming;
 use crate::http::http1::server::RequestIncoming;
+use crate::http::http2::incoming::Http2Incoming;
 
 /// A body that arrives from a peer.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ enum Source {
     Empty,
     Http1Request(RequestIncoming),
     Http1Response(ResponseIncoming),
-    Http2(hyper::body::Incoming),
+    Http2(Http2Incoming),
 }
 
 impl Incoming {
@@ -39,8 +40,8 @@ impl Incoming {
     }
 }
 
-impl From<hyper::body::Incoming> for Incoming {
-    fn from(body: hyper::body::Incoming) -> Self {
+impl From<Http2Incoming> for Incoming {
+    fn from(body: Http2Incoming) -> Self {
         Self(Source::Http2(body))
     }
 }
@@ -69,7 +70,7 @@ impl Body for Incoming {
             Source::Empty => Poll::Ready(None),
             Source::Http1Request(body) => body.poll_frame(cx),
             Source::Http1Response(body) => body.poll_frame(cx),
-            Source::Http2(body) => Pin::new(body).poll_frame(cx).map_err(Error::from),
+            Source::Http2(body) => body.poll_frame(cx),
         }
     }
 

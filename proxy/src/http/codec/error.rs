@@ -1,6 +1,5 @@
 //! What went wrong on a connection, in words of ours.
 
-use std::error::Error as _;
 use std::fmt;
 use std::io;
 
@@ -15,7 +14,7 @@ pub struct Error {
 
 #[derive(Debug)]
 enum Source {
-    Hyper(hyper::Error),
+    Http2(h2::Error),
     Io(io::Error),
     Violation(Violation),
 }
@@ -46,11 +45,11 @@ impl Error {
     }
 }
 
-impl From<hyper::Error> for Error {
-    fn from(source: hyper::Error) -> Self {
+impl From<h2::Error> for Error {
+    fn from(source: h2::Error) -> Self {
         Self {
             kind: kind_of(&source),
-            source: Some(Source::Hyper(source)),
+            source: Some(Source::Http2(source)),
         }
     }
 }
@@ -78,50 +77,27 @@ impl From<Violation> for Error {
     }
 }
 
-fn kind_of(error: &hyper::Error) -> ErrorKind {
-    if let Some(reason) = http2_reason(error) {
-        return match reason {
-            h2::Reason::REFUSED_STREAM => ErrorKind::Refused,
+fn kind_of(error: &h2::Error) -> ErrorKind {
+    match error.reason() {
+        Some(h2::Reason::REFUSED_STREAM) => ErrorKind::Refused,
+        Some(
             h2::Reason::PROTOCOL_ERROR
             | h2::Reason::FRAME_SIZE_ERROR
-            | h2::Reason::COMPRESSION_ERROR => ErrorKind::Protocol,
-            _ => ErrorKind::Reset,
-        };
+            | h2::Reason::COMPRESSION_ERROR,
+        ) => ErrorKind::Protocol,
+        Some(_) => ErrorKind::Reset,
+        None => match error.get_io() {
+            Some(io) if io.kind() == io::ErrorKind::ConnectionReset => ErrorKind::Reset,
+            Some(_) => ErrorKind::Closed,
+            None => ErrorKind::User,
+        },
     }
-    if error.is_canceled() {
-        ErrorKind::Canceled
-    } else if error.is_timeout() {
-        ErrorKind::Timeout
-    } else if error.is_parse() {
-        ErrorKind::Protocol
-    } else if error.is_user() {
-        ErrorKind::User
-    } else if is_reset(error) {
-        ErrorKind::Reset
-    } else {
-        ErrorKind::Closed
-    }
-}
-
-fn http2_reason(error: &hyper::Error) -> Option<h2::Reason> {
-    let error = error.source()?.downcast_ref::<h2::Error>()?;
-    error.reason()
-}
-
-fn is_reset(error: &hyper::Error) -> bool {
-    let io = error
-        .source()
-        .and_then(|source| source.downcast_ref::<io::Error>());
-    io.is_some_and(|io| io.kind() == io::ErrorKind::ConnectionReset)
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.source {
-            Some(Source::Hyper(source)) => match source.source() {
-                Some(cause) => write!(f, "{source}: {cause}"),
-                None => write!(f, "{source}"),
-            },
+            Some(Source::Http2(source)) => write!(f, "{source}"),
             Some(Source::Io(source)) => write!(f, "{source}"),
             Some(Source::Violation(violation)) => write!(f, "{:?}", violation.kind),
             None => write!(f, "{:?}", self.kind),

@@ -1,4 +1,4 @@
-//! The downstream socket as hyper reads it: the first bytes, read to find the protocol, are replayed,
+//! The downstream socket as h2 reads it: the first bytes, read to find the protocol, are replayed,
 //! and what the deadlines need to know is written down.
 
 use std::cell::Cell;
@@ -52,7 +52,7 @@ impl Default for IoFacts {
 
 /// A downstream socket.
 #[derive(Debug)]
-pub(super) struct ServerIo {
+pub(in crate::http) struct ServerIo {
     stream: NetStream,
     /// First bytes not handed on yet, and how many of them were.
     replay: Vec<u8>,
@@ -61,7 +61,7 @@ pub(super) struct ServerIo {
 }
 
 impl ServerIo {
-    pub(super) fn new(stream: NetStream, first: Vec<u8>, facts: Rc<IoFacts>) -> Self {
+    pub(in crate::http) fn new(stream: NetStream, first: Vec<u8>, facts: Rc<IoFacts>) -> Self {
         Self {
             stream,
             replay: first,

@@ -1,31 +1,31 @@
-//! Both protocols on both sides, behind one door: HTTP/1 is `http1`'s, HTTP/2 hyper's, and this is the
-//! only place that names hyper.
+//! Both protocols on both sides, behind one door: what the path above knows of `http1` and `http2`.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `body` | bodies as they arrive and as they are sent upstream |
-//! | `client` | an upstream HTTP/2 connection: handshake and sender |
 //! | `error` | what went wrong, in words of ours |
 //! | `io` | the downstream socket: replayed first bytes, facts for the deadlines |
+//! | `sent` | what became of a request |
 //! | `server` | a downstream connection, driven to its end |
 
 mod body;
-mod client;
 mod error;
 mod io;
+mod sent;
 mod server;
 
 pub use super::http1::client::Http1Sender;
+pub use super::http2::client::Http2Sender;
+pub use super::http2::client::connect_http2;
 pub use body::Incoming;
 pub use body::Progress;
 pub use body::RequestBody;
-pub use client::Http2Sender;
-pub use client::Sent;
-pub use client::Unsent;
-pub use client::connect_http2;
 pub use error::Error;
 pub use error::ErrorKind;
 pub use io::IoFacts;
+pub(super) use io::ServerIo;
+pub use sent::Sent;
+pub use sent::Unsent;
 pub use server::Protocol;
 pub use server::ServerOptions;
 pub use server::Stop;

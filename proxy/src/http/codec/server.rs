@@ -4,7 +4,6 @@
 //! to stop has done all the work that was possible before.
 
 use std::cell::Cell;
-use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -17,15 +16,9 @@ use bytes::Bytes;
 use http::Request;
 use http::Response;
 use http_body::Body;
-use hyper::rt::Executor;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use hyper_util::rt::TokioTimer;
 use tokio::io::AsyncReadExt;
 
 use crate::config::cluster::Http2Options;
-use crate::config::limits;
 use crate::config::listener::Codec;
 use crate::http::codec::Error;
 use crate::http::codec::Incoming;
@@ -33,6 +26,7 @@ use crate::http::codec::IoFacts;
 use crate::http::codec::io::ServerIo;
 use crate::http::http1;
 use crate::http::http1::decode::DecodeLimits;
+use crate::http::http2;
 use crate::net::NetStream;
 
 /// What HTTP/2 connections begin with (RFC 9113 section 3.4).
@@ -108,7 +102,7 @@ pub async fn serve<F, Fut, B, C>(
     control: C,
 ) -> Result<(), Error>
 where
-    F: Fn(Request<Incoming>) -> Fut,
+    F: Fn(Request<Incoming>) -> Fut + 'static,
     Fut: Future<Output = Response<B>> + 'static,
     B: Body<Data = Bytes, Error = Error> + Unpin + 'static,
     C: FnMut(&mut Context<'_>) -> Poll<Stop>,
@@ -122,16 +116,13 @@ where
             drive(pin!(connection), control, |_| told.set(true)).await
         }
         Protocol::Http2 => {
-            let io = TokioIo::new(ServerIo::new(stream, first, facts));
-            let service = service_fn(|request: Request<hyper::body::Incoming>| {
-                let response = service(request.map(Incoming::from));
-                async move { Ok::<_, Infallible>(response.await) }
-            });
-            let connection = http2_builder(options).serve_connection(io, service);
+            let io = ServerIo::new(stream, first, facts);
+            // Apart, so that a connection of HTTP/1 has no room for it.
+            let mut connection = Box::pin(http2::server::Serving::new(io, options, service));
             drive(
-                pin!(connection),
+                connection.as_mut(),
                 control,
-                http2::Connection::graceful_shutdown,
+                http2::server::Serving::shut_down,
             )
             .await
         }
@@ -172,35 +163,5 @@ fn decode_limits(options: &ServerOptions) -> DecodeLimits {
         head_bytes_max: options.head_bytes_max,
         fields_max: options.header_count_max,
         ..DecodeLimits::default()
-    }
-}
-
-fn http2_builder(options: &ServerOptions) -> http2::Builder<LocalExecutor> {
-    let mut builder = http2::Builder::new(LocalExecutor);
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(options.http2.max_concurrent_streams)
-        .initial_stream_window_size(options.http2.initial_stream_window)
-        .initial_connection_window_size(options.http2.initial_connection_window)
-        .max_header_list_size(u32::try_from(options.head_bytes_max).unwrap_or(u32::MAX))
-        .max_send_buf_size(limits::HTTP2_SEND_BUFFER)
-        .max_local_error_reset_streams(limits::HTTP2_LOCAL_RESETS_MAX)
-        .max_pending_accept_reset_streams(limits::HTTP2_PENDING_RESETS_MAX)
-        .keep_alive_interval(options.http2.keepalive_interval)
-        .keep_alive_timeout(options.http2.keepalive_timeout);
-    builder
-}
-
-/// Runs the tasks of HTTP/2 connections on the worker's own thread.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LocalExecutor;
-
-impl<F> Executor<F> for LocalExecutor
-where
-    F: Future + 'static,
-    F::Output: 'static,
-{
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
     }
 }

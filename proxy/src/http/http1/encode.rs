@@ -15,7 +15,7 @@ use http::header::DATE;
 use http::header::TRANSFER_ENCODING;
 use http_body::Body;
 
-use crate::http::http1::date;
+use crate::http::date;
 use crate::http::http1::decode::BodyLength;
 
 /// A head is written into this much room without growing it, usually.

@@ -8,7 +8,6 @@
 //! | file | holds |
 //! |---|---|
 //! | `client` | an upstream connection: request out, response in |
-//! | `date` | the `Date` header, made once a second |
 //! | `decode/` | framing, strictly; sans-IO |
 //! | `encode` | heads as they are written |
 //! | `head` | a checked head, cut into fields |
@@ -19,7 +18,6 @@
 //! | `transfer` | a body as it is written, on either side |
 
 pub(in crate::http) mod client;
-mod date;
 pub mod decode;
 mod encode;
 mod head;
