@@ -33,6 +33,7 @@ use crate::http::http1::outgoing::Outgoing;
 use crate::http::http1::reader::Head;
 use crate::http::http1::reader::ReadError;
 use crate::http::http1::reader::Reader;
+use crate::http::http1::spare;
 use crate::http::http1::transfer::Transfer;
 use crate::http::http1::transfer::TransferError;
 use crate::net::NetStream;
@@ -121,8 +122,10 @@ impl ClientIo {
         cx: &mut Context<'_>,
     ) -> Poll<Sent> {
         let wrote = self.poll_write(cx);
-        if self.has_written() {
-            *parts = None;
+        if self.has_written()
+            && let Some(parts) = parts.take()
+        {
+            spare::give_back(parts.headers);
         }
         if let Poll::Ready(Err(error)) = wrote {
             return Poll::Ready(Err(self.unsent(error, parts.take())));

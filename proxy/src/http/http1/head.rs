@@ -17,6 +17,7 @@ use http::header::EXPECT;
 use http::uri::PathAndQuery;
 
 use crate::http::http1::decode::ViolationKind;
+use crate::http::http1::spare;
 
 /// What a head says about its connection.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,7 +58,8 @@ pub(super) fn request(head: &Bytes) -> Result<(http::request::Parts, Said), Viol
     let target = head.slice(method_end + 1..target_end);
     parts.uri = uri(target).ok_or(ViolationKind::InvalidTarget)?;
     parts.version = version(head.get(target_end + 1..line_end).unwrap_or_default());
-    let said = fields(head, line_end + 2, &mut parts.headers)?;
+    let said;
+    (parts.headers, said) = fields(head, line_end + 2)?;
     Ok((parts, said))
 }
 
@@ -71,7 +73,8 @@ pub(super) fn response(head: &Bytes) -> Result<(http::response::Parts, Said), Vi
     parts.version = version(head.get(..8).unwrap_or_default());
     let status = head.get(9..12).unwrap_or_default();
     parts.status = StatusCode::from_bytes(status).map_err(|_| ViolationKind::InvalidStatusLine)?;
-    let said = fields(head, line_end + 2, &mut parts.headers)?;
+    let said;
+    (parts.headers, said) = fields(head, line_end + 2)?;
     Ok((parts, said))
 }
 
@@ -80,16 +83,14 @@ pub(super) fn response(head: &Bytes) -> Result<(http::response::Parts, Said), Vi
 /// # Errors
 /// A value that this program does not handle, though its framing is right.
 pub(super) fn trailers(section: &Bytes) -> Result<HeaderMap, ViolationKind> {
-    let mut map = HeaderMap::new();
-    fields(section, 0, &mut map)?;
-    Ok(map)
+    fields(section, 0).map(|(map, _)| map)
 }
 
-fn fields(head: &Bytes, start: usize, map: &mut HeaderMap) -> Result<Said, ViolationKind> {
+fn fields(head: &Bytes, start: usize) -> Result<(HeaderMap, Said), ViolationKind> {
     let mut said = Said::default();
     let mut at = start;
     let block = head.get(start..).unwrap_or_default();
-    map.reserve(memchr::memchr_iter(b'\n', block).count().saturating_sub(1));
+    let mut map = spare::take(memchr::memchr_iter(b'\n', block).count().saturating_sub(1));
     while head.get(at).is_some_and(|byte| *byte != b'\r') {
         let colon = find(head, at, b':');
         let end = find(head, colon + 1, b'\r');
@@ -108,7 +109,7 @@ fn fields(head: &Bytes, start: usize, map: &mut HeaderMap) -> Result<Said, Viola
         let value = HeaderValue::from_maybe_shared(value);
         map.append(name, value.map_err(|_| ViolationKind::InvalidValue)?);
     }
-    Ok(said)
+    Ok((map, said))
 }
 
 /// Without the white space around it, which is no part of a value (RFC 9112 section 5.1).

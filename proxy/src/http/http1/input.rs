@@ -2,7 +2,7 @@
 //!
 //! A socket that has nothing to say costs no memory: heads are read through one scratch buffer per
 //! worker and copied out (they are short), content through one spare buffer whose filled part is
-//! given away without a copy.
+//! given away without a copy. What is copied out of the scratch goes into chunks of many pieces.
 
 use std::cell::RefCell;
 use std::io;
@@ -28,7 +28,16 @@ const CONTENT_BYTES: usize = 64 * 1024;
 /// Below this what was read is copied out, so that a small piece does not keep a large buffer.
 const COPY_BELOW: usize = 4 * 1024;
 
+/// Heads and other small pieces are kept together in chunks of this size. One that is still in use
+/// keeps its whole chunk, so a connection pins no more than this for each piece it holds.
+const CHUNK_BYTES: usize = 4 * 1024;
+
+/// Larger pieces are kept alone.
+const PIECE_BYTES_MAX: usize = CHUNK_BYTES / 4;
+
 thread_local! {
+    /// The chunk that is being filled; used again from its start once nothing of it is in use.
+    static CHUNK: RefCell<BytesMut> = RefCell::new(BytesMut::new());
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     static SPARE: RefCell<BytesMut> = RefCell::new(BytesMut::new());
 }
@@ -44,6 +53,21 @@ pub(super) fn poll_read<R>(
         let mut buffer = ReadBuf::new(scratch);
         std::task::ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
         Poll::Ready(Ok(take(buffer.filled())))
+    })
+}
+
+/// A copy of `bytes` that outlives the scratch buffer. Costs no allocation as a rule, neither now nor
+/// when it is cut into slices.
+pub(super) fn keep(bytes: &[u8]) -> Bytes {
+    if bytes.len() > PIECE_BYTES_MAX {
+        return Bytes::copy_from_slice(bytes);
+    }
+    CHUNK.with_borrow_mut(|chunk| {
+        if chunk.capacity() < bytes.len() && !chunk.try_reclaim(bytes.len()) {
+            *chunk = BytesMut::with_capacity(CHUNK_BYTES);
+        }
+        chunk.extend_from_slice(bytes);
+        chunk.split().freeze()
     })
 }
 

@@ -15,6 +15,7 @@
 //! | `outgoing` | bytes on their way to a socket |
 //! | `reader` | messages as they arrive, on either side |
 //! | `server` | a downstream connection, from its first request to its last |
+//! | `spare` | the worker's spare header maps |
 //! | `transfer` | a body as it is written, on either side |
 
 pub(in crate::http) mod client;
@@ -25,6 +26,7 @@ mod input;
 mod outgoing;
 mod reader;
 pub(in crate::http) mod server;
+mod spare;
 mod transfer;
 
 #[cfg(test)]

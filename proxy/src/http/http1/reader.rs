@@ -177,7 +177,7 @@ impl<D: Decode> Reader<D> {
         }
         let read = input::poll_read(stream, cx, |bytes| {
             self.received += bytes.len() as u64;
-            self.ahead = Bytes::copy_from_slice(bytes);
+            self.ahead = input::keep(bytes);
             bytes.is_empty()
         });
         match std::task::ready!(read) {
@@ -195,7 +195,7 @@ impl<D: Decode> Reader<D> {
         let (used, head) = self.take_head(bytes)?;
         let rest = bytes.get(used..).unwrap_or_default();
         if !rest.is_empty() {
-            self.ahead = Bytes::copy_from_slice(rest);
+            self.ahead = input::keep(rest);
         }
         Ok(head.map_or(Fresh::Part, Fresh::Head))
     }
@@ -223,7 +223,7 @@ impl<D: Decode> Reader<D> {
     /// A section whose last bytes are `taken`.
     fn section(&mut self, taken: &[u8]) -> Bytes {
         if self.partial.is_empty() {
-            return Bytes::copy_from_slice(taken);
+            return input::keep(taken);
         }
         let mut section = std::mem::take(&mut self.partial);
         section.extend_from_slice(taken);

@@ -41,6 +41,7 @@ use crate::http::http1::input;
 use crate::http::http1::outgoing::Outgoing;
 use crate::http::http1::reader::ReadError;
 use crate::http::http1::reader::Reader;
+use crate::http::http1::spare;
 use crate::http::http1::transfer::Transfer;
 use crate::net::NetStream;
 
@@ -162,7 +163,7 @@ where
     io.expects_continue.set(false); // the answer is the answer
     let head = (parts.status, &parts.headers);
     let length = encode::response(io.out.borrow_mut().head(), to, head, &body);
-    drop(parts);
+    spare::give_back(parts.headers);
     let mut transfer = Transfer::new(body, length);
     std::future::poll_fn(|cx| io.poll_respond(&mut transfer, cx)).await?;
     Ok(to.persists && length != BodyLength::Close)
