@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::compare::{Contestant, Options};
+use crate::compare::{Contestant, GateOptions, Options};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -33,6 +33,8 @@ struct Arguments {
 enum Action {
     /// Measure every scenario with every proxy and print a table.
     Compare(CompareArguments),
+    /// Hold instructions, system calls and memory to the recorded values.
+    Gates(GatesArguments),
     /// List the scenarios.
     Scenarios,
     /// The floor: relay bytes between a port and a target, nothing else.
@@ -70,6 +72,19 @@ struct CompareArguments {
     no_namespace: bool,
 }
 
+#[derive(Debug, clap::Args)]
+struct GatesArguments {
+    /// Write what is measured in place of comparing with it.
+    #[arg(long)]
+    record: bool,
+    /// Where the recorded values stand.
+    #[arg(long, value_name = "FILE", default_value = "bench/gates.json")]
+    file: PathBuf,
+    /// The weir-proxy to measure, in place of WEIR_BIN or the build in the target directory.
+    #[arg(long, value_name = "PROGRAM")]
+    weir: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Action::Compare(arguments) => {
@@ -84,6 +99,11 @@ fn main() -> ExitCode {
             };
             compare::main(&options)
         }
+        Action::Gates(arguments) => compare::gates(&GateOptions {
+            file: arguments.file,
+            record: arguments.record,
+            weir: arguments.weir,
+        }),
         Action::Scenarios => {
             compare::list_scenarios();
             ExitCode::SUCCESS

@@ -1,5 +1,6 @@
 //! The proxies of the comparison, and how each is started.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -67,6 +68,8 @@ pub(crate) struct Site {
     pub(crate) origin: u16,
     pub(crate) core: usize,
     pub(crate) weir: Option<PathBuf>,
+    /// What Weir is started under.
+    pub(crate) wrapper: Vec<OsString>,
     /// Further values of the templates.
     pub(crate) values: Vec<(&'static str, String)>,
 }
@@ -100,6 +103,7 @@ impl Running {
         let options = StartOptions {
             core: Some(site.core),
             program,
+            wrapper: site.wrapper.clone(),
             ..StartOptions::default()
         };
         let proxy = match contestant {

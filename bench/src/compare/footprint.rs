@@ -10,6 +10,9 @@ use super::traffic::Stage;
 /// Until allocators and timers of a proxy that just worked have come to rest.
 const SETTLE: Duration = Duration::from_millis(300);
 
+/// Until a process is at rest: some give back what a start needed only after a while.
+const REST: Duration = Duration::from_secs(3);
+
 /// Bytes of proportional memory per connection that made one request and went silent.
 pub(crate) async fn idle(
     stage: &Stage<'_>,
@@ -35,7 +38,7 @@ pub(crate) async fn idle(
 /// Resident bytes of a configured process that has answered once.
 pub(crate) async fn rest(stage: &Stage<'_>, contestant: Contestant) -> Result<f64, String> {
     let (mut running, _) = stage.start(contestant).await?;
-    sleep(SETTLE).await;
+    sleep(REST).await;
     let memory = running
         .process()
         .memory()

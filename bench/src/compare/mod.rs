@@ -9,6 +9,7 @@ mod configs;
 mod contestant;
 mod endpoints;
 mod footprint;
+mod gates;
 mod host;
 mod namespace;
 mod outcome;
@@ -28,6 +29,7 @@ use bench::process::{cores, pin_thread};
 use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) use self::contestant::Contestant;
+pub(crate) use self::gates::{GateOptions, main as gates};
 
 use self::backdrop::Backdrop;
 use self::contestant::Site;
@@ -198,6 +200,7 @@ async fn compare(options: &Options, scenarios: &[&Scenario], facts: &Facts) -> R
             origin: backdrop.origin().port(),
             core: facts.proxy_core,
             weir: options.weir.clone(),
+            wrapper: Vec::new(),
             values: backdrop.values(scenario),
         };
         let match_up = MatchUp {

@@ -213,7 +213,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             sent_bytes: 64,
             ..HTTP2_SMALL
         },
-        &[goal(Metric::Main, ENVOY, 0.35)],
+        &[],
     ),
     traffic("routes-1", "HTTP/1.1, a table of 1 route", routes(1), &[]),
     traffic(

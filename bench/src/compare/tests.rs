@@ -18,6 +18,7 @@ fn stage(scenario: &Scenario) -> Stage<'_> {
         origin: backdrop.origin().port(),
         core,
         weir: None,
+        wrapper: Vec::new(),
         values: backdrop.values(scenario),
     };
     Stage {

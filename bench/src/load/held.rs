@@ -1,4 +1,4 @@
-//! Connections that made one request each and then stay open and silent.
+//! Connections that made one request each and then stay open, silent unless asked for more.
 
 use std::io;
 use std::net::SocketAddr;
@@ -34,6 +34,25 @@ impl Held {
             held.add(target, protocol, transport, request).await?;
         }
         Ok(held)
+    }
+
+    /// Makes the request so many times more on each connection, one after the other.
+    ///
+    /// # Errors
+    /// When one of them breaks.
+    pub async fn repeat(&mut self, request: &RequestShape, times: usize) -> io::Result<()> {
+        let invalid = |error: LoadError| io::Error::new(io::ErrorKind::InvalidInput, error);
+        let bytes = request.http1(false);
+        let http2 = request.http2().map_err(invalid)?;
+        for _ in 0..times {
+            for connection in &mut self.http1 {
+                connection.exchange(&bytes).await?;
+            }
+            for sender in &mut self.http2 {
+                sender.exchange(&http2).await?;
+            }
+        }
+        Ok(())
     }
 
     /// How many there are.

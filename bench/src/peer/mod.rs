@@ -57,6 +57,8 @@ pub struct StartOptions {
     pub core: Option<usize>,
     /// The program, in place of the usual places.
     pub program: Option<PathBuf>,
+    /// What is started in its place with it as an argument, such as `strace` (Weir only).
+    pub wrapper: Vec<OsString>,
     /// Arguments after ours, such as `--service-node` for Envoy.
     pub arguments: Vec<OsString>,
 }

@@ -1,5 +1,6 @@
 //! Weir itself, as one more process under test.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -96,7 +97,7 @@ impl Weir {
         let directory = tempfile::tempdir()?;
         let file = directory.path().join("weir.yaml");
         std::fs::write(&file, with_admin(bootstrap, port.addr()))?;
-        let mut command = Self::command(&program);
+        let mut command = wrapped(Self::command(&program), &options.wrapper);
         command.arg("-c").arg(&file);
         command.args(&options.arguments);
         let process = Process::start("weir", command, options.core)?;
@@ -146,4 +147,15 @@ impl Weir {
     pub async fn ready(&mut self) -> Result<(), PeerError> {
         wait_ready(&mut self.process, &self.admin).await
     }
+}
+
+/// The command as arguments of another program.
+fn wrapped(command: Command, wrapper: &[OsString]) -> Command {
+    let [program, arguments @ ..] = wrapper else {
+        return command;
+    };
+    let mut outer = Command::new(program);
+    outer.args(arguments);
+    outer.arg(command.get_program()).args(command.get_args());
+    outer
 }
