@@ -45,7 +45,7 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn check(mut headers: HeaderMap, policy: &RequestPolicy, keep_upgrade: bool) {
-    let peer = Peer::new(([192, 0, 2, 7], 9).into(), false, None);
+    let peer = Peer::new(([192, 0, 2, 7], 9).into(), None, None);
     let protected = ["authorization", "host", "cookie", "content-length"];
     let before: Vec<_> = protected.map(|name| headers.get(name).cloned()).into();
     let sanitized = sanitize_request(&mut headers, policy, &peer, keep_upgrade, || 7);

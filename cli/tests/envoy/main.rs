@@ -7,6 +7,7 @@
 //! | `world` | a random configuration, its random changes, and what they must answer |
 //! | `alike` | one bootstrap, 1,000 requests, two proxies, equal outcomes |
 //! | `chains` | generated filter chains and connections, equal choices |
+//! | `identity` | who the client is, told to upstreams, routes and logs alike |
 //! | `follow` | Envoy and Weir follow the same control plane through those changes |
 //!
 //! Without Envoy these tests say so on the standard error and pass; with `WEIR_REQUIRE_PEERS=1`
@@ -15,5 +16,6 @@
 mod alike;
 mod chains;
 mod follow;
+mod identity;
 mod setting;
 mod world;

@@ -9,6 +9,7 @@ use crate::config::Name;
 use crate::config::RouteConfig;
 use crate::config::access_log::AccessLog;
 use crate::config::chain_selector::ChainSelector;
+use crate::config::client_certificate::ForwardClientCertificate;
 use crate::config::cluster::Http2Options;
 use crate::config::endpoint::Address;
 use crate::config::filter_chain::FilterChain;
@@ -88,6 +89,8 @@ pub struct HttpConnectionManager {
     pub preserve_external_request_id: bool,
     /// Send `x-request-id` back to the downstream.
     pub always_set_request_id_in_response: bool,
+    /// What becomes of `x-forwarded-client-cert`.
+    pub client_certificate: ForwardClientCertificate,
     /// From the first byte to the end of the request; `None` is no limit.
     pub request_timeout: Option<Duration>,
     /// Until the head is complete; `None` leaves `limits::REQUEST_HEAD_TIMEOUT`.

@@ -7,6 +7,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `listener` | address, listener filters, the HTTP connection manager |
+//! | `client_certificate` | what upstreams are told of it |
 //! | `listener_filter` | what is found out of a connection first |
 //! | `chain_selector` | which filter chain takes a connection |
 //! | `filter_chain` | what is done with a connection |
@@ -23,6 +24,7 @@
 
 pub mod access_log;
 pub mod chain_selector;
+pub mod client_certificate;
 pub mod cluster;
 pub mod connection_limits;
 pub mod endpoint;

@@ -226,7 +226,7 @@ fn peer_of(downstream: &Downstream) -> Peer {
     let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     Peer::new(
         downstream.peer.unwrap_or(local),
-        downstream.tls.is_some(),
+        downstream.tls.as_ref(),
         None,
     )
 }

@@ -3,6 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `authority` | what may stand in `Host` and `:authority`; checks of a whole request head |
+//! | `client_certificate` | `x-forwarded-client-cert` |
 //! | `edits` | header edits of the route table, compiled |
 //! | `forwarded` | `x-forwarded-for`: who the client is |
 //! | `hop` | headers that end at the next hop |
@@ -14,6 +15,7 @@
 //! function says so.
 
 mod authority;
+mod client_certificate;
 mod edits;
 mod forwarded;
 mod hop;

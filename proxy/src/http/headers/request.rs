@@ -1,11 +1,12 @@
 //! The way to the upstream: what Envoy's connection manager and router filter do to request headers.
 //!
 //! No address counts as internal: Envoy trusts none either unless `internal_address_config` names it,
-//! which is not supported here. Client certificates are not forwarded (Envoy's default `SANITIZE`).
+//! which is not supported here.
 //! It does not edit by route; `edits` does.
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -14,9 +15,11 @@ use http::HeaderValue;
 use http::header::REFERER;
 use http::header::VIA;
 
+use crate::config::client_certificate::ForwardClientCertificate;
 use crate::config::limits::ROUTE_TIMEOUT;
 use crate::config::listener::HttpConnectionManager;
 use crate::config::listener::Underscores;
+use crate::http::headers::client_certificate;
 use crate::http::headers::forwarded;
 use crate::http::headers::hop::remove_hop_by_hop;
 use crate::http::headers::names::EDGE_ONLY;
@@ -30,6 +33,7 @@ use crate::http::headers::names::X_ENVOY_ORIGINAL_PATH;
 use crate::http::headers::names::X_FORWARDED_PROTO;
 use crate::http::headers::names::X_REQUEST_ID;
 use crate::http::headers::request_id;
+use crate::net::tls::Facts;
 
 /// What a connection manager says about request headers.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +52,8 @@ pub struct RequestPolicy {
     pub via: Option<HeaderValue>,
     /// See [`HttpConnectionManager::underscores`].
     pub underscores: Underscores,
+    /// See [`HttpConnectionManager::client_certificate`].
+    pub client_certificate: ForwardClientCertificate,
 }
 
 impl RequestPolicy {
@@ -62,6 +68,7 @@ impl RequestPolicy {
             preserve_external_request_id: manager.preserve_external_request_id,
             via: manager.via.clone(),
             underscores: manager.underscores,
+            client_certificate: manager.client_certificate,
         }
     }
 }
@@ -71,7 +78,8 @@ impl RequestPolicy {
 #[derive(Clone, Debug)]
 pub struct Peer {
     address: SocketAddr,
-    tls: bool,
+    is_tls: bool,
+    certificate: Option<client_certificate::Client>,
     /// What `x-forwarded-for` gets.
     forwarded_for: HeaderValue,
 }
@@ -80,12 +88,17 @@ impl Peer {
     /// A client at `address`. For a client on the same machine Envoy writes the machine's own
     /// address into `x-forwarded-for`: `node_address`, if known.
     #[must_use]
-    pub fn new(address: SocketAddr, tls: bool, node_address: Option<IpAddr>) -> Self {
+    pub fn new(
+        address: SocketAddr,
+        tls: Option<&Arc<Facts>>,
+        node_address: Option<IpAddr>,
+    ) -> Self {
         let ip = address.ip().to_canonical();
         let written = node_address.filter(|_| ip.is_loopback()).unwrap_or(ip);
         Self {
             address,
-            tls,
+            is_tls: tls.is_some(),
+            certificate: tls.and_then(client_certificate::Client::new),
             forwarded_for: address_value(written),
         }
     }
@@ -123,6 +136,12 @@ pub fn sanitize_request(
     }
     let client = client_address(headers, policy, peer);
     set_forwarded(headers, policy, peer);
+    client_certificate::forward(
+        headers,
+        policy.client_certificate,
+        peer.certificate.as_ref(),
+        seen.client_certificate,
+    );
     if seen.asserted {
         remove_asserted(headers, policy);
     }
@@ -188,6 +207,7 @@ struct Seen {
     alias: bool,
     referer: bool,
     asserted: bool,
+    client_certificate: bool,
 }
 
 impl Seen {
@@ -198,7 +218,8 @@ impl Seen {
             seen.underscore |= text.contains('_');
             seen.alias |= text.starts_with('x') && is_alias(name);
             seen.referer |= *name == REFERER;
-            seen.asserted |= text.starts_with("x-envoy-") || *name == FORWARDED_CLIENT_CERT;
+            seen.asserted |= text.starts_with("x-envoy-");
+            seen.client_certificate |= *name == FORWARDED_CLIENT_CERT;
         }
         seen
     }
@@ -279,13 +300,12 @@ fn set_forwarded(headers: &mut HeaderMap, policy: &RequestPolicy, peer: &Peer) {
     }
     let overwrite = policy.use_remote_address && policy.xff_trusted_hops == 0;
     if overwrite || !headers.contains_key(&X_FORWARDED_PROTO) {
-        let scheme = if peer.tls { "https" } else { "http" };
+        let scheme = if peer.is_tls { "https" } else { "http" };
         headers.insert(X_FORWARDED_PROTO.clone(), HeaderValue::from_static(scheme));
     }
 }
 
 fn remove_asserted(headers: &mut HeaderMap, policy: &RequestPolicy) {
-    headers.remove(&FORWARDED_CLIENT_CERT);
     headers.remove(&X_ENVOY_INTERNAL);
     for name in &INTERNAL_ONLY {
         headers.remove(name);

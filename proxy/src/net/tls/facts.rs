@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 
 use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustls::CipherSuite as Suite;
 use rustls::CommonState;
 use rustls::HandshakeKind;
@@ -19,6 +21,9 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
 use crate::net::tls::distinguished_name;
+
+/// RFC 7468 section 2.
+const PEM_LINE_SYMBOLS: usize = 64;
 
 /// One TLS connection.
 #[derive(Debug)]
@@ -75,12 +80,9 @@ impl Facts {
     /// Reads what rustls knows; what it does not know is for the caller to add.
     pub fn new(state: &CommonState) -> Self {
         let chain = state.peer_certificates().unwrap_or_default();
-        let peer = (!chain.is_empty()).then(|| Presented {
-            chain: chain
-                .iter()
-                .map(|certificate| certificate.clone().into_owned())
-                .collect(),
-            names: OnceLock::new(),
+        let peer = (!chain.is_empty()).then(|| {
+            let chain = chain.iter();
+            Presented::new(chain.map(|one| one.clone().into_owned()).collect())
         });
         Self {
             version: match state.protocol_version() {
@@ -110,6 +112,14 @@ impl Facts {
 }
 
 impl Presented {
+    /// Takes the certificates, the leaf first.
+    pub fn new(chain: Vec<CertificateDer<'static>>) -> Self {
+        Self {
+            chain,
+            names: OnceLock::new(),
+        }
+    }
+
     /// The certificates, the leaf first.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
@@ -133,6 +143,18 @@ impl Presented {
     /// SHA-1 of the leaf, hexadecimal.
     pub fn sha1(&self) -> String {
         self.digest(&digest::SHA1_FOR_LEGACY_USE_ONLY)
+    }
+
+    /// The leaf as PEM, escaped as Envoy does in headers and logs.
+    pub fn escaped_pem(&self) -> String {
+        self.chain
+            .first()
+            .map_or_else(String::new, |leaf| escape(&pem(leaf)))
+    }
+
+    /// The whole chain, in the same form.
+    pub fn escaped_chain_pem(&self) -> String {
+        self.chain.iter().map(|one| escape(&pem(one))).collect()
     }
 
     fn digest(&self, algorithm: &'static digest::Algorithm) -> String {
@@ -189,6 +211,35 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}"); // writing to a String does not fail
         text
     })
+}
+
+/// A certificate as PEM (RFC 7468).
+pub fn pem(certificate: &[u8]) -> String {
+    let mut text = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    for (i, symbol) in STANDARD.encode(certificate).chars().enumerate() {
+        if i > 0 && i % PEM_LINE_SYMBOLS == 0 {
+            text.push('\n');
+        }
+        text.push(symbol);
+    }
+    text.push_str("\n-----END CERTIFICATE-----\n");
+    text
+}
+
+/// `%XX` for what PEM has and a URL may not carry.
+fn escape(pem: &str) -> String {
+    let mut text = String::with_capacity(pem.len() + pem.len() / 8);
+    for symbol in pem.chars() {
+        match symbol {
+            '\n' => text.push_str("%0A"),
+            ' ' => text.push_str("%20"),
+            '+' => text.push_str("%2B"),
+            '/' => text.push_str("%2F"),
+            '=' => text.push_str("%3D"),
+            _ => text.push(symbol),
+        }
+    }
+    text
 }
 
 fn ip(bytes: &[u8]) -> Option<IpAddr> {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use http::HeaderValue;
 use xds_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use xds_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::CodecType;
-use xds_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::ForwardClientCertDetails;
 use xds_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::PathWithEscapedSlashesAction;
 use xds_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
 use xds_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::ServerHeaderTransformation;
@@ -14,6 +13,7 @@ use xds_proto::pb::envoy::extensions::filters::network::http_connection_manager:
 
 use super::Context;
 use super::access_log;
+use super::client_certificate;
 use super::config_source;
 use super::http_filter;
 use super::protocol;
@@ -119,8 +119,11 @@ pub(crate) fn decode(
         path_normalization_options, strip_trailing_host_dot, typed_header_validation_config,
         forward_proto_config);
     unsupported!(context, warn "the second GOAWAY follows the answer to a PING": drain_timeout);
-    client_certificate(context, forward_client_cert_details);
-    unsupported!(context, warn "has no effect without TLS": set_current_client_cert_details);
+    let client_certificate = client_certificate::decode(
+        context,
+        forward_client_cert_details,
+        set_current_client_cert_details,
+    );
     let escaped_slashes = escaped_slashes(context, path_with_escaped_slashes_action);
     context.each("upgrade_configs", upgrade_configs, upgrade);
 
@@ -195,6 +198,7 @@ pub(crate) fn decode(
         generate_request_id: !value::is_false(generate_request_id),
         preserve_external_request_id,
         always_set_request_id_in_response,
+        client_certificate: client_certificate?,
         request_timeout,
         request_headers_timeout,
         stream_idle_timeout,
@@ -262,24 +266,6 @@ fn rds(context: &mut Context, rds: pb::Rds) -> Option<RouteSource> {
         return context.refuse("route_config_name", "must not be empty");
     }
     Some(RouteSource::Rds(route_config_name.into()))
-}
-
-/// On a connection without TLS Envoy removes `x-forwarded-client-cert` in every mode but the last,
-/// and so do we.
-fn client_certificate(context: &mut Context, details: i32) -> Option<()> {
-    let field = "forward_client_cert_details";
-    match value::enumeration(context, field, details)? {
-        ForwardClientCertDetails::Sanitize => {}
-        ForwardClientCertDetails::ForwardOnly
-        | ForwardClientCertDetails::AppendForward
-        | ForwardClientCertDetails::SanitizeSet => {
-            context.warn(field, "has no effect without TLS: the header is removed");
-        }
-        ForwardClientCertDetails::AlwaysForwardOnly => {
-            context.reject_unsupported(field, "not supported");
-        }
-    }
-    Some(())
 }
 
 /// The default is Envoy's.

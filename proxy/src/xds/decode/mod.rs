@@ -14,7 +14,7 @@
 //! | `listener` `listener_filter` `filter_chain` `chain_matcher` | `Listener` and what is inside |
 //! | `tcp_proxy` `connection_limit` | the TCP proxy, limits of a filter chain |
 //! | `socket` | options of listening sockets |
-//! | `http_connection_manager` `http_filter` | the HTTP connection manager |
+//! | `http_connection_manager` `http_filter` `client_certificate` | the HTTP connection manager |
 //! | `cluster` `cluster_http` `cluster_dns` `load_balancing` | `Cluster` and what is inside |
 //! | `endpoint` `labels` | `ClusterLoadAssignment` |
 //! | `route` `route_match` `route_action` `header_edit` | `RouteConfiguration` and what is inside |
@@ -33,6 +33,7 @@ pub(crate) mod context;
 mod access_log;
 pub(crate) mod address;
 mod chain_matcher;
+mod client_certificate;
 pub(crate) mod cluster;
 pub(crate) mod cluster_dns;
 mod cluster_http;

@@ -12,6 +12,7 @@ use crate::config::Endpoints;
 use crate::config::Listener;
 use crate::config::Name;
 use crate::config::RouteConfig;
+use crate::config::client_certificate::ForwardClientCertificate;
 use crate::config::cluster::AutoNames;
 use crate::config::cluster::Discovery;
 use crate::config::cluster::Dns;
@@ -177,6 +178,7 @@ pub(crate) fn listener(name: &str, routes: RouteSource) -> Arc<Listener> {
         generate_request_id: true,
         preserve_external_request_id: false,
         always_set_request_id_in_response: false,
+        client_certificate: ForwardClientCertificate::Sanitize,
         request_timeout: None,
         request_headers_timeout: None,
         stream_idle_timeout: None,

@@ -1,6 +1,7 @@
 //! Forwarding rules as tables; security cases S15, P4, P5.
 
 mod authority;
+mod client_certificate;
 mod edits;
 
 use std::net::IpAddr;
@@ -9,6 +10,8 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
+
+use client_certificate::connection;
 
 use super::Outcome;
 use super::Peer;
@@ -41,7 +44,7 @@ fn list(headers: &HeaderMap) -> Vec<(String, String)> {
 }
 
 fn peer(address: &str) -> Peer {
-    Peer::new(address.parse().unwrap(), false, None)
+    Peer::new(address.parse().unwrap(), None, None)
 }
 
 fn edge() -> RequestPolicy {
@@ -218,7 +221,11 @@ fn client_address_follows_envoys_rules() {
 #[test]
 fn loopback_peer_is_written_as_the_nodes_address() {
     let node = Some("198.51.100.1".parse().unwrap());
-    let peer = Peer::new("127.0.0.1:5".parse().unwrap(), true, node);
+    let peer = Peer::new(
+        "127.0.0.1:5".parse().unwrap(),
+        Some(&connection(None)),
+        node,
+    );
     let mut headers = HeaderMap::new();
     let outcome = sanitize_request(&mut headers, &edge(), &peer, false, || 0).unwrap();
     assert_eq!(outcome.client, "127.0.0.1:5".parse().unwrap());

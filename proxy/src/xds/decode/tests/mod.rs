@@ -2,6 +2,7 @@
 //! every field (`fields`), and bytes that are no messages (`hostile`).
 
 mod access_log;
+mod client_certificate;
 mod cluster;
 mod endpoint;
 mod fields;

@@ -56,9 +56,10 @@ pub(super) fn base(message: &str) -> Value {
         "HeaderMatcher" => json!({"name": "x"}),
         "HeaderValue" => json!({"key": "x"}),
         "HeaderValueOption" => json!({"header": {"key": "x", "value": "y"}}),
-        "HttpConnectionManager" => {
-            json!({"stat_prefix": "s", "route_config": {}, "http_filters": [router()]})
-        }
+        "HttpConnectionManager" => json!({
+            "stat_prefix": "s", "route_config": {}, "http_filters": [router()],
+            "forward_client_cert_details": "SANITIZE_SET",
+        }),
         "HttpFilter" => json!({
             "name": "y",
             "typed_config": typed("envoy.extensions.filters.http.grpc_stats.v3.FilterConfig"),

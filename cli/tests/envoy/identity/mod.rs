@@ -1,0 +1,103 @@
+//! Who the client is: Envoy and Weir tell upstreams, routes and logs the same.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `certificates` | the authority and everybody it vouches for |
+//! | `client` | one request, over TLS or not |
+//! | `forwarded` | `x-forwarded-client-cert` |
+
+mod certificates;
+mod client;
+mod forwarded;
+
+use bench::peer::Envoy;
+use bench::ports::ReservedPort;
+use serde_json::Value;
+use serde_json::json;
+use tokio::net::TcpStream;
+
+use crate::setting::Weir;
+use crate::setting::until;
+use certificates::Certificates;
+
+fn typed(name: &str, more: Value) -> Value {
+    let mut typed = more;
+    typed["@type"] = format!("type.googleapis.com/envoy.{name}").into();
+    typed
+}
+
+/// A cluster with one member on this port of this machine.
+fn cluster(name: &str, port: u16) -> Value {
+    let address = json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
+    let members = json!([{"lb_endpoints": [{"endpoint": {"address": address}}]}]);
+    json!({"name": name, "load_assignment": {"cluster_name": name, "endpoints": members}})
+}
+
+/// A listener of one chain with this filter; TLS if there are certificates for it.
+fn listener(port: u16, filter: &Value, certificates: Option<&Certificates>) -> Value {
+    let mut chain = json!({"filters": [{"name": "filter", "typed_config": filter}]});
+    if let Some(certificates) = certificates {
+        chain["transport_socket"] = certificates.downstream();
+    }
+    json!({
+        "name": port.to_string(),
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+        "filter_chains": [chain],
+    })
+}
+
+/// A connection manager with these routes of one virtual host, and `more`.
+fn manager(routes: &Value, more: &Value) -> Value {
+    let router = typed("extensions.filters.http.router.v3.Router", json!({}));
+    let hosts = json!([{"name": "all", "domains": ["*"], "routes": routes}]);
+    let mut manager = json!({
+        "stat_prefix": "http",
+        "http_filters": [{"name": "router", "typed_config": router}],
+        "route_config": {"virtual_hosts": hosts},
+    });
+    for (name, value) in more.as_object().into_iter().flatten() {
+        manager[name] = value.clone();
+    }
+    let name = "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+    typed(name, manager)
+}
+
+/// The outermost level in block style, so that an admin section can be put beside it.
+fn bootstrap(listeners: &[Value], clusters: &[Value]) -> String {
+    let resources = json!({"listeners": listeners, "clusters": clusters});
+    format!("static_resources: {resources}\n")
+}
+
+/// What `look` sees of Envoy and then of Weir, both on the same bootstrap and ports.
+async fn of_both<T, F>(bootstrap: &str, ports: &[ReservedPort], look: impl Fn() -> F) -> (T, T)
+where
+    F: Future<Output = T>,
+{
+    let envoy = Envoy::start(bootstrap)
+        .await
+        .expect("Envoy takes the bootstrap");
+    open(ports).await;
+    let wanted = look().await;
+    drop(envoy);
+    let weir = Weir::start(bootstrap).await;
+    open(ports).await;
+    let found = look().await;
+    weir.stop().await;
+    (wanted, found)
+}
+
+/// Both proxies are ready a moment before their listeners are open.
+async fn open(ports: &[ReservedPort]) {
+    for port in ports {
+        let open = until(|| async {
+            let connected = TcpStream::connect(port.addr()).await;
+            connected.map(drop).map_err(|error| error.to_string())
+        });
+        open.await.expect("the listener opens");
+    }
+}
+
+fn free_ports(count: usize) -> Vec<ReservedPort> {
+    let ports = (0..count).map(|_| ReservedPort::new().expect("a free port"));
+    ports.collect()
+}
