@@ -9,6 +9,7 @@ use http::StatusCode;
 use libfuzzer_sys::fuzz_target;
 use proxy::config::RouteConfig;
 use proxy::config::route::Action;
+use proxy::config::route::CertificateMatch;
 use proxy::config::route::HeaderEdits;
 use proxy::config::route::PathMatch;
 use proxy::config::route::Route;
@@ -72,6 +73,7 @@ fn route(line: &str) -> Option<Route> {
             query_parameters: Vec::new(),
             runtime_fraction_per_million: None,
             grpc: false,
+            certificate: CertificateMatch::default(),
         },
         action: Action::DirectResponse {
             status: StatusCode::OK,

@@ -3,6 +3,9 @@
 
 use std::path::PathBuf;
 
+use crate::config::tls_fact::Side;
+use crate::config::tls_fact::TlsFact;
+
 /// One access log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AccessLog {
@@ -99,6 +102,8 @@ pub enum Command {
     Duration,
     /// `HOSTNAME` of this machine.
     Hostname,
+    /// What never has a value here: `VIRTUAL_CLUSTER_NAME`, ids of TLS sessions.
+    Nothing,
     /// `PROTOCOL` of the downstream.
     Protocol,
     /// `REQ(NAME?ALTERNATIVE)`.
@@ -108,6 +113,8 @@ pub enum Command {
         /// Used if the first is not there.
         alternative: Option<Box<str>>,
     },
+    /// `REQUESTED_SERVER_NAME`: what the TLS inspector found.
+    RequestedServerName,
     /// `REQUEST_DURATION`: first to last byte of the request, milliseconds.
     RequestDuration,
     /// `REQUEST_HEADERS_BYTES`.
@@ -136,6 +143,8 @@ pub enum Command {
     /// `START_TIME(FORMAT)`: strftime with Envoy's `%3f`, `%s` and so on; none is ISO 8601 with
     /// milliseconds.
     StartTime(Option<Box<str>>),
+    /// `DOWNSTREAM_TLS_VERSION` and its like, of either side.
+    Tls(Side, TlsFact),
     /// `TRAILER(NAME?ALTERNATIVE)` of the response.
     Trailer {
         /// The trailer, lower case.
@@ -153,6 +162,6 @@ pub enum Command {
     UpstreamRequestAttemptCount,
     /// `UPSTREAM_TRANSPORT_FAILURE_REASON`.
     UpstreamTransportFailureReason,
-    /// `VIRTUAL_CLUSTER_NAME` is always empty; `VIRTUAL_HOST_NAME`.
+    /// `VIRTUAL_HOST_NAME`.
     VirtualHostName,
 }

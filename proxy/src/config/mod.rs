@@ -19,6 +19,7 @@
 //! | `endpoint` | members of a cluster |
 //! | `matcher` | string and header predicates |
 //! | `tls` | certificates, trust and parameters of TLS, both sides |
+//! | `tls_fact` | what logs and header edits may say of TLS |
 //! | `access_log` | where and in what form exchanges are logged |
 //! | `limits` | every bound of the data plane, each with its reason |
 
@@ -38,6 +39,7 @@ pub mod route;
 pub mod socket;
 pub mod tcp_proxy;
 pub mod tls;
+pub mod tls_fact;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -69,6 +69,17 @@ pub struct RouteMatch {
     pub runtime_fraction_per_million: Option<u32>,
     /// Only requests whose content type is gRPC.
     pub grpc: bool,
+    /// On the client's certificate.
+    pub certificate: CertificateMatch,
+}
+
+/// `RouteMatch.TlsContextMatchOptions`; `None` is no condition. A client without TLS has neither.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CertificateMatch {
+    /// The client presented one, or did not.
+    pub presented: Option<bool>,
+    /// It was found good, or was not.
+    pub validated: Option<bool>,
 }
 
 /// The kinds of path predicate.

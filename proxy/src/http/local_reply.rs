@@ -54,6 +54,7 @@ pub fn redirect(
         authority,
         path_and_query: parts.uri.path_and_query().map_or("/", PathAndQuery::as_str),
         headers: &parts.headers,
+        tls: None,
     };
     let mut response = answer(redirect.status, Bytes::new(), is_grpc);
     response

@@ -15,6 +15,7 @@ use crate::telemetry::ResponseFlag;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
 use crate::upstream::connect;
+use crate::upstream::connect::Connected;
 use crate::upstream::connect::Open;
 use crate::upstream::connect::Purpose;
 use crate::worker::ConnectionGuard;
@@ -39,10 +40,18 @@ pub async fn serve(
     };
     session.cluster = Some(cluster.clone());
     let connected = Box::pin(connect_upstream(&worker, &mut session, &cluster)).await;
-    let Some((upstream, open)) = connected else {
+    let Some((
+        Connected {
+            stream: upstream,
+            tls,
+        },
+        open,
+    )) = connected
+    else {
         return;
     };
     session.upstream_local = upstream.local_address();
+    session.upstream_tls = tls;
     let patience = patience(&session);
     session.relay = Some((Relay::new(stream, upstream, patience), open));
     if session.manager.config.log_times.on_connected {
@@ -67,7 +76,7 @@ async fn connect_upstream(
     worker: &WorkerContext,
     session: &mut Session,
     cluster: &ClusterHandle,
-) -> Option<(NetStream, Open)> {
+) -> Option<(Connected, Open)> {
     let config = Arc::clone(&session.manager.config);
     loop {
         let (cluster_config, host) = worker.pools.pick(cluster, &session.downstream);
@@ -111,7 +120,7 @@ async fn attempt(
     worker: &WorkerContext,
     (cluster, config, host): (&ClusterHandle, &Arc<config::Cluster>, &Arc<Host>),
     client: &Downstream,
-) -> Result<(NetStream, Open), Box<str>> {
+) -> Result<(Connected, Open), Box<str>> {
     let stats = cluster.stats();
     let counts = worker.pools.counts(config, stats, host);
     let purpose = Purpose {
@@ -121,7 +130,7 @@ async fn attempt(
     match connect::connect(config, stats, (host, &counts), purpose).await {
         Ok(connected) => {
             stats.upstream_rq_total().inc();
-            Ok((connected.stream, Open::enter(stats, &counts)))
+            Ok((connected, Open::enter(stats, &counts)))
         }
         Err(failure) => Err(failure.text()),
     }

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 
 use crate::downstream::Downstream;
+use crate::net::tls::Facts;
 use crate::tcp::TcpManager;
 use crate::tcp::relay::Relay;
 use crate::telemetry::ResponseFlag;
@@ -25,6 +26,7 @@ pub(super) struct Session {
     pub(super) cluster: Option<ClusterHandle>,
     pub(super) host: Option<Arc<Host>>,
     pub(super) upstream_local: Option<SocketAddr>,
+    pub(super) upstream_tls: Option<Arc<Facts>>,
     pub(super) attempts: u32,
     pub(super) flags: ResponseFlags,
     pub(super) failure: Option<Box<str>>,
@@ -46,6 +48,7 @@ impl Session {
             cluster: None,
             host: None,
             upstream_local: None,
+            upstream_tls: None,
             attempts: 0,
             flags: ResponseFlags::NONE,
             failure: None,
@@ -81,6 +84,9 @@ impl Session {
             downstream_direct_remote_address: self.downstream.direct_peer,
             downstream_remote_address: self.downstream.peer,
             downstream_local_address: self.downstream.local,
+            requested_server_name: self.downstream.found().server_name.as_deref(),
+            downstream_tls: self.downstream.tls.as_deref(),
+            upstream_tls: self.upstream_tls.as_deref(),
             ..ExchangeRecord::new(self.start)
         };
         for logger in &self.manager.loggers {

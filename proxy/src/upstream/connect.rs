@@ -34,7 +34,7 @@ pub struct Connected {
     /// Ready to be spoken on.
     pub stream: NetStream,
     /// What is known of its TLS.
-    pub tls: Option<Facts>,
+    pub tls: Option<Arc<Facts>>,
 }
 
 /// A connection that could not be made.
@@ -118,6 +118,7 @@ async fn establish(host: &Host, purpose: Purpose<'_>) -> Result<Connected, Trans
     };
     let transport = &host.transport;
     let (stream, tls) = transport.establish(stream, target, purpose.client).await?;
+    let tls = tls.map(Arc::new);
     Ok(Connected { stream, tls })
 }
 

@@ -15,9 +15,13 @@ use rcgen::SanType;
 use rustls::ClientConfig;
 use rustls::RootCertStore;
 use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs;
+use rustls::crypto::aws_lc_rs::kx_group;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::PrivateKeyDer;
+use rustls::version::TLS12;
+use rustls::version::TLS13;
 use serde_json::Value;
 use serde_json::json;
 use tempfile::TempDir;
@@ -37,6 +41,13 @@ pub(super) struct Certificates {
     clients: Vec<(&'static str, Leaf)>,
 }
 
+/// Of TLS.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Version {
+    Tls12,
+    Tls13,
+}
+
 struct Leaf {
     /// Its own certificate first.
     chain: Vec<CertificateDer<'static>>,
@@ -51,17 +62,22 @@ impl Certificates {
         let root = Authority::self_signed(authority("root \"x\""), key()).expect("it is sound");
         let below = Authority::signed_by(authority("below"), key(), &root).expect("it is sound");
         let below_der = below.der().clone();
-        let clients = CLIENTS.map(|name| {
+        let other = Authority::self_signed(authority("other"), key()).expect("it is sound");
+        let clients = CLIENTS.into_iter().chain(["stranger"]).map(|name| {
             let leaf = match name {
+                "stranger" => Leaf::new(client(name), &other, &[]),
                 "below" => Leaf::new(client(name), &below, std::slice::from_ref(&below_der)),
                 _ => Leaf::new(client(name), &root, &[]),
             };
             (name, leaf)
         });
+        let clients: Vec<_> = clients.collect();
         let directory = tempfile::tempdir().expect("a directory");
         let server = Leaf::new(server(), &root, &[]);
         let files = [
             ("ca.pem", root.pem()),
+            ("client.pem", clients[0].1.pem.clone()),
+            ("client.key", clients[0].1.key.serialize_pem()),
             ("server.pem", server.pem),
             ("server.key", server.key.serialize_pem()),
         ];
@@ -71,7 +87,7 @@ impl Certificates {
         Self {
             directory,
             root: root.der().clone(),
-            clients: clients.into(),
+            clients,
         }
     }
 
@@ -79,17 +95,35 @@ impl Certificates {
         self.directory.path().join(name)
     }
 
-    fn own(&self) -> Value {
+    fn own(&self, role: &str) -> Value {
         json!([{
-            "certificate_chain": {"filename": self.file("server.pem")},
-            "private_key": {"filename": self.file("server.key")},
+            "certificate_chain": {"filename": self.file(&format!("{role}.pem"))},
+            "private_key": {"filename": self.file(&format!("{role}.key"))},
         }])
+    }
+
+    /// Shows the certificate of the first client.
+    pub(super) fn upstream(&self) -> Value {
+        let common = json!({
+            "tls_certificates": self.own("client"),
+            "validation_context": {"trusted_ca": {"filename": self.file("ca.pem")}},
+            "tls_params": {
+                "cipher_suites": ["ECDHE-ECDSA-AES128-GCM-SHA256"], "ecdh_curves": ["X25519", "P-256"],
+                // Envoy's usual maximum for clients, not ours.
+                "tls_maximum_protocol_version": "TLSv1_2",
+            },
+        });
+        // A resumed session of TLS 1.2 has no key exchange, and with us no group.
+        let context =
+            json!({"common_tls_context": common, "sni": "also.test", "max_session_keys": 0});
+        let name = "extensions.transport_sockets.tls.v3.UpstreamTlsContext";
+        json!({"name": "tls", "typed_config": typed(name, context)})
     }
 
     /// Asks for a certificate and takes none for an answer.
     pub(super) fn downstream(&self) -> Value {
         let common = json!({
-            "tls_certificates": self.own(),
+            "tls_certificates": self.own("server"),
             "validation_context": {"trusted_ca": {"filename": self.file("ca.pem")}},
         });
         let context = json!({"common_tls_context": common, "require_client_certificate": false});
@@ -99,10 +133,28 @@ impl Certificates {
 
     /// What a client trusts and shows; every handshake is a full one.
     pub(super) fn client(&self, name: Option<&str>) -> Arc<ClientConfig> {
+        self.client_of(name, Version::Tls13)
+    }
+
+    /// The same with this version, one suite, and one group before the other.
+    pub(super) fn client_of(&self, name: Option<&str>, version: Version) -> Arc<ClientConfig> {
+        let (version, suite) = match version {
+            Version::Tls12 => {
+                let suite = aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256;
+                (&TLS12, suite)
+            }
+            Version::Tls13 => (&TLS13, aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256),
+        };
+        let provider = CryptoProvider {
+            cipher_suites: vec![suite],
+            // The second for certificates alone: BoringSSL wants their curve offered, too.
+            kx_groups: vec![kx_group::X25519, kx_group::SECP256R1],
+            ..aws_lc_rs::default_provider()
+        };
         let mut roots = RootCertStore::empty();
         roots.add(self.root.clone()).expect("it is sound");
-        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[version])
             .expect("the provider has them")
             .with_root_certificates(roots);
         let leaf = name.and_then(|name| self.clients.iter().find(|(known, _)| *known == name));

@@ -5,12 +5,17 @@
 //! | `certificates` | the authority and everybody it vouches for |
 //! | `client` | one request, over TLS or not |
 //! | `forwarded` | `x-forwarded-client-cert` |
+//! | `logged` | access logs and edited headers |
+//! | `routed` | routes that ask for the client's certificate |
 
 mod certificates;
 mod client;
 mod forwarded;
+mod logged;
+mod routed;
 
 use bench::peer::Envoy;
+use bench::peer::StartOptions;
 use bench::ports::ReservedPort;
 use serde_json::Value;
 use serde_json::json;
@@ -52,6 +57,8 @@ fn manager(routes: &Value, more: &Value) -> Value {
     let hosts = json!([{"name": "all", "domains": ["*"], "routes": routes}]);
     let mut manager = json!({
         "stat_prefix": "http",
+        // Time Envoy waits after an early answer, which only makes the test longer.
+        "delayed_close_timeout": "0.01s",
         "http_filters": [{"name": "router", "typed_config": router}],
         "route_config": {"virtual_hosts": hosts},
     });
@@ -73,9 +80,13 @@ async fn of_both<T, F>(bootstrap: &str, ports: &[ReservedPort], look: impl Fn() 
 where
     F: Future<Output = T>,
 {
-    let envoy = Envoy::start(bootstrap)
-        .await
-        .expect("Envoy takes the bootstrap");
+    let options = StartOptions {
+        // Log entries are waited for.
+        arguments: vec!["--file-flush-interval-msec".into(), "10".into()],
+        ..StartOptions::default()
+    };
+    let envoy = Envoy::start_with(bootstrap, &options).await;
+    let envoy = envoy.expect("Envoy takes the bootstrap");
     open(ports).await;
     let wanted = look().await;
     drop(envoy);

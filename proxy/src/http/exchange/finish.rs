@@ -72,6 +72,7 @@ impl Exchange {
             lease: None,
             counts: None,
             upstream_local: None,
+            upstream_tls: None,
             upstream_failure: None,
             attempts: 0,
             was_sent: false,
@@ -131,6 +132,9 @@ impl Exchange {
             downstream_direct_remote_address: self.connection.downstream.direct_peer,
             downstream_remote_address: self.client.or(self.connection.downstream.peer),
             downstream_local_address: self.connection.downstream.local,
+            requested_server_name: self.connection.downstream.found().server_name.as_deref(),
+            downstream_tls: self.connection.downstream.tls.as_deref(),
+            upstream_tls: self.upstream_tls.as_deref(),
             ..ExchangeRecord::new(log.start)
         }
     }
@@ -361,6 +365,8 @@ pub fn log_refused(connection: &Connection, violation: Violation) {
         downstream_direct_remote_address: connection.downstream.direct_peer,
         downstream_remote_address: connection.downstream.peer,
         downstream_local_address: connection.downstream.local,
+        requested_server_name: connection.downstream.found().server_name.as_deref(),
+        downstream_tls: connection.downstream.tls.as_deref(),
         ..ExchangeRecord::new(start)
     };
     for logger in &connection.manager.loggers {

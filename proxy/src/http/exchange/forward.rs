@@ -314,6 +314,9 @@ impl Exchange {
         counts.rq_total.inc();
         counts.rq_active.inc();
         self.counts = Some(counts);
+        self.upstream_local = lease.local_address();
+        let tls = lease.tls().filter(|_| self.log.is_some());
+        self.upstream_tls = tls.map(Arc::clone);
         if !std::mem::replace(&mut self.was_sent, true) {
             cluster.stats().upstream_rq_active().inc();
         }

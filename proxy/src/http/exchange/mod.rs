@@ -40,6 +40,7 @@ use crate::http::local_reply::LocalReply;
 use crate::http::router::Match;
 use crate::http::router::Place;
 use crate::http::router::Target;
+use crate::net::tls::Facts;
 use crate::telemetry::ResponseFlags;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
@@ -65,6 +66,8 @@ pub struct Exchange {
     /// Of the host of the last attempt.
     counts: Option<Arc<HostCounts>>,
     upstream_local: Option<SocketAddr>,
+    /// Only if something is to be logged or edited.
+    upstream_tls: Option<Arc<Facts>>,
     /// Why a connection could not be made.
     upstream_failure: Option<Box<str>>,
     attempts: u32,
@@ -120,7 +123,9 @@ impl Exchange {
             return Ok(Decision::Reply(reply));
         }
         let table = self.connection.manager.routes.load();
-        let found = prepare::find_route(&table, &parts, (self.scheme, authority.as_str()))?;
+        let tls = self.connection.downstream.tls.as_deref();
+        let asked = (self.scheme, authority.as_str());
+        let found = prepare::find_route(&table, &parts, asked, tls)?;
         self.route = Some((Arc::clone(&table), found.place()));
         if !found.keeps_response_headers() {
             finish::remember_for_edits(self, &parts, &authority);

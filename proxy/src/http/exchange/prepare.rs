@@ -17,6 +17,7 @@ use crate::http::path;
 use crate::http::router;
 use crate::http::router::Match;
 use crate::http::router::RequestView;
+use crate::net::tls::Facts;
 use crate::upstream::ClusterHandle;
 
 /// The authority of a request, without copying it where that can be avoided.
@@ -155,6 +156,7 @@ pub(super) fn find_route<'t>(
     table: &'t Routes,
     parts: &Parts,
     (scheme, authority): (&str, &str),
+    tls: Option<&Facts>,
 ) -> Result<Match<'t, ClusterHandle>, ProxyError> {
     let view = RequestView {
         method: &parts.method,
@@ -165,6 +167,7 @@ pub(super) fn find_route<'t>(
             .path_and_query()
             .map_or("/", http::uri::PathAndQuery::as_str),
         headers: &parts.headers,
+        tls,
     };
     table
         .find(&view, fastrand::u64(..))

@@ -41,6 +41,7 @@ use crate::config::route::VirtualHost;
 use crate::config::route::WeightedCluster;
 use crate::http::headers::Edits;
 use crate::http::headers::Values;
+use crate::net::tls::Facts;
 use compiled::Choice;
 use compiled::Compiled;
 use compiled::Host;
@@ -61,6 +62,8 @@ pub struct RequestView<'r> {
     pub path_and_query: &'r str,
     /// All headers.
     pub headers: &'r HeaderMap,
+    /// TLS of the client's connection.
+    pub tls: Option<&'r Facts>,
 }
 
 /// A route table with resolved clusters. `C` is the handle of a live cluster.

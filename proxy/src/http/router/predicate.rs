@@ -9,10 +9,12 @@ use crate::config::matcher::HeaderMatch;
 use crate::config::matcher::HeaderMatchName;
 use crate::config::matcher::HeaderValueMatch;
 use crate::config::matcher::starts_with;
+use crate::config::route::CertificateMatch;
 use crate::config::route::PathMatch;
 use crate::config::route::QueryMatch;
 use crate::config::route::RouteMatch;
 use crate::http::router::RequestView;
+use crate::net::tls::Facts;
 
 /// The path without query and fragment.
 pub(super) fn path_of(path_and_query: &str) -> &str {
@@ -53,8 +55,18 @@ pub(super) fn rest_matches(route: &RouteMatch, request: &RequestView<'_>, random
         .is_none_or(|share| random % 1_000_000 < u64::from(share));
     in_fraction
         && (!route.grpc || is_grpc(request.headers))
+        && certificate_matches(route.certificate, request.tls)
         && route.headers.iter().all(|m| header_matches(m, request))
         && (route.query_parameters.is_empty() || query_matches(route, request.path_and_query))
+}
+
+/// Unlike with Envoy a resumed session is verified as any other, and so counts as one.
+fn certificate_matches(wanted: CertificateMatch, tls: Option<&Facts>) -> bool {
+    let holds = |wanted: Option<bool>, fact: fn(&Facts) -> bool| {
+        wanted.is_none_or(|wanted| wanted == tls.is_some_and(fact))
+    };
+    holds(wanted.presented, |tls| tls.peer.is_some())
+        && holds(wanted.validated, |tls| tls.is_validated)
 }
 
 /// `application/grpc` or `application/grpc+...`, so not gRPC-Web.

@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use rustls::CipherSuite as Suite;
 use rustls::CommonState;
 use rustls::HandshakeKind;
+use rustls::NamedGroup;
 use rustls::ProtocolVersion;
 use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
@@ -32,6 +33,8 @@ pub struct Facts {
     pub version: &'static str,
     /// OpenSSL's name of the cipher suite.
     pub cipher: &'static str,
+    /// The group of the key exchange.
+    pub group: &'static str,
     /// The name the client asked for; ours if we are the client.
     pub server_name: Option<Box<str>>,
     /// The protocol both agreed on.
@@ -92,6 +95,9 @@ impl Facts {
             cipher: state
                 .negotiated_cipher_suite()
                 .map_or("", |suite| suite_name(suite.suite())),
+            group: state
+                .negotiated_key_exchange_group()
+                .map_or("", |group| group_name(group.name())),
             server_name: None,
             alpn: state.alpn_protocol().map(Into::into),
             is_resumed: state.handshake_kind() == Some(HandshakeKind::Resumed),
@@ -137,12 +143,14 @@ impl Presented {
 
     /// SHA-256 of the leaf, hexadecimal.
     pub fn sha256(&self) -> String {
-        self.digest(&digest::SHA256)
+        sha256(self.chain.first().map(AsRef::as_ref).unwrap_or_default())
     }
 
-    /// SHA-1 of the leaf, hexadecimal.
-    pub fn sha1(&self) -> String {
-        self.digest(&digest::SHA1_FOR_LEGACY_USE_ONLY)
+    /// The serial numbers of all certificates, as [`Names::serial`] has them.
+    pub fn serials(&self) -> Vec<String> {
+        let chain = self.chain.iter();
+        let read = chain.filter_map(|one| X509Certificate::from_der(one).ok());
+        read.map(|(_, one)| serial(one.raw_serial())).collect()
     }
 
     /// The leaf as PEM, escaped as Envoy does in headers and logs.
@@ -155,11 +163,6 @@ impl Presented {
     /// The whole chain, in the same form.
     pub fn escaped_chain_pem(&self) -> String {
         self.chain.iter().map(|one| escape(&pem(one))).collect()
-    }
-
-    fn digest(&self, algorithm: &'static digest::Algorithm) -> String {
-        let leaf = self.chain.first().map(AsRef::as_ref).unwrap_or_default();
-        hex(digest::digest(algorithm, leaf).as_ref())
     }
 }
 
@@ -213,6 +216,16 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// SHA-256, hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(digest::digest(&digest::SHA256, bytes).as_ref())
+}
+
+/// SHA-1, hexadecimal: for logs, and nothing that is decided.
+pub fn sha1(bytes: &[u8]) -> String {
+    hex(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref())
+}
+
 /// A certificate as PEM (RFC 7468).
 pub fn pem(certificate: &[u8]) -> String {
     let mut text = "-----BEGIN CERTIFICATE-----\n".to_owned();
@@ -245,6 +258,18 @@ fn escape(pem: &str) -> String {
 fn ip(bytes: &[u8]) -> Option<IpAddr> {
     let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from).ok();
     four.or_else(|| <[u8; 16]>::try_from(bytes).map(IpAddr::from).ok())
+}
+
+/// The group as Envoy writes it.
+fn group_name(group: NamedGroup) -> &'static str {
+    match group {
+        NamedGroup::secp256r1 => "P-256",
+        NamedGroup::secp384r1 => "P-384",
+        NamedGroup::secp521r1 => "P-521",
+        NamedGroup::X25519 => "X25519",
+        NamedGroup::X25519MLKEM768 => "X25519MLKEM768",
+        _ => "unknown", // no other one is offered
+    }
 }
 
 /// The suite as Envoy writes it: OpenSSL's name, which for TLS 1.3 is that of the RFC.

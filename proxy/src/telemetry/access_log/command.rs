@@ -1,21 +1,25 @@
 //! What a `%COMMAND%` gives for a record.
 
+use std::borrow::Cow;
 use std::fs;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
+use std::time::SystemTime;
 
 use http::HeaderMap;
 use http::Version;
 
 use crate::config::access_log::Command;
 use crate::config::endpoint::Address;
+use crate::config::tls_fact::Side;
 use crate::telemetry::access_log::record::ExchangeRecord;
+use crate::telemetry::access_log::tls;
 use crate::telemetry::response_flag::ResponseFlags;
 
 /// The value of a command, not yet text.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Value<'a> {
     /// There is none.
     Absent,
@@ -29,10 +33,10 @@ pub(super) enum Value<'a> {
     Number(u64),
     /// An address.
     Socket(SocketAddr),
-    /// `%START_TIME%`, with its format.
-    Start(Option<&'a str>),
+    /// A time, with its format.
+    Time(SystemTime, Option<&'a str>),
     /// Bytes that may come from a peer.
-    Text(&'a [u8]),
+    Text(Cow<'a, [u8]>),
 }
 
 impl<'a> Value<'a> {
@@ -54,10 +58,17 @@ impl<'a> Value<'a> {
             Command::ResponseFlags => Self::Flags(record.flags),
             Command::ResponseFlagsLong => Self::FlagsLong(record.flags),
             Command::ResponseTxDuration => millis(record.response_tx_duration),
-            Command::StartTime(format) => Self::Start(format.as_deref()),
+            Command::StartTime(format) => Self::Time(record.start, format.as_deref()),
             Command::UpstreamRequestAttemptCount => Self::Number(record.attempts.into()),
             Command::Req { .. } | Command::Resp { .. } | Command::Trailer { .. } => {
                 Self::of_header(command, record)
+            }
+            Command::Tls(side, fact) => {
+                let tls = match side {
+                    Side::Downstream => record.downstream_tls,
+                    Side::Upstream => record.upstream_tls,
+                };
+                tls.map_or(Self::Absent, |tls| tls::value(fact, tls))
             }
             _ => Self::of_text_or_address(command, record),
         }
@@ -77,7 +88,7 @@ impl<'a> Value<'a> {
         let other = || find(record, alternative.as_deref()?);
         find(record, name)
             .or_else(other)
-            .map_or(Self::Absent, Self::Text)
+            .map_or(Self::Absent, bytes)
     }
 
     fn of_text_or_address(command: &Command, record: &ExchangeRecord<'a>) -> Self {
@@ -94,6 +105,7 @@ impl<'a> Value<'a> {
             Command::DownstreamRemoteAddress => socket(remote),
             Command::DownstreamRemoteAddressWithoutPort => ip(remote),
             Command::DownstreamRemotePort => port(remote),
+            Command::RequestedServerName => text(record.requested_server_name),
             Command::ResponseCodeDetails => text(record.response_code_details),
             Command::RouteName => text(record.route_name),
             Command::UpstreamCluster => text(record.upstream_cluster),
@@ -114,11 +126,15 @@ fn millis<'a>(duration: Option<Duration>) -> Value<'a> {
     })
 }
 
+fn bytes(bytes: &[u8]) -> Value<'_> {
+    Value::Text(Cow::Borrowed(bytes))
+}
+
 /// An empty name is no name.
 fn text(text: Option<&str>) -> Value<'_> {
     match text {
         None | Some("") => Value::Absent,
-        Some(text) => Value::Text(text.as_bytes()),
+        Some(text) => bytes(text.as_bytes()),
     }
 }
 
@@ -138,13 +154,13 @@ fn port(address: Option<SocketAddr>) -> Value<'static> {
 
 fn address(address: &Address) -> Value<'_> {
     match address {
-        Address::Pipe(path) => Value::Text(path.as_os_str().as_encoded_bytes()),
+        Address::Pipe(path) => bytes(path.as_os_str().as_encoded_bytes()),
         Address::Socket(address) => Value::Socket(*address),
     }
 }
 
 fn protocol<'a>(version: Version) -> Value<'a> {
-    Value::Text(match version {
+    bytes(match version {
         Version::HTTP_09 => b"HTTP/0.9",
         Version::HTTP_10 => b"HTTP/1.0",
         Version::HTTP_11 => b"HTTP/1.1",

@@ -1,6 +1,7 @@
 //! Templates and whole entries, as text and as JSON.
 //!
-//! Nothing here allocates but the growth of the output buffer, which its owner keeps.
+//! Nothing here allocates but the growth of the output buffer, which its owner keeps, and what is
+//! computed of certificates.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -66,7 +67,7 @@ fn parts(
             TemplatePart::Literal(literal) => out.extend_from_slice(literal.as_bytes()),
             TemplatePart::Command(command, bytes_max) => {
                 let value = Value::of(command, record);
-                if !append(value, record, place, *bytes_max, out) {
+                if !append(value, place, *bytes_max, out) {
                     out.extend_from_slice(absent);
                 }
             }
@@ -75,13 +76,7 @@ fn parts(
 }
 
 /// Appends a value, and says whether there was one.
-fn append(
-    value: Value<'_>,
-    record: &ExchangeRecord<'_>,
-    place: Place,
-    bytes_max: Option<usize>,
-    out: &mut Vec<u8>,
-) -> bool {
+fn append(value: Value<'_>, place: Place, bytes_max: Option<usize>, out: &mut Vec<u8>) -> bool {
     let start = out.len();
     match value {
         Value::Absent => return false,
@@ -92,8 +87,8 @@ fn append(
             out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
         }
         Value::Socket(socket) => append_display(socket, out),
-        Value::Start(format) => {
-            time::write(record.start, format, out);
+        Value::Time(time, format) => {
+            time::write(time, format, out);
             if format.is_some() && matches!(place, Place::Json) {
                 escape::json_tail(start, out);
             }
@@ -101,7 +96,7 @@ fn append(
         // The bound is on the value, not on its escaped form.
         Value::Text(bytes) => {
             let bytes_max = bytes_max.unwrap_or(usize::MAX);
-            append_text(bytes.get(..bytes_max).unwrap_or(bytes), place, out);
+            append_text(bytes.get(..bytes_max).unwrap_or(&bytes), place, out);
             return true;
         }
     }
@@ -193,11 +188,11 @@ fn json_template(
             Value::Absent if omit_empty => return false,
             Value::Absent => out.extend_from_slice(b"null"),
             Value::Number(_) => {
-                append(value, record, Place::Json, None, out);
+                append(value, Place::Json, None, out);
             }
             _ => {
                 out.push(b'"');
-                append(value, record, Place::Json, *bytes_max, out);
+                append(value, Place::Json, *bytes_max, out);
                 out.push(b'"');
             }
         }

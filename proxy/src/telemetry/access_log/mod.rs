@@ -10,7 +10,8 @@
 //! | `command` | what a `%COMMAND%` gives for a record |
 //! | `format` | templates and entries, text and JSON |
 //! | `escape` | peers' bytes made safe for a line of text or a JSON string |
-//! | `time` | `%START_TIME(...)%` |
+//! | `time` | `%START_TIME(...)%` and its like |
+//! | `tls` | what a `%COMMAND%` about TLS gives |
 //! | `logger` | the worker's half: buffers |
 //! | `writer` | the writer's half: one thread, files, reopening |
 
@@ -22,6 +23,7 @@ mod record;
 #[cfg(test)]
 mod tests;
 mod time;
+mod tls;
 mod writer;
 
 pub use format::DEFAULT_FORMAT;

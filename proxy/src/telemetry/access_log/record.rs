@@ -10,6 +10,7 @@ use http::HeaderMap;
 use http::Version;
 
 use crate::config::endpoint::Address;
+use crate::net::tls::Facts;
 use crate::telemetry::response_flag::ResponseFlags;
 
 /// What there is to say about one exchange or connection.
@@ -67,6 +68,12 @@ pub struct ExchangeRecord<'a> {
     pub downstream_remote_address: Option<SocketAddr>,
     /// The address the client connected to.
     pub downstream_local_address: Option<SocketAddr>,
+    /// The server name found in the client's first bytes.
+    pub requested_server_name: Option<&'a str>,
+    /// TLS of the client's connection.
+    pub downstream_tls: Option<&'a Facts>,
+    /// TLS of the connection to the upstream.
+    pub upstream_tls: Option<&'a Facts>,
 }
 
 /// The request of an exchange.
@@ -117,6 +124,9 @@ impl ExchangeRecord<'_> {
             downstream_direct_remote_address: None,
             downstream_remote_address: None,
             downstream_local_address: None,
+            requested_server_name: None,
+            downstream_tls: None,
+            upstream_tls: None,
         }
     }
 }

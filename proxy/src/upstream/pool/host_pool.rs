@@ -15,7 +15,7 @@ use crate::downstream::Downstream;
 use crate::http::codec;
 use crate::http::codec::Http2Sender;
 use crate::http::codec::Protocol;
-use crate::net::NetStream;
+use crate::net::tls::Facts;
 use crate::telemetry::stats::ClusterStats;
 use crate::upstream::Host;
 use crate::upstream::HostCounts;
@@ -56,6 +56,7 @@ pub(super) struct HostPool {
 pub(super) struct Http1Connection {
     pub(super) sender: Sender,
     pub(super) local: Option<SocketAddr>,
+    pub(super) tls: Option<Arc<Facts>>,
     _open: Open,
     born: Instant,
     idle_since: Instant,
@@ -67,6 +68,7 @@ pub(super) struct Http1Connection {
 pub(super) struct Http2Connection {
     sender: Http2Sender,
     pub(super) local: Option<SocketAddr>,
+    pub(super) tls: Option<Arc<Facts>>,
     pub(super) streams: Cell<u32>,
     served: Cell<u32>,
     born: Instant,
@@ -120,8 +122,8 @@ impl HostPool {
     ) -> Result<Lease, ConnectFailure> {
         match protocol {
             Some(Protocol::Http1) => {
-                let stream = pool.open(Some(client), HTTP1).await?.stream;
-                return Ok(Lease::Http1(Self::begin_http1(pool, stream)));
+                let connected = pool.open(Some(client), HTTP1).await?;
+                return Ok(Lease::Http1(Self::begin_http1(pool, connected)));
             }
             None if pool.agreed.get() != Some(Protocol::Http2) => {
                 return Self::agree(pool).await; // a burst may make several HTTP/2 connections
@@ -138,27 +140,30 @@ impl HostPool {
         if protocol.is_none() {
             return Self::agree(pool).await;
         }
-        let stream = pool.open(None, HTTP2).await?.stream; // shared by clients
-        Self::begin_http2(pool, stream).await.map(Lease::Http2)
+        let connected = pool.open(None, HTTP2).await?; // shared by clients
+        Self::begin_http2(pool, connected).await.map(Lease::Http2)
     }
 
     /// A new connection on which ALPN decides.
     async fn agree(pool: &Rc<Self>) -> Result<Lease, ConnectFailure> {
-        let Connected { stream, tls } = pool.open(None, EITHER).await?;
+        let connected = pool.open(None, EITHER).await?;
+        let tls = connected.tls.as_ref();
         let is_http2 = tls.is_some_and(|tls| tls.speaks_http2() == Some(true));
         if is_http2 {
             pool.agreed.set(Some(Protocol::Http2));
-            return Self::begin_http2(pool, stream).await.map(Lease::Http2);
+            return Self::begin_http2(pool, connected).await.map(Lease::Http2);
         }
         pool.agreed.set(Some(Protocol::Http1));
-        Ok(Lease::Http1(Self::begin_http1(pool, stream)))
+        Ok(Lease::Http1(Self::begin_http1(pool, connected)))
     }
 
-    fn begin_http1(pool: &Rc<Self>, stream: NetStream) -> Http1Lease {
+    fn begin_http1(pool: &Rc<Self>, connected: Connected) -> Http1Lease {
+        let Connected { stream, tls } = connected;
         pool.stats.upstream_cx_http1_total().inc();
         let now = Instant::now();
         let connection = Http1Connection {
             local: stream.local_address(),
+            tls,
             sender: Sender::new(stream),
             _open: Open::enter(&pool.stats, &pool.counts),
             born: now,
@@ -172,7 +177,11 @@ impl HostPool {
         }
     }
 
-    async fn begin_http2(pool: &Rc<Self>, stream: NetStream) -> Result<Http2Lease, ConnectFailure> {
+    async fn begin_http2(
+        pool: &Rc<Self>,
+        connected: Connected,
+    ) -> Result<Http2Lease, ConnectFailure> {
+        let Connected { stream, tls } = connected;
         let local = stream.local_address();
         let (sender, connection) = codec::connect_http2(stream, &pool.config.http2)
             .await
@@ -183,6 +192,7 @@ impl HostPool {
         pool.http2.borrow_mut().push(Rc::new(Http2Connection {
             sender,
             local,
+            tls,
             streams: Cell::new(0),
             served: Cell::new(0),
             born: now,

@@ -11,6 +11,7 @@ use crate::http::codec::Http2Sender;
 use crate::http::codec::Protocol;
 use crate::http::codec::RequestBody;
 use crate::http::codec::Sent;
+use crate::net::tls::Facts;
 use crate::upstream::HostCounts;
 use crate::upstream::pool::host_pool::HostPool;
 use crate::upstream::pool::host_pool::Http1Connection;
@@ -73,6 +74,14 @@ impl Lease {
         match self {
             Self::Http1(lease) => lease.connection.local,
             Self::Http2(lease) => lease.connection.local,
+        }
+    }
+
+    /// Its TLS.
+    pub fn tls(&self) -> Option<&Arc<Facts>> {
+        match self {
+            Self::Http1(lease) => lease.connection.tls.as_ref(),
+            Self::Http2(lease) => lease.connection.tls.as_ref(),
         }
     }
 

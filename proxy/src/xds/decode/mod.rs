@@ -18,7 +18,7 @@
 //! | `cluster` `cluster_http` `cluster_dns` `load_balancing` | `Cluster` and what is inside |
 //! | `endpoint` `labels` | `ClusterLoadAssignment` |
 //! | `route` `route_match` `route_action` `header_edit` | `RouteConfiguration` and what is inside |
-//! | `access_log` `template` | access logs and `%COMMAND%` templates |
+//! | `access_log` `template` `template_tls` | access logs and `%COMMAND%` templates |
 //! | `address` `config_source` `matcher` `protocol` `value` | what several of them share |
 //! | `transport_socket` `tls` | what stands between a socket and the filters |
 //! | `data_source` | secrets: inline, from a file or a variable |
@@ -58,6 +58,7 @@ mod route_match;
 mod socket;
 mod tcp_proxy;
 mod template;
+mod template_tls;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -4,10 +4,12 @@ use xds_proto::pb::envoy::config::core::v3::RuntimeFractionalPercent;
 use xds_proto::pb::envoy::config::route::v3 as pb;
 use xds_proto::pb::envoy::config::route::v3::route_match::GrpcRouteMatchOptions;
 use xds_proto::pb::envoy::config::route::v3::route_match::PathSpecifier;
+use xds_proto::pb::envoy::config::route::v3::route_match::TlsContextMatchOptions;
 
 use super::Context;
 use super::matcher;
 use super::value;
+use crate::config::route::CertificateMatch;
 use crate::config::route::PathMatch;
 use crate::config::route::RouteMatch;
 
@@ -25,7 +27,7 @@ pub(crate) fn decode(context: &mut Context, matches: pb::RouteMatch) -> Option<R
         filter_state,
         path_specifier,
     } = matches;
-    unsupported!(context, reject: cookies, tls_context, dynamic_metadata, filter_state);
+    unsupported!(context, reject: cookies, dynamic_metadata, filter_state);
     let path = match path_specifier {
         Some(specifier) => path(context, specifier),
         None => context.refuse("", "needs a path predicate such as prefix"),
@@ -35,6 +37,7 @@ pub(crate) fn decode(context: &mut Context, matches: pb::RouteMatch) -> Option<R
     let headers = context.each("headers", headers, matcher::header);
     let query_parameters = context.each("query_parameters", query_parameters, matcher::query);
     let grpc = grpc.map(|GrpcRouteMatchOptions {}| ());
+    let certificate = tls_context.map(certificate).unwrap_or_default();
     Some(RouteMatch {
         path: path?,
         case_sensitive: !value::is_false(case_sensitive),
@@ -42,7 +45,19 @@ pub(crate) fn decode(context: &mut Context, matches: pb::RouteMatch) -> Option<R
         query_parameters,
         runtime_fraction_per_million,
         grpc: grpc.is_some(),
+        certificate,
     })
+}
+
+fn certificate(options: TlsContextMatchOptions) -> CertificateMatch {
+    let TlsContextMatchOptions {
+        presented,
+        validated,
+    } = options;
+    CertificateMatch {
+        presented: presented.map(|presented| presented.value),
+        validated: validated.map(|validated| validated.value),
+    }
 }
 
 fn path(context: &mut Context, specifier: PathSpecifier) -> Option<PathMatch> {

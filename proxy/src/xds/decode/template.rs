@@ -5,12 +5,10 @@
 
 use http::HeaderName;
 
+use super::template_tls;
 use crate::config::access_log::Command;
 use crate::config::access_log::Template;
 use crate::config::access_log::TemplatePart;
-
-/// Envoy's text for a value that is not there.
-const ABSENT: &str = "-";
 
 /// Why a template cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,10 +55,7 @@ pub(crate) fn parse(text: &str) -> Result<Template, TemplateError> {
             at: text.len() - after.len() - 1,
         })?;
         rest = after;
-        match command(&raw)? {
-            Some(command) => parts.push(command, raw.length),
-            None => parts.literal.push_str(ABSENT),
-        }
+        parts.push(command(&raw)?, raw.length);
     }
     parts.literal.push_str(rest);
     Ok(parts.finish())
@@ -139,39 +134,39 @@ fn split_command(text: &str) -> Option<(Raw<'_>, &str)> {
     ))
 }
 
-/// `None` is a command that is known and never has a value here.
-fn command(raw: &Raw<'_>) -> Result<Option<Command>, TemplateError> {
+fn command(raw: &Raw<'_>) -> Result<Command, TemplateError> {
     match raw.name {
         "REQ" => {
             let (name, alternative) = header_names(raw, true)?;
-            return Ok(Some(Command::Req { name, alternative }));
+            return Ok(Command::Req { name, alternative });
         }
         "RESP" => {
             let (name, alternative) = header_names(raw, false)?;
-            return Ok(Some(Command::Resp { name, alternative }));
+            return Ok(Command::Resp { name, alternative });
         }
         "TRAILER" => {
             let (name, alternative) = header_names(raw, false)?;
-            return Ok(Some(Command::Trailer { name, alternative }));
+            return Ok(Command::Trailer { name, alternative });
         }
         "START_TIME" => {
             let format = raw.argument.filter(|format| !format.is_empty());
-            return Ok(Some(Command::StartTime(format.map(Into::into))));
+            return Ok(Command::StartTime(format.map(Into::into)));
         }
         _ => {}
     }
-    // No TLS means no server name, no virtual clusters no name of one: both are always absent.
-    let known = plain(raw.name);
-    let absent = matches!(raw.name, "REQUESTED_SERVER_NAME" | "VIRTUAL_CLUSTER_NAME");
-    if known.is_none() && !absent {
+    if let Some(command) = template_tls::with_format(raw.name, raw.argument) {
+        return Ok(command);
+    }
+    let known = plain(raw.name).or_else(|| template_tls::plain(raw.name));
+    let Some(command) = known else {
         return Err(TemplateError::Unknown {
             command: raw.name.to_owned(),
         });
-    }
+    };
     if raw.argument.is_some_and(|argument| !argument.is_empty()) {
         return Err(raw.problem("takes no argument"));
     }
-    Ok(known)
+    Ok(command)
 }
 
 fn plain(name: &str) -> Option<Command> {
@@ -193,6 +188,7 @@ fn plain(name: &str) -> Option<Command> {
         "DURATION" => Command::Duration,
         "HOSTNAME" => Command::Hostname,
         "PROTOCOL" => Command::Protocol,
+        "REQUESTED_SERVER_NAME" => Command::RequestedServerName,
         "REQUEST_DURATION" => Command::RequestDuration,
         "REQUEST_HEADERS_BYTES" => Command::RequestHeadersBytes,
         "RESPONSE_CODE" => Command::ResponseCode,
@@ -208,6 +204,7 @@ fn plain(name: &str) -> Option<Command> {
         "UPSTREAM_LOCAL_ADDRESS" => Command::UpstreamLocalAddress,
         "UPSTREAM_REQUEST_ATTEMPT_COUNT" => Command::UpstreamRequestAttemptCount,
         "UPSTREAM_TRANSPORT_FAILURE_REASON" => Command::UpstreamTransportFailureReason,
+        "VIRTUAL_CLUSTER_NAME" => Command::Nothing, // there are none
         "VIRTUAL_HOST_NAME" => Command::VirtualHostName,
         _ => return None,
     })

@@ -40,6 +40,7 @@ use crate::config::listener::ServerHeader;
 use crate::config::listener::StripHostPort;
 use crate::config::listener::Underscores;
 use crate::config::route::Action;
+use crate::config::route::CertificateMatch;
 use crate::config::route::ClusterSpecifier;
 use crate::config::route::Forward;
 use crate::config::route::HeaderEdits;
@@ -139,6 +140,7 @@ fn route(cluster: &str) -> Route {
             query_parameters: Vec::new(),
             runtime_fraction_per_million: None,
             grpc: false,
+            certificate: CertificateMatch::default(),
         },
         action: Action::Forward(Box::new(Forward {
             cluster: ClusterSpecifier::Cluster(cluster.into()),

@@ -28,6 +28,7 @@ pub(super) fn connection(client: Option<&Leaf>) -> Arc<Facts> {
     Arc::new(Facts {
         version: "TLSv1.3",
         cipher: "TLS_AES_128_GCM_SHA256",
+        group: "X25519",
         server_name: None,
         alpn: None,
         is_resumed: false,

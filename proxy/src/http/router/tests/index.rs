@@ -120,6 +120,7 @@ proptest! {
             authority: &authority,
             path_and_query: &path,
             headers: &headers,
+            tls: None,
         };
         let _ = table.find(&view, random);
     }

@@ -26,6 +26,7 @@ use crate::config::access_log::Template;
 use crate::config::access_log::TemplatePart;
 use crate::config::route::Action;
 use crate::config::route::AppendAction;
+use crate::config::route::CertificateMatch;
 use crate::config::route::ClusterSpecifier;
 use crate::config::route::Forward;
 use crate::config::route::HeaderAdd;
@@ -40,6 +41,7 @@ use crate::config::route::RouteMatch;
 use crate::config::route::VirtualHost;
 use crate::config::route::WeightedCluster;
 use crate::http::headers::Values;
+use crate::net::tls::Facts;
 
 type Table = RouteTable<Name>;
 
@@ -51,6 +53,7 @@ fn path(path: PathMatch) -> RouteMatch {
         query_parameters: Vec::new(),
         runtime_fraction_per_million: None,
         grpc: false,
+        certificate: CertificateMatch::default(),
     }
 }
 
@@ -103,6 +106,7 @@ struct Request {
     authority: &'static str,
     path: String,
     headers: HeaderMap,
+    tls: Option<Arc<Facts>>,
 }
 
 impl Request {
@@ -112,6 +116,7 @@ impl Request {
             authority: "example.com",
             path: path.to_owned(),
             headers: HeaderMap::new(),
+            tls: None,
         }
     }
 
@@ -128,6 +133,7 @@ impl Request {
             authority: self.authority,
             path_and_query: &self.path,
             headers: &self.headers,
+            tls: self.tls.as_deref(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Predicates of a route match.
 
+use std::sync::Arc;
+
 use http::HeaderName;
 use regex::bytes::Regex;
 
@@ -14,9 +16,13 @@ use crate::config::matcher::HeaderMatchName;
 use crate::config::matcher::HeaderValueMatch;
 use crate::config::matcher::StringMatch;
 use crate::config::matcher::StringPattern;
+use crate::config::route::CertificateMatch;
 use crate::config::route::PathMatch;
 use crate::config::route::QueryMatch;
 use crate::config::route::RouteMatch;
+use crate::net::tls::Facts;
+use crate::net::tls::facts::Presented;
+use crate::tls::fixtures::LEAF;
 
 #[track_caller]
 fn check_takes(matches: RouteMatch, request: &Request, expected: bool) {
@@ -186,4 +192,45 @@ fn runtime_fraction_takes_its_share() {
         &*found.route.name == "some"
     });
     assert_eq!(taken.count(), 250);
+}
+
+#[test]
+fn a_certificate_is_there_and_good_or_not() {
+    let client = |presented: bool, is_validated: bool| {
+        let leaf = LEAF.der.clone();
+        Arc::new(Facts {
+            version: "TLSv1.3",
+            cipher: "",
+            group: "",
+            server_name: None,
+            alpn: None,
+            is_resumed: false,
+            is_validated,
+            peer: presented.then(|| Presented::new(vec![leaf])),
+            local: None,
+        })
+    };
+    let clients = [
+        (None, false, false),
+        (Some(client(false, false)), false, false),
+        (Some(client(true, false)), true, false),
+        (Some(client(true, true)), true, true),
+    ];
+    let conditions = [None, Some(false), Some(true)];
+    for (tls, is_presented, is_validated) in clients {
+        for (presented, validated) in conditions.iter().flat_map(|a| conditions.map(|b| (*a, b))) {
+            let matches = RouteMatch {
+                certificate: CertificateMatch {
+                    presented,
+                    validated,
+                },
+                ..prefix("/")
+            };
+            let mut request = Request::new("/");
+            request.tls.clone_from(&tls);
+            let expected = presented.is_none_or(|wanted| wanted == is_presented)
+                && validated.is_none_or(|wanted| wanted == is_validated);
+            check_takes(matches, &request, expected);
+        }
+    }
 }

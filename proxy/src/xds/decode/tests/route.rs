@@ -274,7 +274,7 @@ fn routes_and_matches() {
                 &at("connect_matcher"),
             ),
             (json!({"cookies": [{"name": "c"}]}), &at("cookies")),
-            (json!({"tls_context": {}}), &at("tls_context")),
+            (json!({"tls_context": {}}), "ok"),
             (
                 json!({"runtime_fraction": {}}),
                 &at("runtime_fraction.default_value"),

@@ -3,6 +3,9 @@
 use crate::config::access_log::Command;
 use crate::config::access_log::Template;
 use crate::config::access_log::TemplatePart;
+use crate::config::tls_fact::Name;
+use crate::config::tls_fact::Side;
+use crate::config::tls_fact::TlsFact;
 use crate::xds::decode::template::TemplateError;
 use crate::xds::decode::template::parse;
 
@@ -74,8 +77,7 @@ fn arguments_and_lengths() {
 
 #[test]
 fn commands_without_a_value_here_are_a_dash() {
-    check("<%REQUESTED_SERVER_NAME%>", &[literal("<->")]);
-    check("%VIRTUAL_CLUSTER_NAME%", &[literal("-")]);
+    check("%VIRTUAL_CLUSTER_NAME%", &[command(Command::Nothing)]);
 }
 
 #[test]
@@ -126,4 +128,38 @@ proptest::proptest! {
         }).collect();
         proptest::prop_assert_eq!(back, text);
     }
+}
+
+#[test]
+fn facts_of_tls_belong_to_a_side() {
+    let tls = |side, fact| [command(Command::Tls(side, fact))];
+    check(
+        "%DOWNSTREAM_PEER_URI_SAN%",
+        &tls(Side::Downstream, TlsFact::Peer(Name::Uri)),
+    );
+    check(
+        "%UPSTREAM_PEER_URI_SAN%",
+        &tls(Side::Upstream, TlsFact::Peer(Name::Uri)),
+    );
+    check(
+        "%DOWNSTREAM_PEER_CERT_V_START(%Y)%",
+        &tls(Side::Downstream, TlsFact::PeerValidSince(Some("%Y".into()))),
+    );
+    check(
+        "%UPSTREAM_PEER_CERT_V_END()%",
+        &tls(Side::Upstream, TlsFact::PeerValidUntil(None)),
+    );
+    check("%DOWNSTREAM_TLS_SESSION_ID%", &[command(Command::Nothing)]);
+    // What Envoy has for one side only.
+    for unknown in [
+        "UPSTREAM_LOCAL_SUBJECT",
+        "DOWNSTREAM_SERVER_NAME",
+        "PEER_CERT",
+    ] {
+        let error = TemplateError::Unknown {
+            command: unknown.to_owned(),
+        };
+        assert_eq!(parse(&format!("%{unknown}%")), Err(error));
+    }
+    assert!(parse("%DOWNSTREAM_TLS_VERSION(x)%").is_err());
 }
