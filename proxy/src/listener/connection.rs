@@ -170,11 +170,11 @@ mod tests {
 
     /// Bytes of every open connection, whatever its chain does with it: socket to filter, and for
     /// HTTP/1 the room of one exchange. A change is recorded here, in a commit that says why.
-    const CONNECTION_BYTES: usize = 3368;
+    const CONNECTION_BYTES: usize = 3400;
 
     /// Bytes of an exchange while it waits, part of the above for HTTP/1, on the heap of its task
     /// for HTTP/2. The exchange itself is apart: it goes on in the body of the response.
-    const EXCHANGE_BYTES: usize = 1608;
+    const EXCHANGE_BYTES: usize = 1640;
 
     /// Stands for an argument where only the type of a future matters.
     fn any<T>() -> T {
