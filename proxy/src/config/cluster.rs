@@ -143,11 +143,33 @@ pub enum DnsFamily {
 }
 
 /// How one of several members is chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum LbPolicy {
+    /// The fewest requests in flight.
+    LeastRequest(LeastRequest),
+    /// Any, whatever its weight.
+    Random,
     /// Weighted round robin.
     #[default]
     RoundRobin,
+}
+
+/// How the one with the fewest requests in flight is found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LeastRequest {
+    /// Who is compared, if all weights are equal.
+    pub selection: Selection,
+    /// Otherwise a share is `weight / (in flight + 1) ^ bias`; a finite number of at least 0.
+    pub bias: f64,
+}
+
+/// `LeastRequest.selection_method`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// So many, drawn at random; at least 2.
+    Choices(u32),
+    /// All.
+    FullScan,
 }
 
 /// Names of servers that come from requests (`UpstreamHttpProtocolOptions`).

@@ -107,3 +107,7 @@ pub const CLIENT_HELLO_BYTES_MAX: usize = 16 * 1024;
 
 /// All listener filters of a connection together: Envoy's default.
 pub const LISTENER_FILTERS_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Hosts a least-request pick compares at most (`choice_count`): Envoy sets no bound, but each costs a
+/// draw, and with so many it is as good as a full scan.
+pub const LB_CHOICES_MAX: u32 = 64;

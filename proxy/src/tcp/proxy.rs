@@ -18,6 +18,7 @@ use crate::upstream::connect;
 use crate::upstream::connect::Connected;
 use crate::upstream::connect::Open;
 use crate::upstream::connect::Purpose;
+use crate::upstream::in_flight::ActiveRequest;
 use crate::worker::ConnectionGuard;
 use crate::worker::WorkerContext;
 
@@ -76,7 +77,7 @@ async fn connect_upstream(
     worker: &WorkerContext,
     session: &mut Session,
     cluster: &ClusterHandle,
-) -> Option<(Connected, Open)> {
+) -> Option<(Connected, (Open, ActiveRequest))> {
     let config = Arc::clone(&session.manager.config);
     loop {
         let (cluster_config, host) = worker.pools.pick(cluster, &session.downstream);
@@ -120,7 +121,7 @@ async fn attempt(
     worker: &WorkerContext,
     (cluster, config, host): (&ClusterHandle, &Arc<config::Cluster>, &Arc<Host>),
     client: &Downstream,
-) -> Result<(Connected, Open), Box<str>> {
+) -> Result<(Connected, (Open, ActiveRequest)), Box<str>> {
     let stats = cluster.stats();
     let counts = worker.pools.counts(config, stats, host);
     let purpose = Purpose {
@@ -130,7 +131,8 @@ async fn attempt(
     match connect::connect(config, stats, (host, &counts), purpose).await {
         Ok(connected) => {
             stats.upstream_rq_total().inc();
-            Ok((connected, Open::enter(stats, &counts)))
+            let open = Open::enter(stats, &counts);
+            Ok((connected, (open, ActiveRequest::enter(&counts))))
         }
         Err(failure) => Err(failure.text()),
     }

@@ -17,6 +17,7 @@ use crate::telemetry::access_log::ExchangeRecord;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
 use crate::upstream::connect::Open;
+use crate::upstream::in_flight::ActiveRequest;
 
 /// One connection, from its filter chain to its end.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ pub(super) struct Session {
     pub(super) flags: ResponseFlags,
     pub(super) failure: Option<Box<str>>,
     /// Once both sides stand, with the count of the upstream's.
-    pub(super) relay: Option<(Relay, Open)>,
+    pub(super) relay: Option<(Relay, (Open, ActiveRequest))>,
     start: SystemTime,
     pub(super) born: Instant,
     /// Bytes counted already: received, sent, and of both those spliced.

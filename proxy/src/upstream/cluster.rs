@@ -56,7 +56,7 @@ impl UpstreamCluster {
         endpoints: Arc<Endpoints>,
         previous: Option<&HostSet>,
     ) -> Self {
-        let hosts = HostSet::new(&endpoints, &transports, previous);
+        let hosts = HostSet::new(&config.lb_policy, &endpoints, &transports, previous);
         Self {
             config,
             transports,

@@ -10,8 +10,10 @@ use std::sync::atomic::Ordering;
 
 use crate::config::Endpoints;
 use crate::config::Name;
+use crate::config::cluster::LbPolicy;
 use crate::config::endpoint::Address;
 use crate::config::endpoint::HealthStatus;
+use crate::upstream::in_flight::InFlight;
 use crate::upstream::load_balancer::LoadBalancer;
 use crate::upstream::transport::Transport;
 use crate::upstream::transport::Transports;
@@ -33,6 +35,7 @@ pub struct Host {
     removed: AtomicBool,
     /// What each worker counted; locked when a worker first uses the host, and by readers.
     counts: Mutex<Vec<Arc<HostCounts>>>,
+    in_flight: Arc<InFlight>,
 }
 
 /// What one worker counted of one host. Only that worker writes it.
@@ -54,6 +57,22 @@ pub struct HostCounts {
     pub rq_timeout: HostCount,
     /// Requests sent.
     pub rq_total: HostCount,
+    /// The host's, of all workers.
+    in_flight: Arc<InFlight>,
+}
+
+impl HostCounts {
+    /// A request is on its way.
+    pub fn begin_request(&self) {
+        self.rq_active.inc();
+        self.in_flight.inc();
+    }
+
+    /// What [`HostCounts::begin_request`] began has ended.
+    pub fn end_request(&self) {
+        self.rq_active.dec();
+        self.in_flight.dec();
+    }
 }
 
 /// A number with one writer, so that writing needs no locked instruction.
@@ -99,6 +118,7 @@ impl Host {
             label,
             removed: AtomicBool::new(false),
             counts: Mutex::default(),
+            in_flight: Arc::default(),
         }
     }
 
@@ -109,12 +129,20 @@ impl Host {
 
     /// A place for one worker's counts.
     pub fn new_counts(&self) -> Arc<HostCounts> {
-        let counts = Arc::new(HostCounts::default());
+        let counts = Arc::new(HostCounts {
+            in_flight: Arc::clone(&self.in_flight),
+            ..HostCounts::default()
+        });
         self.counts
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(Arc::clone(&counts));
         counts
+    }
+
+    /// Requests in progress, of all workers.
+    pub fn in_flight(&self) -> &Arc<InFlight> {
+        &self.in_flight
     }
 
     /// The sum of what all workers counted.
@@ -165,7 +193,12 @@ pub struct HostSet {
 impl HostSet {
     /// Builds the set; hosts of `previous` with the same address, name
     /// and transport are kept.
-    pub fn new(endpoints: &Endpoints, transports: &Transports, previous: Option<&Self>) -> Self {
+    pub fn new(
+        policy: &LbPolicy,
+        endpoints: &Endpoints,
+        transports: &Transports,
+        previous: Option<&Self>,
+    ) -> Self {
         let known: HashMap<_, &Arc<Host>> = previous
             .into_iter()
             .flat_map(|set| &set.members)
@@ -191,7 +224,7 @@ impl HostSet {
                 });
             }
         }
-        let balancer = LoadBalancer::new(&members, endpoints.overprovisioning_factor);
+        let balancer = LoadBalancer::new(policy, &members, endpoints.overprovisioning_factor);
         Self { members, balancer }
     }
 
@@ -248,8 +281,18 @@ mod tests {
     #[test]
     fn hosts_survive_an_update_and_the_gone_are_marked() {
         let transports = Transports::default();
-        let old = HostSet::new(&endpoints(&[1, 2]), &transports, None);
-        let new = HostSet::new(&endpoints(&[2, 3]), &transports, Some(&old));
+        let old = HostSet::new(
+            &LbPolicy::RoundRobin,
+            &endpoints(&[1, 2]),
+            &transports,
+            None,
+        );
+        let new = HostSet::new(
+            &LbPolicy::RoundRobin,
+            &endpoints(&[2, 3]),
+            &transports,
+            Some(&old),
+        );
         old.retire(Some(&new));
         assert!(Arc::ptr_eq(&old.members()[1].host, &new.members()[0].host));
         assert!(old.members()[0].host.is_removed());
@@ -259,9 +302,14 @@ mod tests {
     #[test]
     fn an_empty_set_picks_nobody() {
         assert!(
-            HostSet::new(&endpoints(&[]), &Transports::default(), None)
-                .pick(&mut 0, 0)
-                .is_none()
+            HostSet::new(
+                &LbPolicy::RoundRobin,
+                &endpoints(&[]),
+                &Transports::default(),
+                None
+            )
+            .pick(&mut 0, 0)
+            .is_none()
         );
     }
 }

@@ -6,6 +6,7 @@
 //! | `cluster` | a cluster's stable cell, and the value swapped in it |
 //! | `connect` | a new connection to a host, counted |
 //! | `dns` | the names of `STRICT_DNS` clusters |
+//! | `in_flight` | how many requests a host answers right now |
 //! | `load_balancer` | which member takes the next request |
 //! | `original` | members of clusters that send where the client wanted to go |
 //! | `pool` | a worker's open connections, by member |
@@ -15,6 +16,7 @@ pub mod cluster;
 pub mod connect;
 pub mod dns;
 pub mod host;
+pub mod in_flight;
 pub mod load_balancer;
 mod original;
 pub mod pool;

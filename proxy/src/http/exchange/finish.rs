@@ -171,7 +171,7 @@ impl Exchange {
         let Some(counts) = self.counts.take() else {
             return;
         };
-        counts.rq_active.dec();
+        counts.end_request();
         if failed {
             counts.rq_error.inc();
         } else {

@@ -312,7 +312,7 @@ impl Exchange {
         self.end_attempt(true);
         let counts = lease.counts();
         counts.rq_total.inc();
-        counts.rq_active.inc();
+        counts.begin_request();
         self.counts = Some(counts);
         self.upstream_local = lease.local_address();
         let tls = lease.tls().filter(|_| self.log.is_some());

@@ -98,6 +98,7 @@ fn all_or_degraded(tallies: impl Iterator<Item = Tally>) -> Vec<Share> {
 mod tests {
     use super::*;
     use crate::config::Endpoints;
+    use crate::config::cluster::LbPolicy;
     use crate::config::endpoint::Address;
     use crate::config::endpoint::Endpoint;
     use crate::config::endpoint::LocalityEndpoints;
@@ -133,7 +134,12 @@ mod tests {
             localities: levels.iter().map(locality).collect(),
             overprovisioning_factor: 140,
         };
-        let set = HostSet::new(&endpoints, &Transports::default(), None);
+        let set = HostSet::new(
+            &LbPolicy::RoundRobin,
+            &endpoints,
+            &Transports::default(),
+            None,
+        );
         split(set.members(), 140)
             .iter()
             .map(|share| (share.load, share.members.len()))

@@ -15,7 +15,7 @@
 //! | `tcp_proxy` `connection_limit` | the TCP proxy, limits of a filter chain |
 //! | `socket` | options of listening sockets |
 //! | `http_connection_manager` `http_filter` `client_certificate` | the HTTP connection manager |
-//! | `cluster` `cluster_http` `cluster_dns` `load_balancing` | `Cluster` and what is inside |
+//! | `cluster` `cluster_http` `cluster_dns` `load_balancing` `least_request` | `Cluster` and what is inside |
 //! | `endpoint` `labels` | `ClusterLoadAssignment` |
 //! | `route` `route_match` `route_action` `header_edit` | `RouteConfiguration` and what is inside |
 //! | `access_log` `template` `template_tls` | access logs and `%COMMAND%` templates |
@@ -47,6 +47,7 @@ mod header_edit;
 mod http_connection_manager;
 mod http_filter;
 mod labels;
+mod least_request;
 pub(crate) mod listener;
 mod listener_filter;
 mod load_balancing;

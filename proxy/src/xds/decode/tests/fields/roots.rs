@@ -20,6 +20,14 @@ use crate::xds::decode::tests::POOL;
 use crate::xds::decode::tests::encode;
 use crate::xds::decode::tests::merged;
 
+/// Where a cluster carries a typed policy.
+const POLICY: &[&str] = &[
+    "load_balancing_policy",
+    "policies",
+    "typed_extension_config",
+    "typed_config",
+];
+
 /// What must be in a message for it to be valid.
 #[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn base(message: &str) -> Value {
@@ -376,6 +384,7 @@ pub(super) fn roots() -> Vec<Target> {
                 eds,
                 json!({"name": "a", "type": "STRICT_DNS", "load_assignment": dns}),
                 json!({"name": "a", "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED"}),
+                json!({"name": "a", "lb_policy": "LEAST_REQUEST"}),
             ],
             cluster,
         ),
@@ -422,14 +431,21 @@ pub(super) fn roots() -> Vec<Target> {
             json!({"name": "a", "load_assignment": dns}),
         ),
         in_cluster(
+            "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
+            json!({}),
+            POLICY,
+            name(),
+        ),
+        in_cluster(
+            "envoy.extensions.load_balancing_policies.random.v3.Random",
+            json!({}),
+            POLICY,
+            name(),
+        ),
+        in_cluster(
             "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin",
             json!({}),
-            &[
-                "load_balancing_policy",
-                "policies",
-                "typed_extension_config",
-                "typed_config",
-            ],
+            POLICY,
             name(),
         ),
         target(
