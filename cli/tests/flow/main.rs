@@ -9,6 +9,7 @@
 //! | `bad_peer` | a control plane, or a client of one, that talks nonsense does no harm |
 //! | `bad_request` | nothing of a malformed request reaches an origin |
 //! | `bad_resource` | a mistake is told with its place; what was good keeps serving |
+//! | `balance` | a slow host is spared while another is idle |
 //! | `chain_update` | a changed filter chain drains its own connections only |
 //! | `descriptors` | without descriptors it waits, and serves again |
 //! | `check` | kinds of mistakes have codes |
@@ -27,6 +28,7 @@ mod at_rest;
 mod bad_peer;
 mod bad_request;
 mod bad_resource;
+mod balance;
 mod chain_update;
 mod check;
 mod descriptors;
