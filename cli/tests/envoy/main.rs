@@ -7,6 +7,7 @@
 //! | `world` | a random configuration, its random changes, and what they must answer |
 //! | `alike` | one bootstrap, 1,000 requests, two proxies, equal outcomes |
 //! | `chains` | generated filter chains and connections, equal choices |
+//! | `handshake` | whom TLS lets in, in every cell of a matrix of clients |
 //! | `identity` | who the client is, told to upstreams, routes and logs alike |
 //! | `follow` | Envoy and Weir follow the same control plane through those changes |
 //!
@@ -16,6 +17,7 @@
 mod alike;
 mod chains;
 mod follow;
+mod handshake;
 mod identity;
 mod setting;
 mod world;

@@ -25,7 +25,7 @@ use crate::setting::Weir;
 use crate::setting::until;
 use certificates::Certificates;
 
-fn typed(name: &str, more: Value) -> Value {
+pub(crate) fn typed(name: &str, more: Value) -> Value {
     let mut typed = more;
     typed["@type"] = format!("type.googleapis.com/envoy.{name}").into();
     typed
@@ -52,7 +52,7 @@ fn listener(port: u16, filter: &Value, certificates: Option<&Certificates>) -> V
 }
 
 /// A connection manager with these routes of one virtual host, and `more`.
-fn manager(routes: &Value, more: &Value) -> Value {
+pub(crate) fn manager(routes: &Value, more: &Value) -> Value {
     let router = typed("extensions.filters.http.router.v3.Router", json!({}));
     let hosts = json!([{"name": "all", "domains": ["*"], "routes": routes}]);
     let mut manager = json!({
@@ -70,13 +70,17 @@ fn manager(routes: &Value, more: &Value) -> Value {
 }
 
 /// The outermost level in block style, so that an admin section can be put beside it.
-fn bootstrap(listeners: &[Value], clusters: &[Value]) -> String {
+pub(crate) fn bootstrap(listeners: &[Value], clusters: &[Value]) -> String {
     let resources = json!({"listeners": listeners, "clusters": clusters});
     format!("static_resources: {resources}\n")
 }
 
 /// What `look` sees of Envoy and then of Weir, both on the same bootstrap and ports.
-async fn of_both<T, F>(bootstrap: &str, ports: &[ReservedPort], look: impl Fn() -> F) -> (T, T)
+pub(crate) async fn of_both<T, F>(
+    bootstrap: &str,
+    ports: &[ReservedPort],
+    look: impl Fn() -> F,
+) -> (T, T)
 where
     F: Future<Output = T>,
 {
@@ -108,7 +112,7 @@ async fn open(ports: &[ReservedPort]) {
     }
 }
 
-fn free_ports(count: usize) -> Vec<ReservedPort> {
+pub(crate) fn free_ports(count: usize) -> Vec<ReservedPort> {
     let ports = (0..count).map(|_| ReservedPort::new().expect("a free port"));
     ports.collect()
 }
