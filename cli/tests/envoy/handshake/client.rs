@@ -21,7 +21,7 @@ const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// What the server answers to settings.
 const HTTP2_ACK: &[u8] = b"\0\0\0\x04\x01\0\0\0\0";
 
-const HTTP1: &[u8] = b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
+pub(super) const HTTP1: &[u8] = b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
 const HTTP1_OK: &[u8] = b"HTTP/1.1 200";
 
 /// One client.
@@ -134,34 +134,12 @@ fn only_rsa(cell: &Cell) -> Cell {
 
 /// Runs the client and tells what it saw.
 pub(super) fn knock(cell: &Cell) -> Verdict {
-    let mut command = Command::new("timeout");
-    command.args([PATIENCE, "openssl", "s_client", "-ign_eof"]);
-    command.args(&cell.arguments);
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    let mut child = command.spawn().expect("openssl is installed");
     let (request, answer) = if cell.speaks_http2 {
         (HTTP2, HTTP2_ACK)
     } else {
         (HTTP1, HTTP1_OK)
     };
-    let mut input = child.stdin.take().expect("it is piped");
-    let _ = input.write_all(request); // a client that was refused reads nothing
-    let mut output = child.stdout.take().expect("it is piped");
-    let mut seen = Vec::new();
-    let mut buffer = [0; 4096];
-    let contains = |seen: &[u8]| seen.windows(answer.len()).any(|window| window == answer);
-    while !contains(&seen) {
-        match output.read(&mut buffer) {
-            Ok(len) if len > 0 => seen.extend_from_slice(&buffer[..len]),
-            _ => break,
-        }
-    }
-    let _ = kill_process(Pid::from_child(&child), Signal::TERM); // `timeout` hands it on
-    let _ = child.wait();
-    let is_answered = contains(&seen);
+    let (seen, is_answered) = run(&cell.arguments, request, Some(answer));
     let text = String::from_utf8_lossy(&seen);
     let line = |start: &str| {
         let found = text.lines().find(|line| line.starts_with(start));
@@ -176,4 +154,39 @@ pub(super) fn knock(cell: &Cell) -> Verdict {
         alpn: line("ALPN protocol"),
         is_answered,
     }
+}
+
+/// All that a client says until the server ends the connection, errors included.
+pub(super) fn text(arguments: &[String], request: &[u8]) -> String {
+    let (seen, _) = run(arguments, request, None);
+    String::from_utf8_lossy(&seen).into_owned()
+}
+
+/// Runs a client until it has seen `answer`, or to its end.
+fn run(arguments: &[String], request: &[u8], answer: Option<&[u8]>) -> (Vec<u8>, bool) {
+    let mut command = Command::new("timeout");
+    // Both outputs as one, in the order of writing.
+    let script = "exec openssl s_client \"$@\" 2>&1";
+    command.args([PATIENCE, "sh", "-c", script, "sh"]);
+    command.args(arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("openssl is installed");
+    let mut input = child.stdin.take().expect("it is piped");
+    let _ = input.write_all(request); // a client that was refused reads nothing
+    let mut output = child.stdout.take().expect("it is piped");
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
+    let contains = |seen: &[u8]| {
+        answer.is_some_and(|answer| seen.windows(answer.len()).any(|window| window == answer))
+    };
+    while !contains(&seen) {
+        match output.read(&mut buffer) {
+            Ok(len) if len > 0 => seen.extend_from_slice(&buffer[..len]),
+            _ => break,
+        }
+    }
+    let _ = kill_process(Pid::from_child(&child), Signal::TERM); // `timeout` hands it on
+    let _ = child.wait();
+    let is_answered = contains(&seen);
+    (seen, is_answered)
 }

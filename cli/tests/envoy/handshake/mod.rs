@@ -8,9 +8,11 @@
 //! |---|---|
 //! | `authority` | the certificates of both ends |
 //! | `client` | one `openssl s_client` |
+//! | `session` | resumed sessions and second handshakes |
 
 mod authority;
 mod client;
+mod session;
 
 use std::sync::Arc;
 use std::sync::Mutex;

@@ -102,7 +102,7 @@ where
 }
 
 /// Both proxies are ready a moment before their listeners are open.
-async fn open(ports: &[ReservedPort]) {
+pub(crate) async fn open(ports: &[ReservedPort]) {
     for port in ports {
         let open = until(|| async {
             let connected = TcpStream::connect(port.addr()).await;
