@@ -10,6 +10,10 @@ use super::traffic::Stage;
 /// Until allocators and timers of a proxy that just worked have come to rest.
 const SETTLE: Duration = Duration::from_millis(300);
 
+/// Before the first reading of an idle proxy: what a start needed must not be given back between the
+/// two readings.
+const STARTED: Duration = Duration::from_millis(1_500);
+
 /// Until a process is at rest: some give back what a start needed only after a while.
 const REST: Duration = Duration::from_secs(3);
 
@@ -20,7 +24,7 @@ pub(crate) async fn idle(
     connections: usize,
 ) -> Result<f64, String> {
     let (mut running, _) = stage.start(contestant).await?;
-    sleep(SETTLE).await;
+    sleep(STARTED).await;
     let pss = |running: &mut super::contestant::Running| {
         let memory = running.process().memory();
         memory

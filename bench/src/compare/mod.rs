@@ -79,7 +79,7 @@ impl Effort {
                 halves: true,
                 closed_blocks: 2,
                 open_blocks: 1,
-                value_blocks: 2,
+                value_blocks: 1,
                 timing: Timing {
                     warm_up: milliseconds(80),
                     window: milliseconds(200),
