@@ -10,6 +10,9 @@ use super::traffic::Stage;
 /// Until allocators and timers of a proxy that just worked have come to rest.
 const SETTLE: Duration = Duration::from_millis(300);
 
+/// Connections that were open before the first reading.
+const WARM: usize = 64;
+
 /// Before the first reading of an idle proxy: what a start needed must not be given back between the
 /// two readings.
 const STARTED: Duration = Duration::from_millis(1_500);
@@ -25,6 +28,10 @@ pub(crate) async fn idle(
 ) -> Result<f64, String> {
     let (mut running, _) = stage.start(contestant).await?;
     sleep(STARTED).await;
+    // What serving needs besides connections, program text above all, is there before the first reading.
+    let warm = stage.hold(running.listen.addr(), WARM).await;
+    drop(warm.map_err(|error| error.to_string())?);
+    sleep(SETTLE).await;
     let pss = |running: &mut super::contestant::Running| {
         let memory = running.process().memory();
         memory
