@@ -9,6 +9,7 @@ use crate::config::Endpoints;
 use crate::config::Name;
 use crate::config::endpoint::Labels;
 use crate::config::listener_filter::KeptTlvs;
+use crate::config::load_balancing::LoadBalancing;
 use crate::config::tls::UpstreamTls;
 use crate::downstream::Tlv;
 use crate::net::proxy_protocol::Version;
@@ -29,7 +30,7 @@ pub struct Cluster {
     /// Until a connection stands.
     pub connect_timeout: Duration,
     /// How one of several members is chosen.
-    pub lb_policy: LbPolicy,
+    pub load_balancing: LoadBalancing,
     /// What is spoken to the members.
     pub protocol: UpstreamProtocol,
     /// What a request says about TLS to them.
@@ -124,6 +125,8 @@ pub struct DnsTarget {
     pub locality_labels: Option<Arc<Labels>>,
     /// As in [`crate::config::endpoint::Endpoint::labels`].
     pub labels: Option<Arc<Labels>>,
+    /// As in [`crate::config::endpoint::Endpoint::hash_key`].
+    pub hash_key: Option<Name>,
 }
 
 /// `Cluster.dns_lookup_family`.
@@ -140,36 +143,6 @@ pub enum DnsFamily {
     V4Preferred,
     /// IPv6 only.
     V6Only,
-}
-
-/// How one of several members is chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum LbPolicy {
-    /// The fewest requests in flight.
-    LeastRequest(LeastRequest),
-    /// Any, whatever its weight.
-    Random,
-    /// Weighted round robin.
-    #[default]
-    RoundRobin,
-}
-
-/// How the one with the fewest requests in flight is found.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LeastRequest {
-    /// Who is compared, if all weights are equal.
-    pub selection: Selection,
-    /// Otherwise a share is `weight / (in flight + 1) ^ bias`; a finite number of at least 0.
-    pub bias: f64,
-}
-
-/// `LeastRequest.selection_method`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Selection {
-    /// So many, drawn at random; at least 2.
-    Choices(u32),
-    /// All.
-    FullScan,
 }
 
 /// Names of servers that come from requests (`UpstreamHttpProtocolOptions`).

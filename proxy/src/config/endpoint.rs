@@ -55,6 +55,8 @@ pub struct Endpoint {
     pub health: HealthStatus,
     /// What its transport is chosen by.
     pub labels: Option<Arc<Labels>>,
+    /// What it is known by to policies that hash, instead of its address or name.
+    pub hash_key: Option<Name>,
 }
 
 /// Metadata `envoy.transport_socket_match`: values as JSON text, so that equal ones are equal.

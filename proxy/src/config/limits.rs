@@ -111,3 +111,13 @@ pub const LISTENER_FILTERS_TIMEOUT: Duration = Duration::from_secs(15);
 /// Hosts a least-request pick compares at most (`choice_count`): Envoy sets no bound, but each costs a
 /// draw, and with so many it is as good as a full scan.
 pub const LB_CHOICES_MAX: u32 = 64;
+
+/// Places on a hash ring (`maximum_ring_size`), Envoy's bound: 12 bytes each, 100 MB of a cluster whose
+/// weights ask for it.
+pub const RING_SIZE_MAX: u64 = 8 * 1024 * 1024;
+
+/// Places in a Maglev table (`table_size`), Envoy's bound: up to 4 bytes each.
+pub const MAGLEV_SIZE_MAX: u64 = 5_000_011;
+
+/// Parts of the hash of a request: each looks at the whole head of a request. Envoy sets no bound.
+pub const HASH_POLICIES_MAX: usize = 64;

@@ -17,7 +17,10 @@
 //! | `route` | route tables as written |
 //! | `cluster` | where and how to send |
 //! | `endpoint` | members of a cluster |
+//! | `load_balancing` | which member takes a request |
+//! | `hash_policy` | what of a request is hashed |
 //! | `matcher` | string and header predicates |
+//! | `regex_rewrite` | texts changed by regular expressions |
 //! | `tls` | certificates, trust and parameters of TLS, both sides |
 //! | `tls_fact` | what logs and header edits may say of TLS |
 //! | `access_log` | where and in what form exchanges are logged |
@@ -30,11 +33,14 @@ pub mod cluster;
 pub mod connection_limits;
 pub mod endpoint;
 pub mod filter_chain;
+pub mod hash_policy;
 pub mod limits;
 pub mod listener;
 pub mod listener_filter;
+pub mod load_balancing;
 pub mod matcher;
 pub mod prefix_map;
+pub mod regex_rewrite;
 pub mod route;
 pub mod socket;
 pub mod tcp_proxy;

@@ -8,6 +8,7 @@ use http::StatusCode;
 use regex::bytes::Regex;
 
 use crate::config::Name;
+use crate::config::hash_policy::HashPolicy;
 use crate::config::matcher::HeaderMatch;
 use crate::config::matcher::StringMatch;
 
@@ -147,6 +148,8 @@ pub struct Forward {
     pub prefix_rewrite: Option<Box<str>>,
     /// What becomes of the authority.
     pub host_rewrite: HostRewrite,
+    /// What is hashed, if the cluster's policy chooses by hash and does not say it itself.
+    pub hash_policies: Vec<HashPolicy>,
 }
 
 /// `RouteAction.host_rewrite_specifier`.

@@ -12,6 +12,8 @@ pub struct TcpProxy {
     pub stat_prefix: Name,
     /// One of them is taken, by weight; at least one.
     pub clusters: Vec<WeightedCluster>,
+    /// Connections of one client go to one member, if the cluster's policy hashes.
+    pub hashes_source_ip: bool,
     /// No byte moved, either way; `None` is no limit.
     pub idle_timeout: Option<Duration>,
     /// Age at which a connection is closed.

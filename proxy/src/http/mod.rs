@@ -6,6 +6,7 @@
 //! | `connection_manager` | one downstream connection: protocol choice, deadlines, drain |
 //! | `date` | the `Date` header, made once a second |
 //! | `exchange` | one request and its response, all control flow of the path |
+//! | `hash` | the hash of a request, which members are chosen by |
 //! | `http1` | HTTP/1 on both sides, framing by the letter |
 //! | `http2` | HTTP/2 on both sides, over h2 |
 //! | `headers` | what forwarding does to header maps |
@@ -18,6 +19,7 @@ pub mod codec;
 pub mod connection_manager;
 mod date;
 pub mod exchange;
+pub mod hash;
 pub mod headers;
 pub mod http1;
 mod http2;

@@ -19,6 +19,7 @@ use crate::upstream::connect::Connected;
 use crate::upstream::connect::Open;
 use crate::upstream::connect::Purpose;
 use crate::upstream::in_flight::ActiveRequest;
+use crate::upstream::text_hash::TextHash;
 use crate::worker::ConnectionGuard;
 use crate::worker::WorkerContext;
 
@@ -79,8 +80,10 @@ async fn connect_upstream(
     cluster: &ClusterHandle,
 ) -> Option<(Connected, (Open, ActiveRequest))> {
     let config = Arc::clone(&session.manager.config);
+    let client = session.downstream.peer.filter(|_| config.hashes_source_ip);
+    let hash = client.map(|client| TextHash::of(&client.ip()));
     loop {
-        let (cluster_config, host) = worker.pools.pick(cluster, &session.downstream);
+        let (cluster_config, host) = worker.pools.pick(cluster, &session.downstream, hash);
         let Some(host) = host else {
             cluster.stats().upstream_cx_none_healthy().inc();
             session.flag(ResponseFlag::NoHealthyUpstream);

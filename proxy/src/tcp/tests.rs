@@ -61,6 +61,7 @@ fn config() -> TcpProxy {
         max_duration: None,
         max_duration_jitter: 0.0,
         connect_attempts_max: 1,
+        hashes_source_ip: false,
         backoff: None,
         access_logs: Vec::new(),
         log_times: LogTimes::default(),
@@ -98,6 +99,7 @@ impl World {
                     weight: 1,
                     health: HealthStatus::Unknown,
                     labels: None,
+                    hash_key: None,
                 }],
                 ..LocalityEndpoints::default()
             }],

@@ -56,7 +56,7 @@ impl UpstreamCluster {
         endpoints: Arc<Endpoints>,
         previous: Option<&HostSet>,
     ) -> Self {
-        let hosts = HostSet::new(&config.lb_policy, &endpoints, &transports, previous);
+        let hosts = HostSet::new(&config.load_balancing, &endpoints, &transports, previous);
         Self {
             config,
             transports,
@@ -111,14 +111,17 @@ impl ClusterHandle {
     }
 
     /// The member for the next request of the calling worker, with the configuration that goes
-    /// with it.
-    pub fn pick(&self) -> (Arc<config::Cluster>, Option<Arc<Host>>) {
+    /// with it. `hash` is the request's, if it has one.
+    pub fn pick(&self, hash: Option<u64>) -> (Arc<config::Cluster>, Option<Arc<Host>>) {
         let current = self.load();
         let Some(cursor) = self.0.cursors.get(worker::current().unwrap_or(0)) else {
             return (Arc::clone(&current.config), None);
         };
         let mut place = cursor.0.load(Ordering::Relaxed);
-        let host = current.hosts.pick(&mut place, fastrand::u64(..)).cloned();
+        let host = current
+            .hosts
+            .pick(&mut place, fastrand::u64(..), hash)
+            .cloned();
         cursor.0.store(place, Ordering::Relaxed);
         (Arc::clone(&current.config), host)
     }

@@ -10,10 +10,11 @@ use std::sync::atomic::Ordering;
 
 use crate::config::Endpoints;
 use crate::config::Name;
-use crate::config::cluster::LbPolicy;
 use crate::config::endpoint::Address;
 use crate::config::endpoint::HealthStatus;
+use crate::config::load_balancing::LoadBalancing;
 use crate::upstream::in_flight::InFlight;
+use crate::upstream::load_balancer::Ingredients;
 use crate::upstream::load_balancer::LoadBalancer;
 use crate::upstream::transport::Transport;
 use crate::upstream::transport::Transports;
@@ -36,6 +37,8 @@ pub struct Host {
     /// What each worker counted; locked when a worker first uses the host, and by readers.
     counts: Mutex<Vec<Arc<HostCounts>>>,
     in_flight: Arc<InFlight>,
+    /// Of all hosts of the cluster, if its load is bounded by it.
+    cluster_in_flight: Option<Arc<InFlight>>,
 }
 
 /// What one worker counted of one host. Only that worker writes it.
@@ -59,6 +62,8 @@ pub struct HostCounts {
     pub rq_total: HostCount,
     /// The host's, of all workers.
     in_flight: Arc<InFlight>,
+    /// The cluster's, if anybody asks for it.
+    cluster_in_flight: Option<Arc<InFlight>>,
 }
 
 impl HostCounts {
@@ -66,12 +71,18 @@ impl HostCounts {
     pub fn begin_request(&self) {
         self.rq_active.inc();
         self.in_flight.inc();
+        if let Some(cluster) = &self.cluster_in_flight {
+            cluster.inc();
+        }
     }
 
     /// What [`HostCounts::begin_request`] began has ended.
     pub fn end_request(&self) {
         self.rq_active.dec();
         self.in_flight.dec();
+        if let Some(cluster) = &self.cluster_in_flight {
+            cluster.dec();
+        }
     }
 }
 
@@ -103,7 +114,12 @@ impl HostCount {
 }
 
 impl Host {
-    pub(super) fn new(address: Address, hostname: Name, transport: Arc<Transport>) -> Self {
+    pub(super) fn new(
+        address: Address,
+        hostname: Name,
+        transport: Arc<Transport>,
+        cluster_in_flight: Option<Arc<InFlight>>,
+    ) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let label = match &address {
             Address::Pipe(path) => path.to_string_lossy().into(),
@@ -119,6 +135,7 @@ impl Host {
             removed: AtomicBool::new(false),
             counts: Mutex::default(),
             in_flight: Arc::default(),
+            cluster_in_flight,
         }
     }
 
@@ -131,6 +148,7 @@ impl Host {
     pub fn new_counts(&self) -> Arc<HostCounts> {
         let counts = Arc::new(HostCounts {
             in_flight: Arc::clone(&self.in_flight),
+            cluster_in_flight: self.cluster_in_flight.clone(),
             ..HostCounts::default()
         });
         self.counts
@@ -174,6 +192,10 @@ pub struct Member {
     pub health: HealthStatus,
     /// 0 is preferred.
     pub priority: u32,
+    /// Place of its locality in the configuration.
+    pub locality: usize,
+    /// What policies that hash know it by, instead of its address or name.
+    pub hash_key: Option<Name>,
 }
 
 impl Member {
@@ -188,44 +210,37 @@ impl Member {
 pub struct HostSet {
     members: Vec<Member>,
     balancer: LoadBalancer,
+    /// Requests of all members, if their load is bounded by it.
+    in_flight: Option<Arc<InFlight>>,
 }
 
 impl HostSet {
     /// Builds the set; hosts of `previous` with the same address, name
     /// and transport are kept.
     pub fn new(
-        policy: &LbPolicy,
+        config: &LoadBalancing,
         endpoints: &Endpoints,
         transports: &Transports,
         previous: Option<&Self>,
     ) -> Self {
-        let known: HashMap<_, &Arc<Host>> = previous
-            .into_iter()
-            .flat_map(|set| &set.members)
-            .map(|member| (member.host.identity(), &member.host))
-            .collect();
-        let mut members = Vec::new();
-        for locality in &endpoints.localities {
-            for endpoint in &locality.endpoints {
-                let labels = endpoint.labels.as_deref();
-                let transport = transports.of(labels, locality.labels.as_deref());
-                let (address, hostname) = (&endpoint.address, &endpoint.hostname);
-                let new = || {
-                    let transport = Arc::clone(transport);
-                    Arc::new(Host::new(address.clone(), Arc::clone(hostname), transport))
-                };
-                let known = known.get(&(address, &**hostname, Arc::as_ptr(transport)));
-                let host = known.map_or_else(new, |host| Arc::clone(host));
-                members.push(Member {
-                    host,
-                    weight: endpoint.weight.max(1),
-                    health: endpoint.health,
-                    priority: locality.priority,
-                });
-            }
+        let hashing = config.policy.hashing();
+        let is_bounded = hashing.is_some_and(|hashing| hashing.balance_factor.is_some());
+        let in_flight = is_bounded.then(|| {
+            let before = previous.and_then(|set| set.in_flight.as_ref());
+            before.map(Arc::clone).unwrap_or_default()
+        });
+        let members = members(endpoints, transports, previous, in_flight.as_ref());
+        let balancer = LoadBalancer::new(Ingredients {
+            config,
+            endpoints,
+            members: &members,
+            in_flight: in_flight.as_ref(),
+        });
+        Self {
+            members,
+            balancer,
+            in_flight,
         }
-        let balancer = LoadBalancer::new(policy, &members, endpoints.overprovisioning_factor);
-        Self { members, balancer }
     }
 
     /// All members.
@@ -233,9 +248,10 @@ impl HostSet {
         &self.members
     }
 
-    /// The member for the next request; `cursor` is the worker's own, `random` is fresh.
-    pub fn pick(&self, cursor: &mut u64, random: u64) -> Option<&Arc<Host>> {
-        let index = self.balancer.pick(cursor, random)?;
+    /// The member for the next request; `cursor` is the worker's own, `random` is fresh, `hash` is the
+    /// request's if it has one.
+    pub fn pick(&self, cursor: &mut u64, random: u64, hash: Option<u64>) -> Option<&Arc<Host>> {
+        let index = self.balancer.pick(cursor, random, hash)?;
         self.members.get(index).map(|member| &member.host)
     }
 
@@ -254,6 +270,43 @@ impl HostSet {
     }
 }
 
+/// The members as configured; who was there before stays the same host.
+fn members(
+    endpoints: &Endpoints,
+    transports: &Transports,
+    previous: Option<&HostSet>,
+    in_flight: Option<&Arc<InFlight>>,
+) -> Vec<Member> {
+    let known: HashMap<_, &Arc<Host>> = previous
+        .into_iter()
+        .flat_map(|set| &set.members)
+        .map(|member| (member.host.identity(), &member.host))
+        .collect();
+    let mut members = Vec::new();
+    for (place, locality) in endpoints.localities.iter().enumerate() {
+        for endpoint in &locality.endpoints {
+            let labels = endpoint.labels.as_deref();
+            let transport = transports.of(labels, locality.labels.as_deref());
+            let (address, hostname) = (&endpoint.address, &endpoint.hostname);
+            let new = || {
+                let (address, hostname) = (address.clone(), Arc::clone(hostname));
+                let transport = Arc::clone(transport);
+                Arc::new(Host::new(address, hostname, transport, in_flight.cloned()))
+            };
+            let known = known.get(&(address, &**hostname, Arc::as_ptr(transport)));
+            members.push(Member {
+                host: known.map_or_else(new, |host| Arc::clone(host)),
+                weight: endpoint.weight.max(1),
+                health: endpoint.health,
+                priority: locality.priority,
+                locality: place,
+                hash_key: endpoint.hash_key.clone(),
+            });
+        }
+    }
+    members
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,6 +320,7 @@ mod tests {
             weight: 1,
             health: HealthStatus::Unknown,
             labels: None,
+            hash_key: None,
         });
         let locality = LocalityEndpoints {
             endpoints: endpoints.collect(),
@@ -282,13 +336,13 @@ mod tests {
     fn hosts_survive_an_update_and_the_gone_are_marked() {
         let transports = Transports::default();
         let old = HostSet::new(
-            &LbPolicy::RoundRobin,
+            &LoadBalancing::default(),
             &endpoints(&[1, 2]),
             &transports,
             None,
         );
         let new = HostSet::new(
-            &LbPolicy::RoundRobin,
+            &LoadBalancing::default(),
             &endpoints(&[2, 3]),
             &transports,
             Some(&old),
@@ -303,12 +357,12 @@ mod tests {
     fn an_empty_set_picks_nobody() {
         assert!(
             HostSet::new(
-                &LbPolicy::RoundRobin,
+                &LoadBalancing::default(),
                 &endpoints(&[]),
                 &Transports::default(),
                 None
             )
-            .pick(&mut 0, 0)
+            .pick(&mut 0, 0, None)
             .is_none()
         );
     }

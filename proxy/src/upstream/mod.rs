@@ -10,6 +10,7 @@
 //! | `load_balancer` | which member takes the next request |
 //! | `original` | members of clusters that send where the client wanted to go |
 //! | `pool` | a worker's open connections, by member |
+//! | `text_hash` | the hash of a text that is not kept |
 //! | `transport` | what stands between a socket and what is spoken on it |
 
 pub mod cluster;
@@ -20,6 +21,7 @@ pub mod in_flight;
 pub mod load_balancer;
 mod original;
 pub mod pool;
+pub mod text_hash;
 pub mod transport;
 
 pub use cluster::ClusterHandle;

@@ -25,6 +25,7 @@ use crate::http::connection_manager::Connection;
 use crate::http::exchange::Exchange;
 use crate::http::exchange::deadlines::Deadlines;
 use crate::http::exchange::prepare::Authority;
+use crate::http::hash::Hashed;
 use crate::http::headers::Values;
 use crate::http::http1::decode::Violation;
 use crate::telemetry::ResponseFlag;
@@ -67,6 +68,7 @@ impl Exchange {
             connection,
             route: None,
             cluster: None,
+            hashed: Hashed::default(),
             host: None,
             request: None,
             lease: None,

@@ -261,7 +261,8 @@ impl Exchange {
 
     fn pick(&self, cluster: &ClusterHandle) -> (Arc<config::Cluster>, Option<Arc<Host>>) {
         let client = &self.connection.downstream;
-        self.connection.worker.pools.pick(cluster, client)
+        let pools = &self.connection.worker.pools;
+        pools.pick(cluster, client, self.hashed.hash)
     }
 
     /// Keeps the request until it is sent.
@@ -297,13 +298,23 @@ impl Exchange {
             HostRewrite::Auto if !host.hostname.is_empty() => {
                 HeaderValue::from_str(&host.hostname).unwrap_or_else(|_| original.value().clone())
             }
+            _ => self.authority_before(original, headers).clone(),
+        }
+    }
+
+    /// The same while no host is chosen.
+    pub(super) fn authority_before<'a>(
+        &'a self,
+        original: &'a Authority,
+        headers: &'a HeaderMap,
+    ) -> &'a HeaderValue {
+        match self.host_rewrite() {
             HostRewrite::Header(name) => headers
                 .get(name)
                 .filter(|value| can_be_authority(value))
-                .unwrap_or_else(|| original.value())
-                .clone(),
-            HostRewrite::Auto | HostRewrite::Keep => original.value().clone(),
-            HostRewrite::Literal(value) => value.clone(),
+                .unwrap_or_else(|| original.value()),
+            HostRewrite::Auto | HostRewrite::Keep => original.value(),
+            HostRewrite::Literal(value) => value,
         }
     }
 

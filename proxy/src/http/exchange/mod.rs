@@ -35,6 +35,7 @@ use crate::http::codec::Incoming;
 use crate::http::codec::RequestBody;
 use crate::http::connection_manager::Connection;
 use crate::http::connection_manager::Routes;
+use crate::http::hash::Hashed;
 use crate::http::local_reply;
 use crate::http::local_reply::LocalReply;
 use crate::http::router::Match;
@@ -59,6 +60,8 @@ pub struct Exchange {
     deadlines: Deadlines,
     route: Option<(Arc<Routes>, Place)>,
     cluster: Option<ClusterHandle>,
+    /// What the cluster chooses by, with the cookies that go with it.
+    hashed: Hashed,
     host: Option<Arc<Host>>,
     /// Until it is sent.
     request: Option<Request<RequestBody>>,
@@ -147,6 +150,7 @@ impl Exchange {
             return Err(Reason::NoCluster.into());
         };
         prepare::edit(self, &found, (forward, &authority), &mut parts);
+        self.hashed = prepare::hash(self, &cluster, (forward, &authority), &parts);
         if !found.keeps_response_headers() && !found.keeps_request_headers() {
             finish::remember_for_edits(self, &parts, &authority); // the request as it goes out
         }

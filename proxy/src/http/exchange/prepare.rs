@@ -10,6 +10,8 @@ use crate::error::Reason;
 use crate::http::connection_manager::Routes;
 use crate::http::exchange::Exchange;
 use crate::http::exchange::finish;
+use crate::http::hash::Client;
+use crate::http::hash::Hashed;
 use crate::http::headers;
 use crate::http::local_reply;
 use crate::http::local_reply::LocalReply;
@@ -158,7 +160,18 @@ pub(super) fn find_route<'t>(
     (scheme, authority): (&str, &str),
     tls: Option<&Facts>,
 ) -> Result<Match<'t, ClusterHandle>, ProxyError> {
-    let view = RequestView {
+    let view = view(parts, (scheme, authority), tls);
+    table
+        .find(&view, fastrand::u64(..))
+        .ok_or_else(|| Reason::NoRoute.into())
+}
+
+fn view<'r>(
+    parts: &'r Parts,
+    (scheme, authority): (&'r str, &'r str),
+    tls: Option<&'r Facts>,
+) -> RequestView<'r> {
+    RequestView {
         method: &parts.method,
         scheme,
         authority,
@@ -168,10 +181,41 @@ pub(super) fn find_route<'t>(
             .map_or("/", http::uri::PathAndQuery::as_str),
         headers: &parts.headers,
         tls,
+    }
+}
+
+/// What a cluster whose policy chooses by hash goes by: what the policy itself names, else the route.
+/// As in Envoy it is looked for in the request as it goes out.
+pub(super) fn hash(
+    exchange: &Exchange,
+    cluster: &ClusterHandle,
+    (forward, authority): (&Forward, &Authority),
+    parts: &Parts,
+) -> Hashed {
+    let current = cluster.load();
+    let Some(hashing) = current.config.load_balancing.policy.hashing() else {
+        return Hashed::default();
     };
-    table
-        .find(&view, fastrand::u64(..))
-        .ok_or_else(|| Reason::NoRoute.into())
+    let downstream = &exchange.connection.downstream;
+    let client = exchange.client.or(downstream.peer);
+    let is_own = !hashing.policies.is_empty();
+    let (policies, peer) = if is_own {
+        (&hashing.policies, client)
+    } else {
+        (&forward.hash_policies, downstream.peer)
+    };
+    let authority = exchange.authority_before(authority, &parts.headers);
+    let authority = authority.to_str().unwrap_or_default();
+    let tls = downstream.tls.as_deref();
+    let request = view(parts, (exchange.scheme, authority), tls);
+    let client = Client {
+        address: client.map(|client| client.ip()),
+        connection: (peer, downstream.local),
+    };
+    Hashed {
+        cookies_are_last: is_own, // as with Envoy
+        ..Hashed::new(policies, &request, client)
+    }
 }
 
 /// Changes the request as its route says.

@@ -5,10 +5,12 @@ use std::task::Context;
 use std::task::Poll;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http::HeaderValue;
 use http::Response;
 use http::Version;
 use http::header::CONTENT_TYPE;
+use http::header::SET_COOKIE;
 use http_body::Body;
 use http_body::Frame;
 use http_body::SizeHint;
@@ -63,7 +65,11 @@ impl Exchange {
             headers::set_upstream_service_time(&mut parts.headers, now - self.deadlines.started);
         }
         self.status = parts.status.as_u16();
+        if !self.hashed.cookies_are_last {
+            self.set_cookies(&mut parts.headers);
+        }
         self.edit_response(&mut parts);
+        self.set_cookies(&mut parts.headers);
         finish::remember_response(&mut self, &parts);
         if body.is_end_stream() {
             self.end();
@@ -119,6 +125,13 @@ impl Exchange {
         }
         let reply = local_reply::error(self.status_of(error), &telling, self.is_grpc);
         self.reply(reply)
+    }
+
+    /// Gives the client the cookies that were made for it, once.
+    fn set_cookies(&mut self, headers: &mut HeaderMap) {
+        for cookie in std::mem::take(&mut self.hashed.cookies) {
+            headers.append(SET_COOKIE, cookie);
+        }
     }
 
     fn edit_response(&self, parts: &mut http::response::Parts) {

@@ -251,6 +251,7 @@ fn members(dns: &Dns, known: &[BTreeSet<SocketAddr>]) -> Endpoints {
             weight: target.weight,
             health: target.health,
             labels: target.labels.clone(),
+            hash_key: target.hash_key.clone(),
         });
         localities[at].endpoints.extend(endpoints);
     }

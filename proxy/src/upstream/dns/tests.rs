@@ -94,6 +94,7 @@ fn target(host: &str, priority: u32) -> DnsTarget {
         health: HealthStatus::Degraded,
         locality_labels: None,
         labels: None,
+        hash_key: None,
     }
 }
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use super::alias::Alias;
 use super::draws::Draws;
-use crate::config::cluster::LeastRequest as Config;
-use crate::config::cluster::Selection;
+use crate::config::load_balancing::LeastRequest as Config;
+use crate::config::load_balancing::Selection;
 use crate::upstream::in_flight::InFlight;
 
 /// With fewer candidates, a host that is far busier than all others would be taken too often: it is

@@ -5,99 +5,143 @@
 //! | file | holds |
 //! |---|---|
 //! | `alias` | draws by weight |
+//! | `bounded_load` | hashing that spares who has too much |
+//! | `consistent` | what policies that hash have in common |
 //! | `draws` | random numbers |
 //! | `least_request` | who has the fewest requests in flight |
+//! | `locality` | how localities share the load |
+//! | `maglev` | a table of all members |
+//! | `murmur` | MurmurHash2 |
+//! | `places` | long lists of small numbers |
 //! | `priority` | how much load each priority takes |
+//! | `ring_hash` | a ring of all members |
 //! | `stride` | weighted round robin |
+//! | `twister` | random numbers as C++ has them |
 //!
 //! `RANDOM` needs no file: each host has the same chance, whatever its weight, as in Envoy.
 
 mod alias;
+mod bounded_load;
+mod consistent;
 mod draws;
 mod least_request;
+mod locality;
+mod maglev;
+mod murmur;
+mod places;
 mod priority;
+mod ring_hash;
 mod stride;
+mod twister;
 
 use std::sync::Arc;
 
-use crate::config::cluster::LbPolicy;
+use crate::config::Endpoints;
+use crate::config::load_balancing::LbPolicy;
+use crate::config::load_balancing::LoadBalancing;
 use crate::upstream::host::Member;
+use crate::upstream::in_flight::InFlight;
+use alias::Alias;
+use consistent::Consistent;
 use draws::Draws;
 use least_request::LeastRequest;
+use priority::Source;
+use priority::Tally;
 use stride::Stride;
 
 /// The balancer over one set of members.
 #[derive(Debug)]
 pub struct LoadBalancer {
     levels: Vec<Level>,
+    /// The hash of a request, if it has one, stands for every random number.
+    hashes: bool,
 }
 
-/// One priority that takes load.
+/// A part of a priority that takes load.
 #[derive(Debug)]
 struct Level {
     /// Percent of all load taken by this and the levels before.
     load_up_to: u32,
+    group: Group,
+}
+
+/// Members and a policy over them.
+#[derive(Debug)]
+struct Group {
     /// Places in the member list.
     members: Vec<usize>,
     picker: Picker,
 }
 
-/// A policy over the members of one priority.
+/// A policy over some members.
 #[derive(Debug)]
 enum Picker {
+    Consistent(Consistent),
     LeastRequest(LeastRequest),
+    /// One of these, then one of its members.
+    Localities(Alias, Box<[Group]>),
     /// Among so many.
     Random(usize),
     RoundRobin(Stride),
 }
 
-impl Picker {
-    fn new(policy: &LbPolicy, members: &[&Member]) -> Self {
-        let weights: Vec<u32> = members.iter().map(|member| member.weight).collect();
-        match policy {
-            LbPolicy::LeastRequest(config) => {
-                let hosts = members.iter().map(|member| member.host.in_flight());
-                let hosts = hosts.map(Arc::clone).collect();
-                Self::LeastRequest(LeastRequest::new(*config, hosts, &weights))
+impl Group {
+    /// The place of one of them in the member list.
+    fn pick(&self, cursor: &mut u64, random: u64) -> Option<usize> {
+        let place = match &self.picker {
+            Picker::Consistent(picker) => picker.pick(random)?,
+            Picker::LeastRequest(picker) => picker.pick(&mut Draws::new(random)),
+            Picker::Localities(table, groups) => {
+                let mut draws = Draws::new(random);
+                let group = groups.get(table.draw(&mut draws))?;
+                return group.pick(cursor, draws.any());
             }
-            LbPolicy::Random => Self::Random(members.len()),
-            LbPolicy::RoundRobin => Self::RoundRobin(Stride::new(&weights)),
-        }
-    }
-
-    fn pick(&self, cursor: &mut u64, random: u64) -> usize {
-        match self {
-            Self::LeastRequest(picker) => picker.pick(&mut Draws::new(random)),
-            Self::Random(len) => Draws::new(random).below(*len),
-            Self::RoundRobin(order) => order.pick(cursor),
-        }
+            Picker::Random(len) => Draws::new(random).below(*len),
+            Picker::RoundRobin(order) => order.pick(cursor),
+        };
+        self.members.get(place).copied()
     }
 }
 
+/// What a balancer is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Ingredients<'i> {
+    /// How it balances.
+    pub config: &'i LoadBalancing,
+    /// The members as configured.
+    pub endpoints: &'i Endpoints,
+    /// The members as they live.
+    pub members: &'i [Member],
+    /// Requests in flight of the cluster, if its load is bounded by them.
+    pub in_flight: Option<&'i Arc<InFlight>>,
+}
+
 impl LoadBalancer {
-    /// Prepares picks over `members`.
-    pub fn new(policy: &LbPolicy, members: &[Member], overprovisioning_factor: u32) -> Self {
+    /// Prepares picks.
+    pub fn new(of: Ingredients<'_>) -> Self {
+        let tallies = priority::tallies(of.members);
+        let factor = priority::factor(of.endpoints);
         let mut load_up_to = 0;
-        let levels = priority::split(members, overprovisioning_factor)
-            .into_iter()
-            .map(|share| {
-                load_up_to += share.load;
-                let places = share.members.iter();
-                let chosen: Vec<&Member> = places.filter_map(|index| members.get(*index)).collect();
-                let picker = Picker::new(policy, &chosen);
-                Level {
-                    load_up_to,
-                    members: share.members,
-                    picker,
-                }
+        let shares = priority::split(&tallies, factor, of.config.panic_percent);
+        let level = |share: priority::Share| {
+            load_up_to += share.load;
+            let tally = tallies.get(share.level)?;
+            Some(Level {
+                load_up_to,
+                group: of.group(tally, share.source),
             })
-            .collect();
-        Self { levels }
+        };
+        Self {
+            levels: shares.into_iter().filter_map(level).collect(),
+            hashes: of.config.policy.hashing().is_some(),
+        }
     }
 
     /// The place of the chosen member. `cursor` belongs to the calling worker; `random` chooses the
-    /// priority when several take load, and what a policy leaves to chance.
-    pub fn pick(&self, cursor: &mut u64, random: u64) -> Option<usize> {
+    /// priority when several take load, and what a policy leaves to chance; `hash` stands for it where
+    /// the policy chooses by hash.
+    pub fn pick(&self, cursor: &mut u64, random: u64, hash: Option<u64>) -> Option<usize> {
+        let random = hash.filter(|_| self.hashes).unwrap_or(random);
         let level = match self.levels.as_slice() {
             [] => return None,
             [only] => only,
@@ -109,23 +153,92 @@ impl LoadBalancer {
                     .or_else(|| several.last())?
             }
         };
-        level
-            .members
-            .get(level.picker.pick(cursor, random))
-            .copied()
+        level.group.pick(cursor, random)
+    }
+}
+
+impl Ingredients<'_> {
+    /// Who of a priority takes a part of the load, and how one of them is chosen.
+    fn group(&self, tally: &Tally, source: Source) -> Group {
+        if self.config.policy.hashing().is_some() {
+            return self.hashed(tally, source);
+        }
+        if source != Source::All && self.config.by_locality {
+            let mut groups = locality::groups(self.endpoints, self.members, tally, source);
+            if let Some(table) = locality::table(&mut groups, priority::factor(self.endpoints)) {
+                let groups = groups.into_iter().map(|group| self.flat(group.members));
+                return Group {
+                    members: Vec::new(),
+                    picker: Picker::Localities(table, groups.collect()),
+                };
+            }
+        }
+        self.flat(match source {
+            Source::All if self.config.fails_in_panic => Vec::new(),
+            source => tally.members(source).to_vec(),
+        })
+    }
+
+    /// As in Envoy, the degraded are never on a ring or in a table.
+    fn hashed(&self, tally: &Tally, source: Source) -> Group {
+        let source = match source {
+            Source::All => Source::All,
+            Source::Degraded | Source::Healthy => Source::Healthy,
+        };
+        let weight = |place: usize| self.members.get(place).map_or(1, |member| member.weight);
+        let shares = if self.config.by_locality {
+            let groups = locality::groups(self.endpoints, self.members, tally, source);
+            locality::shares(&groups, weight)
+        } else {
+            let places = tally.members(source).iter().copied();
+            let weights: Vec<u32> = places.clone().map(weight).collect();
+            places.zip(consistent::shares(&weights, 1.0)).collect()
+        };
+        let chosen = shares
+            .iter()
+            .map(|(place, share)| Some((self.members.get(*place)?, *share)));
+        let chosen: Vec<(&Member, f64)> = chosen.flatten().collect();
+        let members = shares.iter().map(|(place, _)| *place).collect();
+        match Consistent::new(&self.config.policy, &chosen, self.in_flight) {
+            Some(picker) => Group {
+                members,
+                picker: Picker::Consistent(picker),
+            },
+            None => self.flat(members),
+        }
+    }
+
+    /// These members, whatever their localities.
+    fn flat(&self, members: Vec<usize>) -> Group {
+        let chosen = || members.iter().filter_map(|place| self.members.get(*place));
+        let weights: Vec<u32> = chosen().map(|member| member.weight).collect();
+        let picker = match &self.config.policy {
+            LbPolicy::LeastRequest(config) => {
+                let hosts = chosen().map(|member| Arc::clone(member.host.in_flight()));
+                Picker::LeastRequest(LeastRequest::new(*config, hosts.collect(), &weights))
+            }
+            LbPolicy::Random => Picker::Random(weights.len()),
+            LbPolicy::Maglev(_) | LbPolicy::RingHash(_) | LbPolicy::RoundRobin => {
+                Picker::RoundRobin(Stride::new(&weights))
+            }
+        };
+        Group { members, picker }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Endpoints;
-    use crate::config::cluster::LeastRequest as Config;
-    use crate::config::cluster::Selection;
     use crate::config::endpoint::Address;
     use crate::config::endpoint::Endpoint;
     use crate::config::endpoint::HealthStatus;
     use crate::config::endpoint::LocalityEndpoints;
+    use crate::config::load_balancing::HashFunction;
+    use crate::config::load_balancing::Hashing;
+    use crate::config::load_balancing::LeastRequest as Config;
+    use crate::config::load_balancing::Maglev;
+    use crate::config::load_balancing::RingHash;
+    use crate::config::load_balancing::Selection;
     use crate::upstream::HostSet;
     use crate::upstream::transport::Transports;
 
@@ -141,6 +254,7 @@ mod tests {
             weight: 1,
             health: HealthStatus::Healthy,
             labels: None,
+            hash_key: None,
         };
         let locality = LocalityEndpoints {
             endpoints: (1..=hosts).map(endpoint).collect(),
@@ -150,10 +264,14 @@ mod tests {
             localities: vec![locality],
             overprovisioning_factor: 140,
         };
-        HostSet::new(&policy, &endpoints, &Transports::default(), None)
+        let config = LoadBalancing {
+            policy,
+            ..LoadBalancing::default()
+        };
+        HostSet::new(&config, &endpoints, &Transports::default(), None)
     }
 
-    fn policies() -> [LbPolicy; 4] {
+    fn policies() -> [LbPolicy; 6] {
         let least = |selection| {
             LbPolicy::LeastRequest(Config {
                 selection,
@@ -165,18 +283,28 @@ mod tests {
             LbPolicy::Random,
             least(Selection::Choices(2)),
             least(Selection::FullScan),
+            LbPolicy::Maglev(Maglev {
+                table_size: 65_537,
+                hashing: Hashing::default(),
+            }),
+            LbPolicy::RingHash(RingHash {
+                function: HashFunction::Xx,
+                size_min: 200_000,
+                size_max: 1 << 23,
+                hashing: Hashing::default(),
+            }),
         ]
     }
 
     #[test]
     fn idle_hosts_of_equal_weight_are_picked_alike() {
         for policy in policies() {
-            let set = set(policy, HOSTS);
+            let set = set(policy.clone(), HOSTS);
             let mut counts = std::collections::BTreeMap::<u64, u32>::new();
             let mut random = fastrand::Rng::with_seed(1);
             let mut cursor = 0;
             for _ in 0..PICKS {
-                let host = set.pick(&mut cursor, random.u64(..)).expect("a host");
+                let host = set.pick(&mut cursor, random.u64(..), None).expect("a host");
                 *counts.entry(host.id).or_default() += 1;
             }
             let expected = f64::from(PICKS) / f64::from(HOSTS);
@@ -190,7 +318,7 @@ mod tests {
     #[test]
     fn nobody_is_picked_of_nobody() {
         for policy in policies() {
-            assert!(set(policy, 0).pick(&mut 0, 1).is_none());
+            assert!(set(policy, 0).pick(&mut 0, 1, None).is_none());
         }
     }
 }

@@ -1,33 +1,66 @@
 //! How much load each priority takes, as Envoy computes it: a priority is as healthy as its share of
-//! healthy members times the overprovisioning factor; what it cannot take spills to the next. When
-//! too few are healthy everywhere, a priority takes all its members (panic).
+//! healthy members times the overprovisioning factor; what it cannot take spills to the next, then to
+//! degraded members. When too few are usable everywhere, a priority takes all its members (panic),
+//! and when all priorities do, the load goes by how many they have.
 
+use std::collections::BTreeMap;
+
+use crate::config::Endpoints;
 use crate::config::endpoint::HealthStatus;
 use crate::upstream::host::Member;
 
-/// Below this percentage of healthy members all members of a priority are used, when the healthy
-/// ones of all priorities together cannot take the load (Envoy's default `healthy_panic_threshold`).
-const PANIC_PERCENT: u64 = 50;
+/// Factor that counts when none is given.
+const OVERPROVISIONING_FACTOR: u32 = 140;
 
-/// The load of one priority and who takes it.
-#[derive(Debug, PartialEq, Eq)]
+/// Who of a priority takes load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Everybody, in a panic.
+    All,
+    /// The degraded.
+    Degraded,
+    /// The healthy.
+    Healthy,
+}
+
+/// A part of the load and who takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Share {
-    /// Percent of all requests, at least 1.
+    /// Percent of all requests, at least 1; together they are 100.
     pub(super) load: u32,
-    /// Places in the member list.
-    pub(super) members: Vec<usize>,
+    /// Place in the list of priorities.
+    pub(super) level: usize,
+    /// Who takes it.
+    pub(super) source: Source,
 }
 
+/// The members of one priority, as places in the member list.
 #[derive(Debug, Default)]
-struct Tally {
-    all: Vec<usize>,
-    healthy: Vec<usize>,
-    degraded: Vec<usize>,
+pub(super) struct Tally {
+    pub(super) all: Vec<usize>,
+    pub(super) degraded: Vec<usize>,
+    pub(super) healthy: Vec<usize>,
 }
 
-/// Splits the load over priorities; empty if there is no member.
-pub(super) fn split(members: &[Member], overprovisioning_factor: u32) -> Vec<Share> {
-    let mut tallies = std::collections::BTreeMap::<u32, Tally>::new();
+impl Tally {
+    /// These members.
+    pub(super) fn members(&self, source: Source) -> &[usize] {
+        match source {
+            Source::All => &self.all,
+            Source::Degraded => &self.degraded,
+            Source::Healthy => &self.healthy,
+        }
+    }
+
+    fn is_panicking(&self, panic_percent: u32) -> bool {
+        let usable = self.healthy.len() + self.degraded.len();
+        (usable * 100) < self.all.len() * panic_percent as usize
+    }
+}
+
+/// The priorities that have members, the most preferred first.
+pub(super) fn tallies(members: &[Member]) -> Vec<Tally> {
+    let mut tallies = BTreeMap::<u32, Tally>::new();
     for (index, member) in members.iter().enumerate() {
         let tally = tallies.entry(member.priority).or_default();
         tally.all.push(index);
@@ -37,131 +70,172 @@ pub(super) fn split(members: &[Member], overprovisioning_factor: u32) -> Vec<Sha
             HealthStatus::Draining | HealthStatus::Timeout | HealthStatus::Unhealthy => {}
         }
     }
-    let factor = u64::from(if overprovisioning_factor == 0 {
-        140
-    } else {
-        overprovisioning_factor
-    });
-    let capacity = |some: usize, all: usize| (some as u64 * factor / (all as u64).max(1)).min(100);
-    let healthy_total: u64 = tallies
-        .values()
-        .map(|t| capacity(t.healthy.len(), t.all.len()))
-        .sum();
-    if healthy_total == 0 {
-        return all_or_degraded(tallies.into_values());
+    tallies.into_values().collect()
+}
+
+/// Percent of its share that a member is trusted to take.
+pub(super) fn factor(endpoints: &Endpoints) -> u32 {
+    match endpoints.overprovisioning_factor {
+        0 => OVERPROVISIONING_FACTOR,
+        factor => factor,
     }
-    let enough = healthy_total >= 100;
-    let mut left = 100_u64;
-    let mut shares = Vec::new();
-    for tally in tallies.into_values() {
-        let mut load = capacity(tally.healthy.len(), tally.all.len());
-        if !enough {
-            load = load * 100 / healthy_total;
-        }
-        let load = load.min(left);
-        left -= load;
-        if load > 0 {
-            let panics = !enough
-                && (tally.healthy.len() * 100) as u64 / (tally.all.len() as u64) < PANIC_PERCENT;
-            let members = if panics { tally.all } else { tally.healthy };
-            shares.push(Share {
-                load: u32::try_from(load).unwrap_or(100),
-                members,
-            });
-        }
+}
+
+/// Splits the load; empty if there is no member, or nobody usable and no panic.
+pub(super) fn split(tallies: &[Tally], factor: u32, panic_percent: u32) -> Vec<Share> {
+    let capacities = |source| -> Vec<u32> {
+        let capacity = |tally: &Tally| capacity(tally, source, factor);
+        tallies.iter().map(capacity).collect()
+    };
+    let (healthy, degraded) = (capacities(Source::Healthy), capacities(Source::Degraded));
+    let sum = healthy
+        .iter()
+        .chain(&degraded)
+        .map(|one| u64::from(*one))
+        .sum::<u64>()
+        .min(100);
+    let panics = |tally: &Tally| sum < 100 && tally.is_panicking(panic_percent);
+    if tallies.iter().all(panics) {
+        return by_size(tallies);
     }
+    if sum == 0 {
+        return Vec::new();
+    }
+    let mut left = 100;
+    let mut shares = distribute(&healthy, Source::Healthy, sum, &mut left);
+    shares.extend(distribute(&degraded, Source::Degraded, sum, &mut left));
     if let Some(first) = shares.first_mut() {
-        first.load += u32::try_from(left).unwrap_or(0); // what rounding left over
+        first.load += left; // what rounding left over
+    }
+    for share in &mut shares {
+        if tallies.get(share.level).is_some_and(panics) {
+            share.source = Source::All;
+        }
     }
     shares
 }
 
-/// Nobody is healthy: degraded members serve; without any, everybody of the first priority does.
-fn all_or_degraded(tallies: impl Iterator<Item = Tally>) -> Vec<Share> {
-    let mut fallback = None;
-    for tally in tallies {
-        if !tally.degraded.is_empty() {
-            return vec![Share {
-                load: 100,
-                members: tally.degraded,
-            }];
+fn capacity(tally: &Tally, source: Source, factor: u32) -> u32 {
+    let usable = tally.members(source).len() as u64;
+    let percent = u64::from(factor) * usable / (tally.all.len() as u64).max(1);
+    u32::try_from(percent).unwrap_or(u32::MAX).min(100)
+}
+
+fn distribute(capacities: &[u32], source: Source, sum: u64, left: &mut u32) -> Vec<Share> {
+    let mut shares = Vec::new();
+    for (level, capacity) in capacities.iter().enumerate() {
+        let load = u64::from(*capacity) * 100 / sum;
+        let load = u32::try_from(load).unwrap_or(100).min(*left);
+        *left -= load;
+        if load > 0 {
+            shares.push(Share {
+                load,
+                level,
+                source,
+            });
         }
-        fallback.get_or_insert(tally.all);
     }
-    fallback
-        .map(|members| Share { load: 100, members })
-        .into_iter()
-        .collect()
+    shares
+}
+
+/// Everybody panics: every priority takes load, as many members as it has.
+fn by_size(tallies: &[Tally]) -> Vec<Share> {
+    let all: usize = tallies.iter().map(|tally| tally.all.len()).sum();
+    let mut left = 100;
+    let mut shares = Vec::new();
+    for (level, tally) in tallies.iter().enumerate() {
+        let load = u32::try_from(100 * tally.all.len() / all.max(1)).unwrap_or(0);
+        left -= load;
+        shares.push(Share {
+            load,
+            level,
+            source: Source::All,
+        });
+    }
+    if let Some(first) = shares.first_mut() {
+        first.load += left;
+    }
+    shares.retain(|share| share.load > 0);
+    shares
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Endpoints;
-    use crate::config::cluster::LbPolicy;
-    use crate::config::endpoint::Address;
-    use crate::config::endpoint::Endpoint;
-    use crate::config::endpoint::LocalityEndpoints;
-    use crate::upstream::HostSet;
-    use crate::upstream::transport::Transports;
 
-    /// Members as (priority, healthy, unhealthy).
-    fn loads(levels: &[(u32, u16, u16)]) -> Vec<(u32, usize)> {
-        let locality = |(priority, healthy, unhealthy): &(u32, u16, u16)| LocalityEndpoints {
-            priority: *priority,
-            endpoints: (0..healthy + unhealthy)
-                .map(|index| Endpoint {
-                    address: Address::Socket(
-                        (
-                            [127, 0, 0, 1],
-                            1000 * u16::try_from(*priority).unwrap() + index + 1,
-                        )
-                            .into(),
-                    ),
-                    hostname: "".into(),
-                    weight: 1,
-                    health: if index < *healthy {
-                        HealthStatus::Healthy
-                    } else {
-                        HealthStatus::Unhealthy
-                    },
-                    labels: None,
-                })
-                .collect(),
-            ..Default::default()
+    /// Priorities as (healthy, degraded, unhealthy).
+    fn tallies(levels: &[(usize, usize, usize)]) -> Vec<Tally> {
+        let tally = |(healthy, degraded, unhealthy): &(usize, usize, usize)| Tally {
+            all: (0..healthy + degraded + unhealthy).collect(),
+            healthy: (0..*healthy).collect(),
+            degraded: (*healthy..healthy + degraded).collect(),
         };
-        let endpoints = Endpoints {
-            localities: levels.iter().map(locality).collect(),
-            overprovisioning_factor: 140,
-        };
-        let set = HostSet::new(
-            &LbPolicy::RoundRobin,
-            &endpoints,
-            &Transports::default(),
-            None,
-        );
-        split(set.members(), 140)
-            .iter()
-            .map(|share| (share.load, share.members.len()))
-            .collect()
+        levels.iter().map(tally).collect()
     }
+
+    fn check(levels: &[(usize, usize, usize)], panic: u32, expected: &[(u32, usize, Source)]) {
+        let shares = split(&tallies(levels), 140, panic);
+        let found: Vec<_> = shares.iter().map(|s| (s.load, s.level, s.source)).collect();
+        assert_eq!(found, expected, "{levels:?}");
+    }
+
+    use Source::{All, Degraded, Healthy};
 
     #[test]
     fn spills_what_the_first_priority_cannot_take() {
-        assert_eq!(loads(&[(0, 10, 0), (1, 10, 0)]), [(100, 10)]);
-        assert_eq!(loads(&[(0, 5, 5), (1, 10, 0)]), [(70, 5), (30, 10)]);
-        assert_eq!(loads(&[(0, 0, 10), (1, 10, 0)]), [(100, 10)]);
+        check(&[(10, 0, 0), (10, 0, 0)], 50, &[(100, 0, Healthy)]);
+        check(
+            &[(5, 0, 5), (10, 0, 0)],
+            50,
+            &[(70, 0, Healthy), (30, 1, Healthy)],
+        );
+        check(&[(0, 0, 10), (10, 0, 0)], 50, &[(100, 1, Healthy)]);
     }
 
     #[test]
-    fn too_few_healthy_members_make_it_use_all() {
-        assert_eq!(loads(&[(0, 1, 9)]), [(100, 10)]);
-        assert_eq!(loads(&[(0, 6, 4)]), [(100, 6)]);
-        assert_eq!(loads(&[(0, 0, 3)]), [(100, 3)]);
+    fn degraded_members_take_what_the_healthy_cannot() {
+        check(&[(5, 5, 0)], 50, &[(70, 0, Healthy), (30, 0, Degraded)]);
+        check(&[(0, 3, 0)], 50, &[(100, 0, Degraded)]);
+        // Envoy's own example: 16 / 28 / 14 and 28 / 14 / 0 percent.
+        let tallies = tallies(&[(10, 20, 70), (20, 10, 70), (10, 0, 90)]);
+        let loads: Vec<u32> = split(&tallies, 100, 0)
+            .iter()
+            .map(|share| share.load)
+            .collect();
+        assert_eq!(loads, [16, 28, 14, 28, 14]);
+    }
+
+    #[test]
+    fn too_few_usable_members_make_it_use_all() {
+        check(&[(1, 0, 9)], 50, &[(100, 0, All)]);
+        check(&[(6, 0, 4)], 50, &[(100, 0, Healthy)]);
+        check(&[(0, 0, 3)], 50, &[(100, 0, All)]);
+        // The first panics, the second does not.
+        check(
+            &[(1, 0, 9), (6, 0, 4)],
+            50,
+            &[(15, 0, All), (85, 1, Healthy)],
+        );
+        check(
+            &[(1, 0, 9), (5, 0, 5)],
+            50,
+            &[(17, 0, All), (83, 1, Healthy)],
+        );
+        // Both do: the load goes by size.
+        check(&[(1, 0, 9), (4, 0, 26)], 50, &[(25, 0, All), (75, 1, All)]);
+    }
+
+    #[test]
+    fn the_threshold_can_be_another_or_none() {
+        check(&[(1, 0, 9)], 10, &[(100, 0, Healthy)]);
+        check(&[(1, 0, 9)], 11, &[(100, 0, All)]);
+        check(&[(0, 0, 3)], 0, &[]);
+        check(&[(6, 0, 4)], 100, &[(100, 0, All)]);
+        check(&[(8, 0, 2)], 100, &[(100, 0, Healthy)]);
     }
 
     #[test]
     fn nobody_is_nobody() {
-        assert_eq!(loads(&[]), []);
+        check(&[], 50, &[]);
     }
 }

@@ -59,13 +59,15 @@ pub struct Pools {
 }
 
 impl Pools {
-    /// The member for a client, with the configuration that goes with it.
+    /// The member for a client, with the configuration that goes with it; `hash` is the request's, if
+    /// it has one.
     pub fn pick(
         &self,
         cluster: &ClusterHandle,
         client: &Downstream,
+        hash: Option<u64>,
     ) -> (Arc<config::Cluster>, Option<Arc<Host>>) {
-        let (config, host) = cluster.pick();
+        let (config, host) = cluster.pick(hash);
         if config.discovery != Discovery::OriginalDst {
             return (config, host);
         }

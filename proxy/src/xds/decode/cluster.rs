@@ -4,13 +4,11 @@ use std::sync::Arc;
 
 use xds_proto::pb::envoy::config::cluster::v3 as pb;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::ClusterDiscoveryType;
-use xds_proto::pb::envoy::config::cluster::v3::cluster::CommonLbConfig;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::CustomClusterType;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::DiscoveryType;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::EdsClusterConfig;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::LbSubsetConfig;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::TransportSocketMatch;
-use xds_proto::pb::envoy::config::cluster::v3::cluster::common_lb_config::LocalityConfigSpecifier;
 use xds_proto::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use xds_proto::pb::envoy::extensions::clusters::dns::v3::DnsCluster;
 
@@ -105,7 +103,6 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
     unsupported!(context, reject: transport_socket_matcher, upstream_bind_config, upstream_config,
         connection_pool_per_downstream_connection);
     context.optional("lb_subset_config", lb_subset_config, subset);
-    context.optional("common_lb_config", common_lb_config, common_lb);
     let transport = match transport_socket {
         None => Some(UpstreamTransport::default()),
         Some(socket) => context.field("transport_socket", |context| {
@@ -128,10 +125,16 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
         cluster_discovery_type,
         Some(ClusterDiscoveryType::Type(kind)) if kind == DiscoveryType::OriginalDst as i32
     );
-    let lb_policy = if goes_where_wanted {
-        load_balancing::decode_original(context, lb_policy, load_balancing_policy, lb_config)
+    let sources = load_balancing::Sources {
+        lb_policy,
+        policy: load_balancing_policy,
+        lb_config,
+        common: common_lb_config,
+    };
+    let load_balancing = if goes_where_wanted {
+        load_balancing::decode_original(context, sources)
     } else {
-        load_balancing::decode(context, lb_policy, load_balancing_policy, lb_config)
+        load_balancing::decode(context, sources)
     };
     let has_tls = transport.is_none()
         || transport.iter().any(|transport| transport.tls.is_some())
@@ -188,7 +191,7 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
         transport,
         transport_matches,
         connect_timeout,
-        lb_policy: lb_policy?,
+        load_balancing: load_balancing?,
         protocol: http.protocol,
         auto_names: http.auto_names,
         idle_timeout: http.common.idle_timeout(),
@@ -366,33 +369,5 @@ fn subset(context: &mut Context, config: LbSubsetConfig) -> Option<()> {
         metadata_fallback_policy: _,
     } = config;
     unsupported!(context, reject: subset_selectors);
-    Some(())
-}
-
-fn common_lb(context: &mut Context, config: CommonLbConfig) -> Option<()> {
-    let CommonLbConfig {
-        healthy_panic_threshold,
-        update_merge_window,
-        ignore_new_hosts_until_first_hc,
-        close_connections_on_host_set_change,
-        consistent_hashing_lb_config,
-        override_host_status,
-        locality_config_specifier,
-    } = config;
-    unsupported!(context, warn: healthy_panic_threshold, update_merge_window,
-        ignore_new_hosts_until_first_hc, close_connections_on_host_set_change,
-        consistent_hashing_lb_config, override_host_status);
-    match locality_config_specifier {
-        None => {}
-        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)) => {
-            context.warn("zone_aware_lb_config", "not supported, has no effect");
-        }
-        Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => {
-            context.warn(
-                "locality_weighted_lb_config",
-                "not supported, has no effect",
-            );
-        }
-    }
     Some(())
 }

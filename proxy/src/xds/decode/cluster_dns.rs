@@ -193,6 +193,7 @@ fn target(context: &mut Context, place: &Place, member: Member) -> Option<DnsTar
         weight,
         health,
         labels,
+        hash_key,
     } = member;
     let (host, port) = match address::target(context, address)? {
         Target::Name(host, port) => (host, port),
@@ -218,5 +219,6 @@ fn target(context: &mut Context, place: &Place, member: Member) -> Option<DnsTar
         health,
         locality_labels: place.labels.clone(),
         labels,
+        hash_key,
     })
 }

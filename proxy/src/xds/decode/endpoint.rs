@@ -48,6 +48,7 @@ pub(crate) struct Member {
     pub(crate) weight: u32,
     pub(crate) health: HealthStatus,
     pub(crate) labels: Option<Arc<Labels>>,
+    pub(crate) hash_key: Option<Name>,
 }
 
 /// Reads an assignment whose addresses are all literal.
@@ -81,6 +82,7 @@ fn literal(context: &mut Context, members: Vec<(usize, Member)>) -> Vec<Endpoint
             weight,
             health,
             labels,
+            hash_key,
         } = member;
         let address = in_member(context, i, |context| address::connect(context, address));
         let Some(address) = address else { continue };
@@ -98,6 +100,7 @@ fn literal(context: &mut Context, members: Vec<(usize, Member)>) -> Vec<Endpoint
             weight,
             health,
             labels,
+            hash_key,
         });
     }
     endpoints
@@ -227,6 +230,10 @@ fn locality(
         load_balancing_weight,
         bounds,
     );
+    if locality.is_none() && weight.is_some() {
+        context.warn("load_balancing_weight", "has no effect without locality");
+    }
+    let weight = weight.filter(|_| locality.is_some());
     let members = members(context, lb_endpoints);
     let core::Locality {
         region,
@@ -273,7 +280,7 @@ fn member(context: &mut Context, endpoint: pb::LbEndpoint) -> Option<Member> {
         load_balancing_weight,
         host_identifier,
     } = endpoint;
-    let labels = labels::of_metadata(context, metadata);
+    let labels::OfMember { labels, hash_key } = labels::of_member(context, metadata);
     let health = value::enumeration(context, "health_status", health_status).map(health);
     let bounds = (1, u32::MAX);
     let weight = value::number(
@@ -296,6 +303,7 @@ fn member(context: &mut Context, endpoint: pb::LbEndpoint) -> Option<Member> {
         weight: weight.unwrap_or(1),
         health: health?,
         labels,
+        hash_key,
     })
 }
 

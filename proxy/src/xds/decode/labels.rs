@@ -10,15 +10,56 @@ use xds_proto::pb::google::protobuf::Value;
 use xds_proto::pb::google::protobuf::value::Kind;
 
 use super::Context;
+use crate::config::Name;
 use crate::config::endpoint::Labels;
 
 /// Where the labels stand.
 const KEY: &str = "envoy.transport_socket_match";
 
+/// Where the key of a member stands, under [`HASH_KEY`].
+const LB_KEY: &str = "envoy.lb";
+
+const HASH_KEY: &str = "hash_key";
+
 /// Values nested deeper are no labels; prost itself stops at 100.
 const DEPTH_MAX: usize = 16;
 
-/// Reads the labels of a member or a locality; other metadata has no effect.
+/// What is used of the metadata of a member.
+#[derive(Debug, Default)]
+pub(crate) struct OfMember {
+    pub(crate) labels: Option<Arc<Labels>>,
+    pub(crate) hash_key: Option<Name>,
+}
+
+/// Reads the metadata of a member; what is not used has no effect.
+pub(crate) fn of_member(context: &mut Context, mut metadata: Option<core::Metadata>) -> OfMember {
+    let entries = metadata.as_mut().map(|all| &mut all.filter_metadata);
+    let key = entries.and_then(|entries| {
+        let key = entries.get_mut(LB_KEY)?.fields.remove(HASH_KEY);
+        if entries
+            .get(LB_KEY)
+            .is_some_and(|rest| rest.fields.is_empty())
+        {
+            entries.remove(LB_KEY);
+        }
+        key
+    });
+    let hash_key = match key.and_then(|key| key.kind) {
+        None => None,
+        Some(Kind::StringValue(key)) => Some(key).filter(|key| !key.is_empty()),
+        Some(_) => {
+            let reason = format!("{HASH_KEY} of {LB_KEY:?} is no text, has no effect");
+            context.warn("metadata", reason);
+            None
+        }
+    };
+    OfMember {
+        labels: of_metadata(context, metadata),
+        hash_key: hash_key.map(Name::from),
+    }
+}
+
+/// Reads the labels of a locality; other metadata has no effect.
 pub(crate) fn of_metadata(
     context: &mut Context,
     metadata: Option<core::Metadata>,

@@ -7,10 +7,13 @@ use xds_proto::pb::envoy::extensions::load_balancing_policies::least_request::v3
 use xds_proto::pb::google::protobuf::UInt32Value;
 
 use super::Context;
+use super::locality_lb;
 use super::value;
-use crate::config::cluster::LeastRequest;
-use crate::config::cluster::Selection;
 use crate::config::limits;
+use crate::config::load_balancing::LbPolicy;
+use crate::config::load_balancing::LeastRequest;
+use crate::config::load_balancing::LoadBalancing;
+use crate::config::load_balancing::Selection;
 
 /// Envoy's default for `choice_count`.
 const CHOICES: u32 = 2;
@@ -32,7 +35,7 @@ pub(super) fn legacy(context: &mut Context, config: LeastRequestLbConfig) -> Opt
 }
 
 /// Reads the typed form.
-pub(super) fn typed(context: &mut Context, config: Typed) -> Option<LeastRequest> {
+pub(super) fn typed(context: &mut Context, config: Typed) -> Option<LoadBalancing> {
     #[expect(deprecated, reason = "every field is used or named")]
     let Typed {
         choice_count,
@@ -42,7 +45,7 @@ pub(super) fn typed(context: &mut Context, config: Typed) -> Option<LeastRequest
         enable_full_scan,
         selection_method,
     } = config;
-    unsupported!(context, warn: slow_start_config, locality_lb_config);
+    unsupported!(context, warn: slow_start_config);
     let method = value::enumeration(context, "selection_method", selection_method);
     let choices = choices(context, choice_count);
     let bias = bias(context, active_request_bias);
@@ -54,10 +57,11 @@ pub(super) fn typed(context: &mut Context, config: Typed) -> Option<LeastRequest
             Selection::FullScan
         }
     };
-    Some(LeastRequest {
+    let policy = LbPolicy::LeastRequest(LeastRequest {
         selection,
         bias: bias?,
-    })
+    });
+    Some(locality_lb::typed(context, locality_lb_config, policy))
 }
 
 fn choices(context: &mut Context, value: Option<UInt32Value>) -> Option<u32> {

@@ -7,25 +7,32 @@ use xds_proto::pb::envoy::config::cluster::v3 as pb;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::LbConfig;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::LbPolicy as PbLbPolicy;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::LeastRequestLbConfig;
+use xds_proto::pb::envoy::config::cluster::v3::cluster::MaglevLbConfig;
+use xds_proto::pb::envoy::config::cluster::v3::cluster::RingHashLbConfig;
 use xds_proto::pb::envoy::config::cluster::v3::load_balancing_policy::Policy;
 use xds_proto::pb::envoy::config::core::v3::TypedExtensionConfig;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::least_request::v3::LeastRequest;
+use xds_proto::pb::envoy::extensions::load_balancing_policies::maglev::v3::Maglev;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::random::v3::Random;
+use xds_proto::pb::envoy::extensions::load_balancing_policies::ring_hash::v3::RingHash;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::round_robin::v3::RoundRobin;
 use xds_proto::pb::google::protobuf::Any;
 
 use super::Context;
+use super::common_lb;
+use super::common_lb::Common;
 use super::extension;
+use super::hashing;
 use super::least_request;
+use super::locality_lb;
 use super::value;
-use crate::config::cluster::LbPolicy;
+use crate::config::load_balancing::LbPolicy;
+use crate::config::load_balancing::LoadBalancing;
 
 /// Policies that spread load over the same members by another rule.
 const BALANCING: &[&str] = &[
     "client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin",
-    "maglev.v3.Maglev",
     "pick_first.v3.PickFirst",
-    "ring_hash.v3.RingHash",
     "wrr_locality.v3.WrrLocality",
 ];
 
@@ -33,13 +40,25 @@ const PACKAGE: &str = "envoy.extensions.load_balancing_policies.";
 
 const INSTEAD: &str = "not supported, balances round robin instead";
 
-/// Reads both.
-pub(crate) fn decode(
-    context: &mut Context,
-    lb_policy: i32,
-    policy: Option<pb::LoadBalancingPolicy>,
-    lb_config: Option<LbConfig>,
-) -> Option<LbPolicy> {
+/// The fields of a cluster that say it.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    pub(crate) lb_policy: i32,
+    pub(crate) policy: Option<pb::LoadBalancingPolicy>,
+    pub(crate) lb_config: Option<LbConfig>,
+    pub(crate) common: Option<pb::cluster::CommonLbConfig>,
+}
+
+/// Reads them.
+pub(crate) fn decode(context: &mut Context, sources: Sources) -> Option<LoadBalancing> {
+    let Sources {
+        lb_policy,
+        policy,
+        lb_config,
+        common,
+    } = sources;
+    let common = context.optional("common_lb_config", common, common_lb::decode);
+    let common = common.unwrap_or_default();
     if policy.is_some() {
         if let Some(config) = &lb_config {
             context.warn(
@@ -47,56 +66,95 @@ pub(crate) fn decode(
                 "load_balancing_policy is used instead",
             );
         }
+        common.warn_unused(context, "load_balancing_policy is used instead");
         // Envoy ignores lb_policy then, and so do we, without a word: it has no way to be absent.
-        return context.optional("load_balancing_policy", policy, first_known);
+        let chosen = context.optional("load_balancing_policy", policy, first_known)?;
+        return Some(LoadBalancing {
+            panic_percent: common.panic_percent,
+            ..chosen
+        });
     }
-    let lb_policy = value::enumeration(context, "lb_policy", lb_policy)?;
-    if lb_policy == PbLbPolicy::LeastRequest {
-        return legacy_least_request(context, lb_config);
-    }
-    if let Some(config) = &lb_config {
-        let reason = match config {
-            LbConfig::LeastRequestLbConfig(_) => "has no effect without lb_policy LEAST_REQUEST",
-            _ => "not supported, has no effect",
-        };
-        context.warn(config_field(config), reason);
-    }
-    match lb_policy {
-        PbLbPolicy::RoundRobin | PbLbPolicy::LeastRequest => Some(LbPolicy::RoundRobin),
-        PbLbPolicy::Random => Some(LbPolicy::Random),
-        PbLbPolicy::RingHash | PbLbPolicy::Maglev => {
-            context.warn("lb_policy", INSTEAD);
-            Some(LbPolicy::RoundRobin)
-        }
-        PbLbPolicy::ClusterProvided => {
-            context.unsupported("lb_policy", "CLUSTER_PROVIDED is not supported")
-        }
-        PbLbPolicy::LoadBalancingPolicyConfig => context.missing("load_balancing_policy"),
-    }
+    legacy(context, lb_policy, lb_config, common)
 }
 
-fn legacy_least_request(context: &mut Context, config: Option<LbConfig>) -> Option<LbPolicy> {
-    let config = match config {
-        Some(LbConfig::LeastRequestLbConfig(config)) => config,
-        Some(other) => {
-            context.warn(config_field(&other), "has no effect on LEAST_REQUEST");
-            LeastRequestLbConfig::default()
-        }
-        None => LeastRequestLbConfig::default(),
-    };
-    let read = |context: &mut Context| least_request::legacy(context, config);
-    context
-        .field("least_request_lb_config", read)
-        .map(LbPolicy::LeastRequest)
-}
-
-/// Reads both for a cluster whose only member is where the client wanted to go.
-pub(crate) fn decode_original(
+fn legacy(
     context: &mut Context,
     lb_policy: i32,
-    policy: Option<pb::LoadBalancingPolicy>,
     lb_config: Option<LbConfig>,
-) -> Option<LbPolicy> {
+    mut common: Common,
+) -> Option<LoadBalancing> {
+    let lb_policy: PbLbPolicy = value::enumeration(context, "lb_policy", lb_policy)?;
+    let hashes = matches!(lb_policy, PbLbPolicy::Maglev | PbLbPolicy::RingHash);
+    let hashing = common.hashing.take_if(|_| hashes).unwrap_or_default();
+    let fitting = fitting(context, lb_policy, lb_config);
+    let policy = match (lb_policy, fitting) {
+        (PbLbPolicy::LeastRequest, Some(LbConfig::LeastRequestLbConfig(config))) => context
+            .field("least_request_lb_config", |context| {
+                least_request::legacy(context, config).map(LbPolicy::LeastRequest)
+            }),
+        (PbLbPolicy::LeastRequest, _) => {
+            least_request::legacy(context, LeastRequestLbConfig::default())
+                .map(LbPolicy::LeastRequest)
+        }
+        (PbLbPolicy::Maglev, Some(LbConfig::MaglevLbConfig(config))) => context
+            .field("maglev_lb_config", |context| {
+                hashing::legacy_maglev(context, config, hashing)
+            }),
+        (PbLbPolicy::Maglev, _) => {
+            hashing::legacy_maglev(context, MaglevLbConfig::default(), hashing)
+        }
+        (PbLbPolicy::RingHash, Some(LbConfig::RingHashLbConfig(config))) => context
+            .field("ring_hash_lb_config", |context| {
+                hashing::legacy_ring(context, config, hashing)
+            }),
+        (PbLbPolicy::RingHash, _) => {
+            hashing::legacy_ring(context, RingHashLbConfig::default(), hashing)
+        }
+        (PbLbPolicy::RoundRobin, _) => Some(LbPolicy::RoundRobin),
+        (PbLbPolicy::Random, _) => Some(LbPolicy::Random),
+        (PbLbPolicy::ClusterProvided, _) => {
+            context.unsupported("lb_policy", "CLUSTER_PROVIDED is not supported")
+        }
+        (PbLbPolicy::LoadBalancingPolicyConfig, _) => context.missing("load_balancing_policy"),
+    };
+    Some(common.finish(context, policy?))
+}
+
+/// The configuration if it is for this policy; other ones have no effect.
+fn fitting(
+    context: &mut Context,
+    lb_policy: PbLbPolicy,
+    config: Option<LbConfig>,
+) -> Option<LbConfig> {
+    let config = config?;
+    let wanted = match config {
+        LbConfig::LeastRequestLbConfig(_) => PbLbPolicy::LeastRequest,
+        LbConfig::MaglevLbConfig(_) => PbLbPolicy::Maglev,
+        LbConfig::RingHashLbConfig(_) => PbLbPolicy::RingHash,
+        LbConfig::OriginalDstLbConfig(_) | LbConfig::RoundRobinLbConfig(_) => {
+            context.warn(config_field(&config), "not supported, has no effect");
+            return None;
+        }
+    };
+    if lb_policy != wanted {
+        let reason = format!("has no effect without lb_policy {}", wanted.as_str_name());
+        context.warn(config_field(&config), reason);
+        return None;
+    }
+    Some(config)
+}
+
+/// Reads them for a cluster whose only member is where the client wanted to go.
+pub(crate) fn decode_original(context: &mut Context, sources: Sources) -> Option<LoadBalancing> {
+    let Sources {
+        lb_policy,
+        policy,
+        lb_config,
+        common,
+    } = sources;
+    if let Some(common) = context.optional("common_lb_config", common, common_lb::decode) {
+        common.warn_unused(context, "has no effect on ORIGINAL_DST");
+    }
     match lb_config {
         None => {}
         Some(LbConfig::OriginalDstLbConfig(config)) => {
@@ -119,7 +177,7 @@ pub(crate) fn decode_original(
             "an ORIGINAL_DST cluster needs CLUSTER_PROVIDED",
         ),
     }
-    Some(LbPolicy::RoundRobin)
+    Some(LoadBalancing::default())
 }
 
 fn original_config(context: &mut Context, config: pb::cluster::OriginalDstLbConfig) {
@@ -144,7 +202,7 @@ fn config_field(config: &LbConfig) -> &'static str {
 }
 
 /// The list is in the order of preference; what is not known is passed over, as Envoy does.
-fn first_known(context: &mut Context, policy: pb::LoadBalancingPolicy) -> Option<LbPolicy> {
+fn first_known(context: &mut Context, policy: pb::LoadBalancingPolicy) -> Option<LoadBalancing> {
     let pb::LoadBalancingPolicy { policies } = policy;
     let known = policies
         .iter()
@@ -157,7 +215,7 @@ fn first_known(context: &mut Context, policy: pb::LoadBalancingPolicy) -> Option
     let Some(chosen) = known.or_else(balancing) else {
         return context.unsupported("policies", "none of them is supported");
     };
-    let mut found = LbPolicy::RoundRobin;
+    let mut found = LoadBalancing::default();
     for (i, policy) in policies.iter().enumerate() {
         let field =
             |context: &mut Context, reason: &str| context.warn(&format!("policies[{i}]"), reason);
@@ -187,7 +245,9 @@ fn any(policy: &Policy) -> Option<&Any> {
 
 fn is_known(any: &Any) -> bool {
     extension::holds::<LeastRequest>(any)
+        || extension::holds::<Maglev>(any)
         || extension::holds::<Random>(any)
+        || extension::holds::<RingHash>(any)
         || extension::holds::<RoundRobin>(any)
 }
 
@@ -197,23 +257,40 @@ fn is_balancing(any: &Any) -> bool {
         .is_some_and(|name| BALANCING.contains(&name))
 }
 
-fn known_policy(context: &mut Context, policy: &Policy) -> Option<LbPolicy> {
+fn known_policy(context: &mut Context, policy: &Policy) -> Option<LoadBalancing> {
     let any = any(policy)?;
     context.field("typed_extension_config.typed_config", |context| {
         if extension::holds::<LeastRequest>(any) {
             let config = extension::unpack(context, any)?;
-            return least_request::typed(context, config).map(LbPolicy::LeastRequest);
+            return least_request::typed(context, config);
+        }
+        if extension::holds::<Maglev>(any) {
+            let config = extension::unpack(context, any)?;
+            return hashing::typed_maglev(context, config).map(by_hash);
+        }
+        if extension::holds::<RingHash>(any) {
+            let config = extension::unpack(context, any)?;
+            return hashing::typed_ring(context, config).map(by_hash);
         }
         if extension::holds::<Random>(any) {
             let Random { locality_lb_config } = extension::unpack(context, any)?;
-            unsupported!(context, warn: locality_lb_config);
-            return Some(LbPolicy::Random);
+            let policy = LbPolicy::Random;
+            return Some(locality_lb::typed(context, locality_lb_config, policy));
         }
         let RoundRobin {
             slow_start_config,
             locality_lb_config,
         } = extension::unpack(context, any)?;
-        unsupported!(context, warn: slow_start_config, locality_lb_config);
-        Some(LbPolicy::RoundRobin)
+        unsupported!(context, warn: slow_start_config);
+        let policy = LbPolicy::RoundRobin;
+        Some(locality_lb::typed(context, locality_lb_config, policy))
     })
+}
+
+fn by_hash((policy, by_locality): hashing::Typed) -> LoadBalancing {
+    LoadBalancing {
+        policy,
+        by_locality,
+        ..LoadBalancing::default()
+    }
 }

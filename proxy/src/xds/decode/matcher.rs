@@ -68,7 +68,7 @@ pub(crate) fn header(context: &mut Context, matcher: route::HeaderMatcher) -> Op
         treat_missing_header_as_empty,
         header_match_specifier,
     } = matcher;
-    let name = header_name(context, &name);
+    let name = header_name(context, "name", &name);
     let value = match header_match_specifier {
         Some(specifier) => header_value(context, specifier)?,
         None => HeaderValueMatch::Present(true),
@@ -81,7 +81,12 @@ pub(crate) fn header(context: &mut Context, matcher: route::HeaderMatcher) -> Op
     })
 }
 
-fn header_name(context: &mut Context, name: &str) -> Option<HeaderMatchName> {
+/// Reads the name of a header, or of a part of a request that Envoy calls one.
+pub(crate) fn header_name(
+    context: &mut Context,
+    field: &str,
+    name: &str,
+) -> Option<HeaderMatchName> {
     Some(match name {
         ":authority" => HeaderMatchName::Authority,
         ":method" => HeaderMatchName::Method,
@@ -89,7 +94,7 @@ fn header_name(context: &mut Context, name: &str) -> Option<HeaderMatchName> {
         ":scheme" => HeaderMatchName::Scheme,
         // The request's Host is its authority on every protocol.
         name if name.eq_ignore_ascii_case("host") => HeaderMatchName::Authority,
-        name => HeaderMatchName::Header(value::header_name(context, "name", name)?),
+        name => HeaderMatchName::Header(value::header_name(context, field, name)?),
     })
 }
 

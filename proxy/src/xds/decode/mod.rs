@@ -15,11 +15,13 @@
 //! | `tcp_proxy` `connection_limit` | the TCP proxy, limits of a filter chain |
 //! | `socket` | options of listening sockets |
 //! | `http_connection_manager` `http_filter` `client_certificate` | the HTTP connection manager |
-//! | `cluster` `cluster_http` `cluster_dns` `load_balancing` `least_request` | `Cluster` and what is inside |
+//! | `cluster` `cluster_http` `cluster_dns` | `Cluster` and what is inside |
+//! | `load_balancing` `least_request` `hashing` `common_lb` `locality_lb` | which member is taken |
+//! | `hash_policy` | what of a request is hashed |
 //! | `endpoint` `labels` | `ClusterLoadAssignment` |
 //! | `route` `route_match` `route_action` `header_edit` | `RouteConfiguration` and what is inside |
 //! | `access_log` `template` `template_tls` | access logs and `%COMMAND%` templates |
-//! | `address` `config_source` `matcher` `protocol` `value` | what several of them share |
+//! | `address` `config_source` `matcher` `protocol` `regex_rewrite` `value` | what several of them share |
 //! | `transport_socket` `tls` | what stands between a socket and the filters |
 //! | `data_source` | secrets: inline, from a file or a variable |
 //! | `extension` | `Any`, and which extensions may be left out |
@@ -37,12 +39,15 @@ mod client_certificate;
 pub(crate) mod cluster;
 pub(crate) mod cluster_dns;
 mod cluster_http;
+mod common_lb;
 pub(crate) mod config_source;
 mod connection_limit;
 mod data_source;
 mod endpoint;
 pub(crate) mod extension;
 mod filter_chain;
+mod hash_policy;
+mod hashing;
 mod header_edit;
 mod http_connection_manager;
 mod http_filter;
@@ -51,8 +56,10 @@ mod least_request;
 pub(crate) mod listener;
 mod listener_filter;
 mod load_balancing;
+mod locality_lb;
 mod matcher;
 mod protocol;
+mod regex_rewrite;
 mod route;
 mod route_action;
 mod route_match;

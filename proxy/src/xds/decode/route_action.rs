@@ -18,6 +18,7 @@ use xds_proto::pb::envoy::config::route::v3::weighted_cluster::RandomValueSpecif
 
 use super::Context;
 use super::IsSet;
+use super::hash_policy;
 use super::header_edit;
 use super::route;
 use super::value;
@@ -54,6 +55,10 @@ pub(crate) fn decode(
     }
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one message, taken apart field by field"
+)]
 fn forward(context: &mut Context, action: pb::RouteAction) -> Option<Forward> {
     let pb::RouteAction {
         cluster_not_found_response_code,
@@ -89,7 +94,7 @@ fn forward(context: &mut Context, action: pb::RouteAction) -> Option<Forward> {
     // For mirrors and rate limits see the route table; the rest is tuning.
     unsupported!(context, warn: append_x_forwarded_host, flush_timeout, early_data_policy,
         retry_policy, retry_policy_typed_config, request_mirror_policies, priority, rate_limits,
-        include_vh_rate_limits, hash_policy, max_grpc_timeout, grpc_timeout_offset,
+        include_vh_rate_limits, max_grpc_timeout, grpc_timeout_offset,
         max_internal_redirects, hedge_policy, max_stream_duration);
     unsupported!(context, reject: metadata_match, regex_rewrite, path_rewrite_policy, path_rewrite,
         cors, internal_redirect_policy);
@@ -114,6 +119,7 @@ fn forward(context: &mut Context, action: pb::RouteAction) -> Option<Forward> {
         Some(specifier) => host_rewrite(context, specifier),
         None => Some(HostRewrite::Keep),
     };
+    let hash_policies = hash_policy::list(context, hash_policy);
     let cluster = match cluster_specifier {
         Some(specifier) => cluster(context, specifier),
         None => context.refuse("", "needs a cluster or weighted_clusters"),
@@ -125,6 +131,7 @@ fn forward(context: &mut Context, action: pb::RouteAction) -> Option<Forward> {
         idle_timeout,
         prefix_rewrite: prefix_rewrite.filter(|text| !text.is_empty()),
         host_rewrite: host_rewrite?,
+        hash_policies,
     })
 }
 

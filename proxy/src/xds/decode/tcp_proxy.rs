@@ -13,6 +13,7 @@ use xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy
 
 use super::Context;
 use super::access_log;
+use super::hash_policy;
 use super::value;
 use crate::config::limits;
 use crate::config::tcp_proxy::Backoff;
@@ -57,7 +58,6 @@ pub(crate) fn decode(context: &mut Context, proxy: pb::TcpProxy) -> Option<TcpPr
     let proxy_protocol_tlv_merge_policy = proxy_protocol_tlv_merge_policy != 0;
     unsupported!(context, warn: downstream_idle_timeout, upstream_idle_timeout, proxy_protocol_tlv_merge_policy,
         max_early_data_bytes);
-    unsupported!(context, warn "has no effect, no load balancer hashes": hash_policy);
     let check_drain_close = value::is_true(check_drain_close);
     unsupported!(context, warn: check_drain_close);
     match value::enumeration(context, "upstream_connect_mode", upstream_connect_mode)? {
@@ -117,9 +117,11 @@ pub(crate) fn decode(context: &mut Context, proxy: pb::TcpProxy) -> Option<TcpPr
         share,
     );
     let backoff = context.optional("backoff_options", backoff_options, backoff);
+    let hashes_source_ip = hash_policy::tcp(context, hash_policy);
     Some(TcpProxy {
         stat_prefix: stat_prefix.into(),
         clusters: clusters?,
+        hashes_source_ip,
         idle_timeout,
         max_duration,
         max_duration_jitter: jitter.unwrap_or(0.0),

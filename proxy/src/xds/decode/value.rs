@@ -148,6 +148,19 @@ pub(crate) fn per_million(context: &mut Context, value: FractionalPercent) -> Op
 
 /// A regular expression that must match the whole text, as RE2's full match does.
 pub(crate) fn regex(context: &mut Context, matcher: RegexMatcher) -> Option<Regex> {
+    compiled(context, matcher, anchored)
+}
+
+/// A regular expression that may match anywhere in a text.
+pub(crate) fn searched_regex(context: &mut Context, matcher: RegexMatcher) -> Option<Regex> {
+    compiled(context, matcher, build)
+}
+
+fn compiled(
+    context: &mut Context,
+    matcher: RegexMatcher,
+    compile: fn(&str) -> Result<Regex, regex::Error>,
+) -> Option<Regex> {
     let RegexMatcher { regex, engine_type } = matcher;
     // Deprecated; it names the only engine there is.
     if let Some(EngineType::GoogleRe2(GoogleRe2 { max_program_size })) = engine_type {
@@ -162,7 +175,7 @@ pub(crate) fn regex(context: &mut Context, matcher: RegexMatcher) -> Option<Rege
     }
 }
 
-fn compile(pattern: &str) -> Result<Regex, regex::Error> {
+fn anchored(pattern: &str) -> Result<Regex, regex::Error> {
     if pattern.contains(')') {
         // `a)|(b` is invalid by itself but would escape the group below, and with it the anchors.
         build(pattern)?;

@@ -19,7 +19,6 @@ use crate::config::cluster::Dns;
 use crate::config::cluster::DnsFamily;
 use crate::config::cluster::DnsTarget;
 use crate::config::cluster::Http2Options;
-use crate::config::cluster::LbPolicy;
 use crate::config::cluster::UpstreamProtocol;
 use crate::config::cluster::UpstreamTransport;
 use crate::config::endpoint::Address;
@@ -39,6 +38,7 @@ use crate::config::listener::RouteSource;
 use crate::config::listener::ServerHeader;
 use crate::config::listener::StripHostPort;
 use crate::config::listener::Underscores;
+use crate::config::load_balancing::LoadBalancing;
 use crate::config::route::Action;
 use crate::config::route::CertificateMatch;
 use crate::config::route::ClusterSpecifier;
@@ -59,6 +59,7 @@ pub(crate) fn endpoints(mark: u16) -> Endpoints {
         weight: 1,
         health: HealthStatus::Unknown,
         labels: None,
+        hash_key: None,
     };
     Endpoints {
         localities: vec![LocalityEndpoints {
@@ -78,7 +79,7 @@ pub(crate) fn cluster(name: &str, discovery: Discovery, mark: u64) -> Arc<Cluste
         transport: UpstreamTransport::default(),
         transport_matches: Vec::new(),
         connect_timeout: Duration::from_millis(mark),
-        lb_policy: LbPolicy::RoundRobin,
+        load_balancing: LoadBalancing::default(),
         protocol: UpstreamProtocol::Http1,
         auto_names: AutoNames::default(),
         idle_timeout: None,
@@ -111,6 +112,7 @@ pub(crate) fn dns(host: &str) -> Dns {
             health: HealthStatus::Unknown,
             locality_labels: None,
             labels: None,
+            hash_key: None,
         }],
         refresh_rate: Duration::from_secs(5),
         family: DnsFamily::Auto,
@@ -149,6 +151,7 @@ fn route(cluster: &str) -> Route {
             idle_timeout: None,
             prefix_rewrite: None,
             host_rewrite: HostRewrite::Keep,
+            hash_policies: Vec::new(),
         })),
         headers: HeaderEdits::default(),
     }

@@ -69,6 +69,7 @@ fn forward_to(cluster: ClusterSpecifier) -> Action {
         idle_timeout: None,
         prefix_rewrite: None,
         host_rewrite: HostRewrite::Keep,
+        hash_policies: Vec::new(),
     }))
 }
 

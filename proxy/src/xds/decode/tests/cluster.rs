@@ -11,24 +11,22 @@ use super::merged;
 use crate::config::Cluster;
 use crate::config::cluster::Discovery;
 use crate::config::cluster::DnsFamily;
-use crate::config::cluster::LbPolicy;
-use crate::config::cluster::LeastRequest;
-use crate::config::cluster::Selection;
 use crate::config::cluster::UpstreamProtocol;
+use crate::config::load_balancing::LoadBalancing;
 use crate::xds::decode::DecodeError;
 use crate::xds::decode::Decoded;
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
-fn decode(json: Value) -> Result<Decoded<Cluster>, DecodeError> {
+pub(super) fn decode(json: Value) -> Result<Decoded<Cluster>, DecodeError> {
     crate::xds::decode::cluster(&encode("envoy.config.cluster.v3.Cluster", json))
 }
 
-fn cluster(change: Value) -> Value {
+pub(super) fn cluster(change: Value) -> Value {
     merged(json!({"name": "a"}), change)
 }
 
-fn valid(change: Value) -> Cluster {
+pub(super) fn valid(change: Value) -> Cluster {
     let decoded = decode(cluster(change)).expect("valid");
     assert!(decoded.warnings.is_empty(), "{:?}", decoded.warnings);
     decoded.value
@@ -61,7 +59,7 @@ fn defaults_are_envoys() {
     );
     assert_eq!(cluster.connect_timeout, Duration::from_secs(5));
     assert_eq!(cluster.idle_timeout, Some(Duration::from_secs(3600)));
-    assert_eq!(cluster.lb_policy, LbPolicy::RoundRobin);
+    assert_eq!(cluster.load_balancing, LoadBalancing::default());
     assert_eq!(cluster.protocol, UpstreamProtocol::Http1);
     assert_eq!(
         (
@@ -243,7 +241,6 @@ fn fields() {
             ),
             (json!({"circuit_breakers": {}}), "warn circuit_breakers"),
             (json!({"outlier_detection": {}}), "warn outlier_detection"),
-            (json!({"lb_policy": "MAGLEV"}), "warn lb_policy"),
             (json!({"lb_policy": "CLUSTER_PROVIDED"}), "lb_policy"),
             (
                 json!({"lb_policy": "LOAD_BALANCING_POLICY_CONFIG"}),
@@ -280,127 +277,6 @@ fn fields() {
             (
                 merged(http(json!({})), json!({"http2_protocol_options": {}})),
                 "warn http2_protocol_options",
-            ),
-        ],
-    );
-}
-
-#[test]
-fn the_first_known_policy_wins() {
-    let typed = |package: &str, name: &str| {
-        let url = format!(
-            "type.googleapis.com/envoy.extensions.load_balancing_policies.{package}.v3.{name}"
-        );
-        json!({"typed_extension_config": {"name": package, "typed_config": {"@type": url}}})
-    };
-    let list = |policies: Value| json!({"load_balancing_policy": {"policies": policies}});
-    let round_robin = || typed("round_robin", "RoundRobin");
-    let least_request = || typed("least_request", "LeastRequest");
-    let maglev = || typed("maglev", "Maglev");
-    let provided = || typed("cluster_provided", "ClusterProvided");
-    check_table(
-        &cluster,
-        &decode,
-        &[
-            (list(json!([round_robin()])), "ok"),
-            (list(json!([round_robin(), least_request()])), "ok"),
-            (
-                list(json!([maglev(), least_request(), round_robin()])),
-                "warn load_balancing_policy.policies[0]",
-            ),
-            (
-                list(json!([maglev()])),
-                "warn load_balancing_policy.policies[0]",
-            ),
-            (list(json!([provided()])), "load_balancing_policy.policies"),
-            (list(json!([])), "load_balancing_policy.policies"),
-            (
-                merged(list(json!([round_robin()])), json!({"lb_policy": "MAGLEV"})),
-                "ok",
-            ),
-        ],
-    );
-}
-
-/// A cluster with one typed policy.
-fn with_policy(package: &str, name: &str, config: Value) -> Value {
-    let url =
-        format!("type.googleapis.com/envoy.extensions.load_balancing_policies.{package}.v3.{name}");
-    let any = merged(json!({"@type": url}), config);
-    let policy = json!({"typed_extension_config": {"name": package, "typed_config": any}});
-    json!({"load_balancing_policy": {"policies": [policy]}})
-}
-
-#[test]
-fn least_request_and_random_are_read_in_both_spellings() {
-    let least = |selection, bias| LbPolicy::LeastRequest(LeastRequest { selection, bias });
-    let typed = |config| with_policy("least_request", "LeastRequest", config);
-    let legacy =
-        |config: Value| json!({"lb_policy": "LEAST_REQUEST", "least_request_lb_config": config});
-    let bias = json!({"choice_count": 5, "active_request_bias": {"default_value": 0.5}});
-    for (change, expected) in [
-        (json!({"lb_policy": "RANDOM"}), LbPolicy::Random),
-        (with_policy("random", "Random", json!({})), LbPolicy::Random),
-        (
-            json!({"lb_policy": "LEAST_REQUEST"}),
-            least(Selection::Choices(2), 1.0),
-        ),
-        (legacy(bias.clone()), least(Selection::Choices(5), 0.5)),
-        (typed(json!({})), least(Selection::Choices(2), 1.0)),
-        (typed(bias), least(Selection::Choices(5), 0.5)),
-        (
-            typed(json!({"selection_method": "FULL_SCAN"})),
-            least(Selection::FullScan, 1.0),
-        ),
-        (
-            typed(json!({"enable_full_scan": true})),
-            least(Selection::FullScan, 1.0),
-        ),
-    ] {
-        assert_eq!(valid(change).lb_policy, expected);
-    }
-}
-
-#[test]
-fn least_request_without_sense_is_refused() {
-    const TYPED: &str = "load_balancing_policy.policies[0].typed_extension_config.typed_config";
-    let typed = |config| with_policy("least_request", "LeastRequest", config);
-    let legacy =
-        |config: Value| json!({"lb_policy": "LEAST_REQUEST", "least_request_lb_config": config});
-    let bias = |value: Value| json!({"active_request_bias": {"default_value": value}});
-    let in_typed = |field: &str| format!("{TYPED}.{field}");
-    check_table(
-        &cluster,
-        &decode,
-        &[
-            (typed(json!({"choice_count": 1})), &in_typed("choice_count")),
-            (
-                typed(json!({"choice_count": 65})),
-                &format!("warn {}", in_typed("choice_count")),
-            ),
-            (
-                typed(bias(json!("NaN"))),
-                &in_typed("active_request_bias.default_value"),
-            ),
-            (
-                typed(bias(json!(-1.0))),
-                &in_typed("active_request_bias.default_value"),
-            ),
-            (
-                legacy(bias(json!("Infinity"))),
-                "least_request_lb_config.active_request_bias.default_value",
-            ),
-            (
-                legacy(json!({"choice_count": 0})),
-                "least_request_lb_config.choice_count",
-            ),
-            (
-                json!({"least_request_lb_config": {}}),
-                "warn least_request_lb_config",
-            ),
-            (
-                json!({"lb_policy": "LEAST_REQUEST", "round_robin_lb_config": {}}),
-                "warn round_robin_lb_config",
             ),
         ],
     );

@@ -260,3 +260,24 @@ fn all_errors_are_told_up_to_a_bound() {
         Some("and 68 more")
     );
 }
+
+#[test]
+fn the_key_of_a_member_is_read_of_its_metadata() {
+    let metadata =
+        |lb: Value| with_member(json!({"metadata": {"filter_metadata": {"envoy.lb": lb}}}));
+    let found = decode(metadata(json!({"hash_key": "k"}))).expect("valid");
+    assert!(found.warnings.is_empty(), "{:?}", found.warnings);
+    let (_, endpoints) = found.value;
+    let endpoint = &endpoints.localities[0].endpoints[0];
+    assert_eq!(endpoint.hash_key.as_deref(), Some("k"));
+    let warned = "warn endpoints[0].lb_endpoints[0].metadata";
+    check_table(
+        &|lb| metadata(lb),
+        &decode,
+        &[
+            (json!({"hash_key": 7}), warned),
+            (json!({"hash_key": "k", "canary": true}), warned),
+            (json!({"hash_key": ""}), "ok"),
+        ],
+    );
+}

@@ -152,7 +152,6 @@ fn forwards() {
                 &at("upgrade_configs[0].connect_config"),
             ),
             (json!({"retry_policy": {}}), &warn("retry_policy")),
-            (json!({"hash_policy": [{}]}), &warn("hash_policy")),
             (
                 json!({"request_mirror_policies": [{}]}),
                 &warn("request_mirror_policies"),

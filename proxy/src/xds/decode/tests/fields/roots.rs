@@ -61,6 +61,13 @@ pub(super) fn base(message: &str) -> Value {
         "Filter" => network_filter(),
         "FilterChain" => json!({"filters": [network_filter()]}),
         "GrpcService" => json!({"envoy_grpc": {"cluster_name": "cp"}}),
+        "HashPolicy" if message.starts_with("envoy.type.") => json!({"source_ip": {}}),
+        "HashPolicy" => json!({"query_parameter": {"name": "q"}}),
+        "Cookie" => json!({"name": "c", "ttl": "5s"}),
+        "CookieAttribute" => json!({"name": "a"}),
+        "Header" => json!({"header_name": "x"}),
+        "QueryParameter" => json!({"name": "q"}),
+        "RegexMatchAndSubstitute" => json!({"pattern": {"regex": "a"}}),
         "HeaderMatcher" => json!({"name": "x"}),
         "HeaderValue" => json!({"key": "x"}),
         "HeaderValueOption" => json!({"header": {"key": "x", "value": "y"}}),
@@ -385,6 +392,8 @@ pub(super) fn roots() -> Vec<Target> {
                 json!({"name": "a", "type": "STRICT_DNS", "load_assignment": dns}),
                 json!({"name": "a", "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED"}),
                 json!({"name": "a", "lb_policy": "LEAST_REQUEST"}),
+                json!({"name": "a", "lb_policy": "MAGLEV"}),
+                json!({"name": "a", "lb_policy": "RING_HASH"}),
             ],
             cluster,
         ),
@@ -394,6 +403,15 @@ pub(super) fn roots() -> Vec<Target> {
             |bytes| {
                 let rest = encode(CLUSTER, json!({"name": "a", "type": "EDS"}));
                 cluster(&[rest, nested(CLUSTER, &["eds_cluster_config"], bytes)].concat())
+            },
+        ),
+        target(
+            "envoy.config.cluster.v3.Cluster.CommonLbConfig.ConsistentHashingLbConfig",
+            vec![json!({})],
+            |bytes| {
+                let rest = encode(CLUSTER, json!({"name": "a", "lb_policy": "MAGLEV"}));
+                let path = ["common_lb_config", "consistent_hashing_lb_config"];
+                cluster(&[rest, nested(CLUSTER, &path, bytes)].concat())
             },
         ),
         in_cluster(
@@ -432,6 +450,18 @@ pub(super) fn roots() -> Vec<Target> {
         ),
         in_cluster(
             "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
+            json!({}),
+            POLICY,
+            name(),
+        ),
+        in_cluster(
+            "envoy.extensions.load_balancing_policies.maglev.v3.Maglev",
+            json!({}),
+            POLICY,
+            name(),
+        ),
+        in_cluster(
+            "envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash",
             json!({}),
             POLICY,
             name(),

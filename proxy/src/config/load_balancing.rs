@@ -1,0 +1,120 @@
+//! How one of several members is chosen.
+
+use crate::config::hash_policy::HashPolicy;
+
+/// Envoy's default for `healthy_panic_threshold`.
+pub const PANIC_PERCENT: u32 = 50;
+
+/// How one of several members is chosen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadBalancing {
+    /// Inside a priority.
+    pub policy: LbPolicy,
+    /// When fewer members of a priority are usable than this percentage, and all priorities together
+    /// cannot take the load, all its members are used (panic); 0 is never, at most 100.
+    pub panic_percent: u32,
+    /// In a panic nobody is used instead. Policies that hash do not know it.
+    pub fails_in_panic: bool,
+    /// Localities take load by their weight, then their members inside of them.
+    pub by_locality: bool,
+}
+
+impl Default for LoadBalancing {
+    fn default() -> Self {
+        Self {
+            policy: LbPolicy::default(),
+            panic_percent: PANIC_PERCENT,
+            fails_in_panic: false,
+            by_locality: false,
+        }
+    }
+}
+
+/// How one of several members of a priority is chosen.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum LbPolicy {
+    /// The fewest requests in flight.
+    LeastRequest(LeastRequest),
+    /// By the hash of a request, in a table of all members.
+    Maglev(Maglev),
+    /// Any, whatever its weight.
+    Random,
+    /// By the hash of a request, on a ring of all members.
+    RingHash(RingHash),
+    /// Weighted round robin.
+    #[default]
+    RoundRobin,
+}
+
+impl LbPolicy {
+    /// What policies that choose by the hash of a request have in common.
+    pub fn hashing(&self) -> Option<&Hashing> {
+        match self {
+            Self::Maglev(maglev) => Some(&maglev.hashing),
+            Self::RingHash(ring) => Some(&ring.hashing),
+            Self::LeastRequest(_) | Self::Random | Self::RoundRobin => None,
+        }
+    }
+}
+
+/// How the one with the fewest requests in flight is found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LeastRequest {
+    /// Who is compared, if all weights are equal.
+    pub selection: Selection,
+    /// Otherwise a share is `weight / (in flight + 1) ^ bias`; a finite number of at least 0.
+    pub bias: f64,
+}
+
+/// `LeastRequest.selection_method`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// So many, drawn at random; at least 2.
+    Choices(u32),
+    /// All.
+    FullScan,
+}
+
+/// What policies that choose by the hash of a request have in common
+/// (`ConsistentHashingLbConfig`).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Hashing {
+    /// A member without a key of its own is known by its host name instead of its address.
+    pub by_hostname: bool,
+    /// Percent of the average load that a member takes at most, at least 100; `None` is no bound.
+    pub balance_factor: Option<u32>,
+    /// What is hashed; empty if the route says it.
+    pub policies: Vec<HashPolicy>,
+}
+
+/// `RingHash`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RingHash {
+    /// What members are placed by.
+    pub function: HashFunction,
+    /// Places on the ring at least, if that is not above `size_max`.
+    pub size_min: u64,
+    /// Places on the ring at most; at least `size_min` and 1.
+    pub size_max: u64,
+    /// See there.
+    pub hashing: Hashing,
+}
+
+/// `RingHash.hash_function`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HashFunction {
+    /// 64-bit MurmurHash2 with the seed of libstdc++.
+    Murmur2,
+    /// XXH64.
+    #[default]
+    Xx,
+}
+
+/// `Maglev`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Maglev {
+    /// Places in the table, a prime number.
+    pub table_size: u64,
+    /// See there.
+    pub hashing: Hashing,
+}

@@ -1,0 +1,298 @@
+//! The hash of a request, by which policies that hash choose a member; the same as Envoy's.
+//!
+//! It does not choose. A client that has no cookie yet may get one here; its value is made of both
+//! ends of its connection, so that requests that race on one connection get the same.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+
+use http::HeaderMap;
+use http::HeaderValue;
+use http::header::COOKIE;
+use xxhash_rust::xxh64::xxh64;
+
+use crate::config::hash_policy::GeneratedCookie;
+use crate::config::hash_policy::HashPolicy;
+use crate::config::hash_policy::HashSource;
+use crate::config::matcher::HeaderMatchName;
+use crate::config::regex_rewrite::RegexRewrite;
+use crate::http::router::RequestView;
+use crate::upstream::text_hash::TextHash;
+
+/// What came of hashing.
+#[derive(Debug, Default)]
+pub struct Hashed {
+    /// The hash, if there was anything to hash.
+    pub hash: Option<u64>,
+    /// Values of `Set-Cookie` for the answer.
+    pub cookies: Vec<HeaderValue>,
+    /// They come after the edits of the route, not before.
+    pub cookies_are_last: bool,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// The client, as far as it is known.
+    pub address: Option<IpAddr>,
+    /// Both ends of its connection: the other one and ours.
+    pub connection: (Option<SocketAddr>, Option<SocketAddr>),
+}
+
+impl Hashed {
+    /// Hashes what `policies` name of a request.
+    #[must_use]
+    pub fn new(policies: &[HashPolicy], request: &RequestView<'_>, client: Client) -> Self {
+        let mut hashed = Self::default();
+        for policy in policies {
+            let part = match &policy.source {
+                HashSource::Cookie { name, generated } => {
+                    hashed.cookie((name, generated.as_ref()), request.headers, client)
+                }
+                HashSource::Header { name, rewrite } => header(name, rewrite.as_ref(), request),
+                HashSource::QueryParameter(name) => query_parameter(name, request.path_and_query),
+                HashSource::SourceIp => client.address.map(|address| TextHash::of(&address)),
+            };
+            if let Some(part) = part {
+                // Turned first, or two equal parts would leave nothing.
+                hashed.hash = Some(hashed.hash.map_or(0, |hash| hash.rotate_left(1)) ^ part);
+            }
+            if policy.terminal && hashed.hash.is_some() {
+                break;
+            }
+        }
+        hashed
+    }
+
+    fn cookie(
+        &mut self,
+        (name, generated): (&str, Option<&GeneratedCookie>),
+        headers: &HeaderMap,
+        client: Client,
+    ) -> Option<u64> {
+        let value = cookie(headers, name.as_bytes());
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            return Some(xxh64(value, 0));
+        }
+        let attributes = &generated?.attributes;
+        let (peer, local) = client.connection;
+        let mut ends = TextHash::default();
+        for end in [peer, local].into_iter().flatten() {
+            ends.add(&end);
+        }
+        let value = format!("{:016x}", ends.value());
+        // The configuration was checked to make a valid one.
+        let set = format!("{name}=\"{value}\"{attributes}");
+        self.cookies.extend(HeaderValue::try_from(set).ok());
+        Some(xxh64(value.as_bytes(), 0))
+    }
+}
+
+fn header(
+    name: &HeaderMatchName,
+    rewrite: Option<&RegexRewrite>,
+    request: &RequestView<'_>,
+) -> Option<u64> {
+    let once = |value: &str| Some(of_values(rewrite, &mut std::iter::once(value.as_bytes())));
+    match name {
+        HeaderMatchName::Authority => once(request.authority),
+        HeaderMatchName::Method => once(request.method.as_str()),
+        HeaderMatchName::Path => once(request.path_and_query),
+        HeaderMatchName::Scheme => once(request.scheme),
+        HeaderMatchName::Header(name) => {
+            let values = request.headers.get_all(name).iter();
+            let mut values = values.map(HeaderValue::as_bytes).peekable();
+            values.peek()?;
+            Some(of_values(rewrite, &mut values))
+        }
+    }
+}
+
+/// Each value goes on from the hash of those before, in an order of their own: that of the request
+/// does not matter.
+fn of_values<'v>(
+    rewrite: Option<&RegexRewrite>,
+    values: &mut dyn Iterator<Item = &'v [u8]>,
+) -> u64 {
+    let rewritten = |value: &'v [u8]| match rewrite {
+        Some(rewrite) => rewrite.apply(value),
+        None => Cow::Borrowed(value),
+    };
+    let first = values.next().map_or(Cow::Borrowed(&b""[..]), rewritten);
+    let Some(second) = values.next() else {
+        return xxh64(&first, 0);
+    };
+    let mut all = vec![first, rewritten(second)];
+    all.extend(values.map(rewritten));
+    all.sort_unstable();
+    all.iter().fold(0, |hash, value| xxh64(value, hash))
+}
+
+/// The first one of this name, compared as written.
+fn query_parameter(name: &str, path_and_query: &str) -> Option<u64> {
+    let (_, query) = path_and_query.split_once('?')?;
+    let mut pairs = query
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let (_, value) = pairs.find(|(found, _)| *found == name)?;
+    Some(xxh64(value.as_bytes(), 0))
+}
+
+/// The first cookie of this name.
+fn cookie<'h>(headers: &'h HeaderMap, name: &[u8]) -> Option<&'h [u8]> {
+    let fields = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    let mut pairs = fields.flat_map(|field| field.split(|byte| *byte == b';'));
+    pairs.find_map(|pair| {
+        let equals = memchr::memchr(b'=', pair)?;
+        let (found, value) = (pair.get(..equals)?, pair.get(equals + 1..)?);
+        let spaces = found.iter().take_while(|byte| **byte == b' ').count();
+        (found.get(spaces..)? == name).then(|| unquoted(value))
+    })
+}
+
+/// RFC 6265, section 4.1.1: quotes may stand around the value and are none of it.
+fn unquoted(value: &[u8]) -> &[u8] {
+    match value {
+        [b'"', inner @ .., b'"'] => inner,
+        _ => value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+    use http::Method;
+
+    use super::*;
+
+    fn policy(source: HashSource) -> HashPolicy {
+        HashPolicy {
+            source,
+            terminal: false,
+        }
+    }
+
+    fn of_header(name: &'static str) -> HashPolicy {
+        policy(HashSource::Header {
+            name: HeaderMatchName::Header(HeaderName::from_static(name)),
+            rewrite: None,
+        })
+    }
+
+    fn hashed(policies: &[HashPolicy], path: &str, headers: &[(&'static str, &str)]) -> Hashed {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().expect("a value"));
+        }
+        let request = RequestView {
+            method: &Method::GET,
+            scheme: "http",
+            authority: "a.example",
+            path_and_query: path,
+            headers: &map,
+            tls: None,
+        };
+        let address: SocketAddr = "10.0.0.9:5000".parse().expect("an address");
+        let client = Client {
+            address: Some(address.ip()),
+            connection: (Some(address), "10.0.0.1:80".parse().ok()),
+        };
+        Hashed::new(policies, &request, client)
+    }
+
+    fn hash(policies: &[HashPolicy], path: &str, headers: &[(&'static str, &str)]) -> Option<u64> {
+        hashed(policies, path, headers).hash
+    }
+
+    fn xx(text: &str) -> Option<u64> {
+        Some(xxh64(text.as_bytes(), 0))
+    }
+
+    #[test]
+    fn values_of_a_header_are_hashed_in_any_order() {
+        let policies = [of_header("x")];
+        assert_eq!(hash(&policies, "/", &[]), None);
+        assert_eq!(hash(&policies, "/", &[("x", "")]), xx(""));
+        let both = Some(xxh64(b"b", xxh64(b"a", 0)));
+        assert_eq!(hash(&policies, "/", &[("x", "b"), ("x", "a")]), both);
+        assert_eq!(hash(&policies, "/", &[("x", "a"), ("x", "b")]), both);
+        let path = policy(HashSource::Header {
+            name: HeaderMatchName::Path,
+            rewrite: None,
+        });
+        assert_eq!(hash(&[path], "/p?q", &[]), xx("/p?q"));
+    }
+
+    #[test]
+    fn cookies_are_found_as_envoy_finds_them() {
+        let policies = [policy(HashSource::Cookie {
+            name: "c".into(),
+            generated: None,
+        })];
+        for (text, expected) in [
+            ("c=1", xx("1")),
+            ("b=2;  c=\"1\"; c=3", xx("1")),
+            ("b; c=1=2", xx("1=2")),
+            ("c=\"", xx("\"")),
+            ("c=; c=1", None),
+            ("c", None),
+            ("cc=1", None),
+        ] {
+            assert_eq!(
+                hash(&policies, "/", &[("cookie", text)]),
+                expected,
+                "{text}"
+            );
+        }
+        let cut = [("cookie", "b=2"), ("cookie", "c=1")];
+        assert_eq!(hash(&policies, "/", &cut), xx("1"));
+    }
+
+    #[test]
+    fn a_missing_cookie_is_made_of_the_connection() {
+        let policies = [policy(HashSource::Cookie {
+            name: "c".into(),
+            generated: Some(GeneratedCookie {
+                attributes: "; Max-Age=60; HttpOnly".into(),
+            }),
+        })];
+        let made = hashed(&policies, "/", &[("cookie", "c=")]);
+        let value = format!("{:016x}", xxh64(b"10.0.0.9:500010.0.0.1:80", 0));
+        assert_eq!(made.hash, xx(&value));
+        assert_eq!(
+            made.cookies,
+            [format!("c=\"{value}\"; Max-Age=60; HttpOnly")]
+        );
+        let known = hashed(&policies, "/", &[("cookie", &format!("c=\"{value}\""))]);
+        assert_eq!(known.hash, made.hash);
+        assert!(known.cookies.is_empty());
+    }
+
+    #[test]
+    fn the_first_query_parameter_counts() {
+        let policies = [policy(HashSource::QueryParameter("q".into()))];
+        for (path, expected) in [
+            ("/?q=1&q=2", xx("1")),
+            ("/?a=q&&q", xx("")),
+            ("/?Q=1", None),
+            ("/q=1", None),
+            ("/?q=%31", xx("%31")),
+        ] {
+            assert_eq!(hash(&policies, path, &[]), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn parts_are_combined_until_a_terminal_one() {
+        let (a, b) = (xxh64(b"1", 0), xxh64(b"2", 0));
+        let headers = [("a", "1"), ("b", "2")];
+        let mut policies = [of_header("a"), of_header("b")];
+        assert_eq!(hash(&policies, "/", &headers), Some(a.rotate_left(1) ^ b));
+        policies[0].terminal = true;
+        assert_eq!(hash(&policies, "/", &headers), Some(a));
+        assert_eq!(hash(&policies, "/", &headers[1..]), Some(b));
+        let both = [policy(HashSource::SourceIp), of_header("none")];
+        assert_eq!(hash(&both, "/", &[]), xx("10.0.0.9"));
+    }
+}

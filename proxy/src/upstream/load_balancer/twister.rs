@@ -1,0 +1,94 @@
+//! The random numbers of C++'s `mt19937`: with the same seed Envoy draws the same ones.
+
+/// Words of state.
+const WORDS: usize = 624;
+
+/// A word is made of itself, the next, and the one so far ahead.
+const AHEAD: usize = 397;
+
+/// A sequence.
+#[derive(Debug)]
+pub(super) struct Twister {
+    state: [u32; WORDS],
+    next: usize,
+}
+
+impl Twister {
+    /// The sequence of a seed, of which 32 bits count.
+    pub(super) fn new(seed: u64) -> Self {
+        let mut state = [0; WORDS];
+        let mut word = u32::try_from(seed & u64::from(u32::MAX)).unwrap_or(0);
+        for (place, slot) in (1_u32..).zip(&mut state) {
+            *slot = word;
+            word = (word ^ (word >> 30))
+                .wrapping_mul(1_812_433_253)
+                .wrapping_add(place);
+        }
+        Self { state, next: WORDS }
+    }
+
+    /// The next number.
+    fn any(&mut self) -> u32 {
+        if self.next >= WORDS {
+            self.twist();
+            self.next = 0;
+        }
+        let mut word = self.state.get(self.next).copied().unwrap_or(0);
+        self.next += 1;
+        word ^= word >> 11;
+        word ^= (word << 7) & 0x9d2c_5680;
+        word ^= (word << 15) & 0xefc6_0000;
+        word ^ (word >> 18)
+    }
+
+    fn twist(&mut self) {
+        for place in 0..WORDS {
+            let high = self.state[place] & 0x8000_0000;
+            let low = self.state[(place + 1) % WORDS] & 0x7fff_ffff;
+            let joined = high | low;
+            let odd = if joined & 1 == 0 { 0 } else { 0x9908_b0df };
+            self.state[place] = self.state[(place + AHEAD) % WORDS] ^ (joined >> 1) ^ odd;
+        }
+    }
+
+    /// A place below `count`, each with the same chance; 0 if there is none.
+    pub(super) fn below(&mut self, count: usize) -> usize {
+        let count = count as u64;
+        let Some(width) = (u64::from(u32::MAX) + 1)
+            .checked_div(count)
+            .filter(|w| *w > 0)
+        else {
+            return 0;
+        };
+        loop {
+            let drawn = u64::from(self.any()) / width;
+            if drawn < count {
+                return usize::try_from(drawn).unwrap_or(0);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_the_sequence_of_the_standard() {
+        // [rand.predef]: the 10000th number of a default-constructed mt19937.
+        let mut default = Twister::new(5489);
+        for _ in 0..9999 {
+            default.any();
+        }
+        assert_eq!(default.any(), 4_123_659_995);
+    }
+
+    #[test]
+    fn places_are_in_range() {
+        let mut random = Twister::new(u64::MAX);
+        assert_eq!(random.below(0), 0);
+        for count in 1..200 {
+            assert!(random.below(count) < count);
+        }
+    }
+}
