@@ -8,6 +8,7 @@
 //! | `alike` | one bootstrap, 1,000 requests, two proxies, equal outcomes |
 //! | `chains` | generated filter chains and connections, equal choices |
 //! | `handshake` | whom TLS lets in, in every cell of a matrix of clients |
+//! | `hashing` | members chosen by hash, the same ones |
 //! | `identity` | who the client is, told to upstreams, routes and logs alike |
 //! | `follow` | Envoy and Weir follow the same control plane through those changes |
 //!
@@ -18,6 +19,7 @@ mod alike;
 mod chains;
 mod follow;
 mod handshake;
+mod hashing;
 mod identity;
 mod setting;
 mod world;
