@@ -6,9 +6,9 @@
 //! | `setting` | Envoy, Weir and the control plane as running things; waiting |
 //! | `world` | a random configuration, its random changes, and what they must answer |
 //! | `alike` | one bootstrap, 1,000 requests, two proxies, equal outcomes |
+//! | `balancing` | members chosen alike |
 //! | `chains` | generated filter chains and connections, equal choices |
 //! | `handshake` | whom TLS lets in, in every cell of a matrix of clients |
-//! | `hashing` | members chosen by hash, the same ones |
 //! | `identity` | who the client is, told to upstreams, routes and logs alike |
 //! | `follow` | Envoy and Weir follow the same control plane through those changes |
 //!
@@ -16,10 +16,10 @@
 //! they fail. Seeds are fixed and stand in every failure.
 
 mod alike;
+mod balancing;
 mod chains;
 mod follow;
 mod handshake;
-mod hashing;
 mod identity;
 mod setting;
 mod world;

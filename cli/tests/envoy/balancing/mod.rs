@@ -1,13 +1,17 @@
-//! Balancing by hash: Envoy and Weir choose the same member for every request.
+//! Which member takes a request: Envoy and Weir choose alike, and where a hash decides, the same.
 //!
 //! | file | holds |
 //! |---|---|
+//! | `bounded` | hashing that spares members with too many requests |
 //! | `client` | a connection that is kept, from an address of choice |
+//! | `localities` | shares of localities and members |
 //! | `policies` | what of a request is hashed |
 //! | `streams` | clients of a TCP proxy |
 //! | `tables` | rings and tables of every kind, thousands of keys |
 
+mod bounded;
 mod client;
+mod localities;
 mod policies;
 mod streams;
 mod tables;

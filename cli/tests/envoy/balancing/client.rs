@@ -35,6 +35,12 @@ impl Client {
 
     /// Asks, and reads the whole answer.
     pub(super) async fn get(&mut self, path: &str, fields: &[(&str, String)]) -> Head {
+        self.ask(path, fields).await;
+        self.answer().await
+    }
+
+    /// Asks.
+    pub(super) async fn ask(&mut self, path: &str, fields: &[(&str, String)]) {
         let mut request = format!("GET {path} HTTP/1.1\r\n");
         if fields.iter().all(|(name, _)| *name != "host") {
             request.push_str("host: a.example\r\n");
@@ -47,6 +53,10 @@ impl Client {
             .write_all(request.as_bytes())
             .await
             .expect("it is open");
+    }
+
+    /// Reads the whole answer.
+    pub(super) async fn answer(&mut self) -> Head {
         let mut read = Vec::new();
         loop {
             if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
