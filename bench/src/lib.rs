@@ -15,6 +15,7 @@
 //! | [`certificates`] | an authority for one measurement; [`Transport`] says who uses it |
 //! | [`relay`] | the floor: the least code that moves a request between two sockets |
 //! | [`stats`] | paired log-ratios and bootstrap intervals |
+//! | [`plot`] | line charts as SVG |
 //! | [`pattern`] | checkable bytes of any length |
 //!
 //! Everything stays on 127.0.0.1.
@@ -25,6 +26,7 @@ pub mod load;
 pub mod origin;
 pub mod pattern;
 pub mod peer;
+pub mod plot;
 pub mod ports;
 pub mod process;
 pub mod relay;

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::compare::{Contestant, GateOptions, Options};
+use crate::compare::{Contestant, CurveOptions, GateOptions, Options};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -33,6 +33,8 @@ struct Arguments {
 enum Action {
     /// Measure every scenario with every proxy and print a table.
     Compare(CompareArguments),
+    /// Measure latency over offered rate and draw it.
+    Curve(CurveArguments),
     /// Hold instructions, system calls and memory to the recorded values.
     Gates(GatesArguments),
     /// List the scenarios.
@@ -73,6 +75,31 @@ struct CompareArguments {
 }
 
 #[derive(Debug, clap::Args)]
+struct CurveArguments {
+    /// The row whose traffic is offered; see `weir-bench scenarios`.
+    #[arg(long, value_name = "SCENARIO", default_value = "http1-small")]
+    scenario: String,
+    /// Only these proxies.
+    #[arg(long, value_delimiter = ',', value_enum, value_name = "LIST")]
+    peers: Vec<Contestant>,
+    /// Short windows: about a minute, and tails are a hint.
+    #[arg(long)]
+    quick: bool,
+    /// Where the picture goes, as SVG.
+    #[arg(long, value_name = "FILE", default_value = "bench/latency.svg")]
+    out: PathBuf,
+    /// The weir-proxy to measure, in place of WEIR_BIN or the build in the target directory.
+    #[arg(long, value_name = "PROGRAM")]
+    weir: Option<PathBuf>,
+    /// Keep windows that other processes disturbed instead of measuring them again.
+    #[arg(long)]
+    accept_disturbed: bool,
+    /// Stay in the network namespace of the caller, with its congestion control.
+    #[arg(long)]
+    no_namespace: bool,
+}
+
+#[derive(Debug, clap::Args)]
 struct GatesArguments {
     /// Write what is measured in place of comparing with it.
     #[arg(long)]
@@ -99,6 +126,15 @@ fn main() -> ExitCode {
             };
             compare::main(&options)
         }
+        Action::Curve(arguments) => compare::curve(&CurveOptions {
+            scenario: arguments.scenario,
+            contestants: arguments.peers,
+            quick: arguments.quick,
+            out: arguments.out,
+            weir: arguments.weir,
+            accept_disturbed: arguments.accept_disturbed,
+            no_namespace: arguments.no_namespace,
+        }),
         Action::Gates(arguments) => compare::gates(&GateOptions {
             file: arguments.file,
             record: arguments.record,

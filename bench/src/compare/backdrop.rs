@@ -22,7 +22,7 @@ pub(crate) struct Backdrop {
     certificates: Certificates,
     origin: AnyOrigin,
     /// Where the generator goes to measure itself: the origin, or one with the proxies' TLS.
-    direct: Option<FixedOrigin>,
+    pub(super) direct: Option<FixedOrigin>,
     pub(crate) transport: Transport,
 }
 
@@ -86,7 +86,7 @@ impl Backdrop {
     }
 
     /// Where the generator measures itself.
-    pub(crate) fn direct(&self) -> SocketAddr {
+    pub(crate) fn direct_addr(&self) -> SocketAddr {
         self.direct
             .as_ref()
             .map_or_else(|| self.origin(), FixedOrigin::addr)

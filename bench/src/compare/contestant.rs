@@ -11,6 +11,7 @@ use bench::process::{Process, ProcessError};
 use serde::Serialize;
 
 use super::configs::template;
+use super::outcome::Hole;
 use super::scenario::Setup;
 
 /// A column of the table, in the order of printing.
@@ -33,6 +34,12 @@ impl Contestant {
         Self::Haproxy,
         Self::Nginx,
     ];
+
+    /// Those asked for, in the order of printing; all when nobody was.
+    pub(crate) fn among(asked: &[Self]) -> Vec<Self> {
+        let is_in = |each: &Self| asked.is_empty() || asked.contains(each);
+        Self::ALL.into_iter().filter(is_in).collect()
+    }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -92,13 +99,13 @@ enum Proxy {
 
 impl Running {
     /// Starts the process; the reason when that is impossible.
-    pub(crate) fn spawn(contestant: Contestant, site: &Site) -> Result<Self, String> {
-        let template = template(contestant, site.setup)?;
-        let listen = ReservedPort::new().map_err(|error| error.to_string())?;
+    pub(crate) fn spawn(contestant: Contestant, site: &Site) -> Result<Self, Hole> {
+        let template = template(contestant, site.setup).map_err(Hole::absent)?;
+        let listen = ReservedPort::new().map_err(Hole::failed)?;
         let mut values = site.values.clone();
         values.push(("listen", listen.number().to_string()));
         values.push(("origin", site.origin.to_string()));
-        let config = render(template, &values).map_err(|error| error.to_string())?;
+        let config = render(template, &values).map_err(Hole::failed)?;
         let program = site.weir.clone().filter(|_| contestant == Contestant::Weir);
         let options = StartOptions {
             core: Some(site.core),
@@ -115,18 +122,24 @@ impl Running {
         };
         Ok(Self {
             listen,
-            proxy: proxy.map_err(|error| error.to_string())?,
+            proxy: proxy.map_err(|error| match error {
+                PeerError::Missing { .. } => Hole::absent(error),
+                PeerError::Process(_) | PeerError::Config(_) => Hole::failed(error),
+            })?,
         })
     }
 
     /// Fails when it has ended; when that is Weir, refusing its configuration, in its own words.
-    pub(crate) fn check_started(&mut self, contestant: Contestant) -> Result<(), String> {
+    pub(crate) fn check_started(&mut self, contestant: Contestant) -> Result<(), Hole> {
         match self.process().check_running() {
             Ok(()) => Ok(()),
-            Err(ProcessError::Ended { output, .. }) if contestant == Contestant::Weir => {
-                Err(format!("not yet: {}", refusal(&output)))
+            Err(ProcessError::Ended { status, output, .. }) if contestant == Contestant::Weir => {
+                Err(Hole::failed(format!(
+                    "ended with {status}: {}",
+                    refusal(&output)
+                )))
             }
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(Hole::failed(error)),
         }
     }
 

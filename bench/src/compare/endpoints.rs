@@ -22,6 +22,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::contestant::{Contestant, Running, Site};
+use super::outcome::Hole;
 use super::scenario::MEMBERS;
 use super::traffic::Stage;
 
@@ -53,13 +54,13 @@ pub(super) async fn change(
     stage: &Stage<'_>,
     contestant: Contestant,
     clusters: usize,
-) -> Result<f64, String> {
+) -> Result<f64, Hole> {
     let world = World::new(clusters, stage.site.weir.as_deref());
-    let mut world = world.map_err(|error| format!("no control plane: {error}"))?;
+    let mut world = world.map_err(|error| Hole::absent(format!("no control plane: {error}")))?;
     let listens = world
         .control_plane
         .wait_for_port(world.port.addr(), CHANGE_LIMIT);
-    listens.await.map_err(|error| error.to_string())?;
+    listens.await.map_err(Hole::failed)?;
     let mut site = Site {
         origin: 0,
         ..stage.site.clone()
@@ -68,17 +69,18 @@ pub(super) async fn change(
     site.values.push(("control_plane", port));
     let (running, _) = stage.start_at(contestant, &site).await?;
     let load = Load::start(probes(&running)).await;
-    let load = load.map_err(|error| error.to_string())?;
+    let load = load.map_err(Hole::failed)?;
     let mut values = Vec::new();
     for at in 1..=CHANGES {
         sleep(REST).await;
         let moved = timeout(CHANGE_LIMIT, world.move_to(at % 2)).await;
-        let moved = moved.map_err(|_| format!("no traffic moved within {CHANGE_LIMIT:?}"))?;
-        let took = moved.map_err(|error| format!("cannot change a file: {error}"))?;
+        let moved =
+            moved.map_err(|_| Hole::failed(format!("no traffic moved within {CHANGE_LIMIT:?}")))?;
+        let took = moved.map_err(|error| Hole::failed(format!("cannot change a file: {error}")))?;
         values.push(took.as_secs_f64() * 1e3);
     }
     load.stop().await;
-    stats::median(&values).ok_or_else(|| "no change was measured".to_owned())
+    stats::median(&values).ok_or_else(|| Hole::failed("no change was measured"))
 }
 
 fn probes(running: &Running) -> Plan {

@@ -39,7 +39,33 @@ pub(crate) struct Record {
     /// Bytes or milliseconds of the scenarios without traffic, one value per block.
     pub(crate) values: Vec<f64>,
     /// Why there is nothing, or nothing more.
-    pub(crate) hole: Option<String>,
+    pub(crate) hole: Option<Hole>,
+}
+
+/// Why a proxy has no number in a row.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Hole {
+    /// It is not installed, or has no such thing: nothing went wrong.
+    Absent(String),
+    /// It should have served, and did not: the comparison ends with exit code 1.
+    Failed(String),
+}
+
+impl Hole {
+    pub(crate) fn absent(reason: impl ToString) -> Self {
+        Self::Absent(reason.to_string())
+    }
+
+    pub(crate) fn failed(reason: impl ToString) -> Self {
+        Self::Failed(reason.to_string())
+    }
+
+    /// The first line of what is known.
+    pub(crate) fn reason(&self) -> &str {
+        let (Self::Absent(reason) | Self::Failed(reason)) = self;
+        reason.lines().next().unwrap_or_default()
+    }
 }
 
 /// One scenario.
@@ -67,9 +93,9 @@ pub(crate) struct Verdict {
 }
 
 impl Record {
-    pub(crate) fn hole(reason: impl Into<String>) -> Self {
+    pub(crate) fn hole(hole: Hole) -> Self {
         Self {
-            hole: Some(reason.into()),
+            hole: Some(hole),
             ..Self::default()
         }
     }
@@ -144,7 +170,7 @@ impl Outcome {
 
 #[cfg(test)]
 mod tests {
-    use super::{Outcome, Record, Run};
+    use super::{Hole, Outcome, Record, Run};
     use crate::compare::Contestant;
 
     fn record(blocks: &[[f64; 2]]) -> Record {
@@ -180,9 +206,10 @@ mod tests {
         outcome
             .records
             .insert(Contestant::Floor, record(&[[1.0, 1.0], [1.0, 1.0]]));
-        outcome
-            .records
-            .insert(Contestant::Haproxy, Record::hole("not installed"));
+        outcome.records.insert(
+            Contestant::Haproxy,
+            Record::hole(Hole::absent("not installed")),
+        );
         let best = outcome
             .best_peer(Record::main)
             .expect("two peers were measured");

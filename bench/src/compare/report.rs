@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::contestant::Contestant;
 use super::host::{Disturbance, Facts};
-use super::outcome::{Outcome, Record, Verdict};
+use super::outcome::{Hole, Outcome, Record, Verdict};
 use super::scenario::{Against, Goal, Kind, Metric, Scenario};
 
 /// A side less busy than this in closed loop was not the limit of the rate.
@@ -127,8 +127,8 @@ fn print_traffic(outcome: &Outcome) {
         println!("  {:<9}{:>9}{:>8}{:>8}{rate:>10.0}", "direct", "", "", "");
     }
     for (contestant, record) in &outcome.records {
-        if let Some(reason) = &record.hole {
-            println!("  {:<9}-- {}", contestant.name(), first_line(reason));
+        if let Some(hole) = &record.hole {
+            println!("  {:<9}-- {}", contestant.name(), hole.reason());
             continue;
         }
         println!("  {:<9}{}", contestant.name(), traffic_cells(record));
@@ -156,16 +156,20 @@ fn traffic_cells(record: &Record) -> String {
         false => "",
     };
     let rate = format!("{limit}{:.0}", cell(|run| run.requests_per_second));
+    let latency = |of| match record.open.is_empty() {
+        true => format!("{:>9}", "-"),
+        false => format!("{:>9.0}", open(of)),
+    };
     format!(
-        "{:>9.2}{:>8.2}{:>8.2}{rate:>10}{:>6.0}%{:>6.0}%{:>9.0}{:>9.0}{:>9.0}{:>8.1} {}",
+        "{:>9.2}{:>8.2}{:>8.2}{rate:>10}{:>6.0}%{:>6.0}%{}{}{}{:>8.1} {}",
         cell(|run| run.cpu_us),
         user,
         cell(|run| run.cpu_us) - user,
         busy * 100.0,
         cell(|run| run.generator_busy) * 100.0,
-        open(|run| run.p50_us),
-        open(|run| run.p99_us),
-        open(|run| run.p999_us),
+        latency(|run| run.p50_us),
+        latency(|run| run.p99_us),
+        latency(|run| run.p999_us),
         cell(|run| run.rss_bytes as f64) / MEGABYTE,
         if record.is_disturbed() { "~" } else { "" },
     )
@@ -177,16 +181,12 @@ fn print_values(outcome: &Outcome, divisor: f64, unit: &str) {
             (None, Some(value)) => {
                 println!("  {:<9}{:>12.1} {unit}", contestant.name(), value / divisor);
             }
-            (Some(reason), _) if *contestant != Contestant::Floor => {
-                println!("  {:<9}-- {}", contestant.name(), first_line(reason));
+            (Some(hole), _) if *contestant != Contestant::Floor => {
+                println!("  {:<9}-- {}", contestant.name(), hole.reason());
             }
             _ => {}
         }
     }
-}
-
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
 }
 
 /// Compares a measured scenario with its goals.
@@ -291,6 +291,33 @@ fn describe(name: &str, interval: Option<RatioInterval>, at_most: f64) -> Verdic
         ratio: Some(ratio),
         low: Some(low),
         high: Some(high),
+    }
+}
+
+/// One sentence about the proxies that should have served and did not.
+pub(crate) fn failures(outcomes: &[Outcome]) -> Result<(), String> {
+    let failed: Vec<String> = outcomes
+        .iter()
+        .flat_map(|outcome| {
+            outcome
+                .records
+                .iter()
+                .map(move |(each, record)| (outcome, each, record))
+        })
+        .filter_map(|(outcome, each, record)| match &record.hole {
+            Some(hole @ Hole::Failed(_)) => Some(format!(
+                "{} failed in {}: {}",
+                each.name(),
+                outcome.scenario,
+                hole.reason()
+            )),
+            _ => None,
+        })
+        .collect();
+    match failed.split_first() {
+        None => Ok(()),
+        Some((first, [])) => Err(first.clone()),
+        Some((first, others)) => Err(format!("{first} (and {} more holes)", others.len())),
     }
 }
 

@@ -101,6 +101,13 @@ pub(crate) struct Traffic {
     pub(crate) rate: Option<f64>,
 }
 
+impl Traffic {
+    /// Whether its requests can fall due at a rate: a download has none.
+    pub(crate) fn can_be_paced(&self) -> bool {
+        !matches!(self.protocol, Protocol::TcpDownload { .. })
+    }
+}
+
 /// A promise about one metric of a scenario.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Goal {

@@ -2,34 +2,25 @@
 
 use std::time::Duration;
 
-use super::MatchUp;
-use super::backdrop::Backdrop;
-use super::contestant::{Contestant, Site};
+use super::contestant::Contestant;
+use bench::origin::{FixedOptions, FixedOrigin};
+
+use super::match_up::MatchUp;
 use super::scenario::{Kind, Scenario, Setup};
 use super::scenarios::SCENARIOS;
 use super::traffic::{Stage, Timing};
 use super::{Effort, chosen};
 
 fn stage(scenario: &Scenario) -> Stage<'_> {
-    let backdrop = Backdrop::new(scenario).expect("loopback and a directory");
     let core = bench::process::cores().expect("an affinity")[0];
-    let site = Site {
-        setup: scenario.setup(),
-        origin: backdrop.origin().port(),
-        core,
-        weir: None,
-        wrapper: Vec::new(),
-        values: backdrop.values(scenario),
+    let timing = Timing {
+        warm_up: Duration::from_millis(20),
+        window: Duration::from_millis(50),
+        rest: Duration::ZERO,
     };
     Stage {
-        scenario,
-        backdrop,
-        site,
-        timing: Timing {
-            warm_up: Duration::from_millis(20),
-            window: Duration::from_millis(50),
-        },
         accept_disturbed: true,
+        ..Stage::new(scenario, core, timing, None).expect("loopback and a directory")
     }
 }
 
@@ -106,6 +97,27 @@ async fn haproxy_answers_in_every_setup() {
 #[tokio::test]
 async fn nginx_answers_in_every_setup() {
     check(Contestant::Nginx).await;
+}
+
+/// The generator measures itself first; an origin that answers nothing in the window ends it all.
+#[tokio::test]
+async fn an_origin_that_is_too_slow_is_told() {
+    let row = rows().into_iter().next().expect("there are rows");
+    let Kind::Traffic(traffic) = row.kind else {
+        unreachable!("the first row has traffic");
+    };
+    let origin = FixedOrigin::start(&FixedOptions::default()).expect("loopback");
+    origin.pause();
+    let mut stage = stage(&row);
+    stage.backdrop.direct = Some(origin);
+    let told = stage
+        .direct(&traffic)
+        .await
+        .expect_err("it answers nothing");
+    assert!(
+        told.contains("the origin gave no answer within 50ms: it is too slow"),
+        "{told}"
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! One run: a fresh proxy process, a load, a window, and what the window cost.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bench::load::{Held, Load, LoadError, Pace, Plan, Window};
@@ -11,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::backdrop::Backdrop;
 use super::contestant::{Contestant, Running, Site};
 use super::host::Sample;
-use super::outcome::Run;
+use super::outcome::{Hole, Run};
 use super::scenario::{Scenario, Traffic};
 
 /// How long a proxy may take to its first answer; with 10,000 clusters some need seconds.
@@ -28,6 +29,27 @@ const RETRIES: usize = 2;
 pub(crate) struct Timing {
     pub(crate) warm_up: Duration,
     pub(crate) window: Duration,
+    /// Until a process is at rest: some give back what a start needed only after a while.
+    pub(crate) rest: Duration,
+}
+
+/// Windows of a row at a low rate are so much longer: in a short one a handshake or a timer is
+/// divided by few requests.
+const PACED_LONGER: u32 = 4;
+
+impl Timing {
+    fn of(self, traffic: &Traffic) -> Self {
+        let factor = if traffic.rate.is_some() {
+            PACED_LONGER
+        } else {
+            1
+        };
+        Self {
+            warm_up: self.warm_up * factor,
+            window: self.window * factor,
+            ..self
+        }
+    }
 }
 
 /// A scenario with everything around the proxies, ready for runs.
@@ -40,12 +62,34 @@ pub(crate) struct Stage<'a> {
     pub(crate) accept_disturbed: bool,
 }
 
-impl Stage<'_> {
+impl<'a> Stage<'a> {
+    /// Starts the origin and writes what the configurations name; the proxy will have `core`.
+    pub(crate) fn new(
+        scenario: &'a Scenario,
+        core: usize,
+        timing: Timing,
+        weir: Option<PathBuf>,
+    ) -> Result<Self, String> {
+        let backdrop = Backdrop::new(scenario)?;
+        let site = Site {
+            setup: scenario.setup(),
+            origin: backdrop.origin().port(),
+            core,
+            weir,
+            wrapper: Vec::new(),
+            values: backdrop.values(scenario),
+        };
+        Ok(Self {
+            scenario,
+            backdrop,
+            site,
+            timing,
+            accept_disturbed: false,
+        })
+    }
+
     /// Starts a proxy and waits for its first answer; how long that took comes along.
-    pub(crate) async fn start(
-        &self,
-        contestant: Contestant,
-    ) -> Result<(Running, Duration), String> {
+    pub(crate) async fn start(&self, contestant: Contestant) -> Result<(Running, Duration), Hole> {
         self.start_at(contestant, &self.site).await
     }
 
@@ -54,7 +98,7 @@ impl Stage<'_> {
         &self,
         contestant: Contestant,
         site: &Site,
-    ) -> Result<(Running, Duration), String> {
+    ) -> Result<(Running, Duration), Hole> {
         let began = Instant::now();
         let mut running = Running::spawn(contestant, site)?;
         let target = running.listen.addr();
@@ -65,9 +109,9 @@ impl Stage<'_> {
             running.check_started(contestant)?;
             if began.elapsed() > FIRST_ANSWER_LIMIT {
                 let output = running.process().output();
-                return Err(format!(
+                return Err(Hole::failed(format!(
                     "no answer within {FIRST_ANSWER_LIMIT:?}: {error} {output}"
-                ));
+                )));
             }
             // No sleep: the start scenario counts in fractions of a millisecond.
             tokio::task::yield_now().await;
@@ -84,7 +128,7 @@ impl Stage<'_> {
     /// The generator straight against the origin: the rate it can reach with no proxy between.
     pub(crate) async fn direct(&self, traffic: &Traffic) -> Result<f64, String> {
         // An origin speaks both; the proxy's front protocol is what the generator has to produce.
-        let plan = self.plan(traffic, self.backdrop.direct(), Pace::Closed);
+        let plan = self.plan(traffic, self.backdrop.direct_addr(), Pace::Closed);
         let load = Load::start(plan).await.map_err(|error| error.to_string())?;
         sleep(self.timing.warm_up).await;
         let window = load.window(self.timing.window).await;
@@ -106,7 +150,7 @@ impl Stage<'_> {
         contestant: Contestant,
         traffic: &Traffic,
         pace: Pace,
-    ) -> Result<Run, String> {
+    ) -> Result<Run, Hole> {
         let mut run = self.run_once(contestant, traffic, pace).await?;
         for _ in 0..RETRIES {
             if !run.disturbed || self.accept_disturbed {
@@ -122,24 +166,24 @@ impl Stage<'_> {
         contestant: Contestant,
         traffic: &Traffic,
         pace: Pace,
-    ) -> Result<Run, String> {
+    ) -> Result<Run, Hole> {
         let (mut running, _) = self.start(contestant).await?;
+        let timing = self.timing.of(traffic);
         let plan = self.plan(traffic, running.listen.addr(), pace);
-        let mut load = Load::start(plan).await.map_err(|error| error.to_string())?;
-        sleep(self.timing.warm_up).await;
+        let mut load = Load::start(plan).await.map_err(Hole::failed)?;
+        sleep(timing.warm_up).await;
         let before = Readings::take(running.process())?;
-        let window = load.window(self.timing.window).await;
+        let window = load.window(timing.window).await;
         let after = Readings::take(running.process())?;
-        running
-            .process()
-            .check_running()
-            .map_err(|error| error.to_string())?;
+        running.process().check_running().map_err(Hole::failed)?;
         let broken = window.counters.failed + window.counters.refused;
         if broken > 0 || window.counters.completed == 0 || !load.is_running() {
             let why = load
                 .first_failure()
                 .unwrap_or_else(|| "no answers at all".to_owned());
-            return Err(format!("{broken} of its requests failed: {why}"));
+            return Err(Hole::failed(format!(
+                "{broken} of its requests failed: {why}"
+            )));
         }
         self.check_resumed(traffic, &window)?;
         load.stop().await;
@@ -147,11 +191,12 @@ impl Stage<'_> {
     }
 
     /// A row about resumed sessions says nothing when they are not resumed.
-    fn check_resumed(&self, traffic: &Traffic, window: &Window) -> Result<(), String> {
+    fn check_resumed(&self, traffic: &Traffic, window: &Window) -> Result<(), Hole> {
         let opened = window.counters.connections.max(1) as f64;
         let share = window.counters.resumed as f64 / opened;
         if traffic.resume && share < RESUMED_SHARE_MIN {
-            return Err(format!("resumed only {:.0} % of its sessions", share * 1e2));
+            let reason = format!("resumed only {:.0} % of its sessions", share * 1e2);
+            return Err(Hole::failed(reason));
         }
         Ok(())
     }
@@ -180,7 +225,7 @@ struct Readings {
 }
 
 impl Readings {
-    fn take(process: &Process) -> Result<Self, String> {
+    fn take(process: &Process) -> Result<Self, Hole> {
         let read = || -> std::io::Result<Self> {
             Ok(Self {
                 memory: process.memory()?,
@@ -190,7 +235,7 @@ impl Readings {
                 at: Instant::now(),
             })
         };
-        read().map_err(|error| format!("it cannot be observed: {error}"))
+        read().map_err(|error| Hole::failed(format!("it cannot be observed: {error}")))
     }
 }
 

@@ -9,8 +9,7 @@ use bench::process::ProcessError;
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
-use super::super::backdrop::Backdrop;
-use super::super::contestant::{Contestant, Site};
+use super::super::contestant::Contestant;
 use super::super::footprint;
 use super::super::scenario::Scenario;
 use super::super::traffic::{Stage, Timing};
@@ -46,7 +45,8 @@ pub(super) async fn measure(
             let stage = stage(scenario, weir, Vec::new())?;
             let mut values = Vec::new();
             for _ in 0..PROCESSES {
-                values.push(footprint::idle(&stage, Contestant::Weir, CONNECTIONS).await?);
+                let value = footprint::idle(&stage, Contestant::Weir, CONNECTIONS).await;
+                values.push(value.map_err(|hole| hole.reason().to_owned())?);
             }
             values.sort_by(f64::total_cmp);
             Ok(values.get(PROCESSES / 2).copied().unwrap_or(f64::NAN))
@@ -69,7 +69,8 @@ async fn count(
     let directory = tempfile::tempdir().map_err(|error| format!("no directory: {error}"))?;
     let trace = directory.path().join("trace");
     let stage = stage(scenario, weir, wrapper(unit, &trace))?;
-    let (mut running, _) = stage.start(Contestant::Weir).await?;
+    let started = stage.start(Contestant::Weir).await;
+    let (mut running, _) = started.map_err(|hole| hole.reason().to_owned())?;
     let mut held = stage
         .hold(running.listen.addr(), 1)
         .await
@@ -134,27 +135,17 @@ fn stage(
     weir: &Path,
     wrapper: Vec<OsString>,
 ) -> Result<Stage<'static>, String> {
-    let backdrop = Backdrop::new(scenario)?;
     let cores = bench::process::cores().map_err(|error| format!("no affinity: {error}"))?;
     let core = cores.first().copied().unwrap_or_default();
-    let site = Site {
-        setup: scenario.setup(),
-        origin: backdrop.origin().port(),
-        core,
-        weir: Some(weir.to_owned()),
-        wrapper,
-        values: backdrop.values(scenario),
+    let timing = Timing {
+        warm_up: Duration::ZERO,
+        window: Duration::ZERO,
+        rest: Duration::from_millis(1_500),
     };
-    Ok(Stage {
-        scenario,
-        backdrop,
-        site,
-        timing: Timing {
-            warm_up: Duration::ZERO,
-            window: Duration::ZERO,
-        },
-        accept_disturbed: true,
-    })
+    let mut stage = Stage::new(scenario, core, timing, Some(weir.to_owned()))?;
+    stage.site.wrapper = wrapper;
+    stage.accept_disturbed = true;
+    Ok(stage)
 }
 
 #[cfg(test)]
