@@ -10,10 +10,11 @@
 //! | `chains` | generated filter chains and connections, equal choices |
 //! | `handshake` | whom TLS lets in, in every cell of a matrix of clients |
 //! | `identity` | who the client is, told to upstreams, routes and logs alike |
+//! | `upstream` | how servers are met: transports, names, sessions |
 //! | `follow` | Envoy and Weir follow the same control plane through those changes |
 //!
-//! Without Envoy these tests say so on the standard error and pass; with `WEIR_REQUIRE_PEERS=1`
-//! they fail. Seeds are fixed and stand in every failure.
+//! Without Envoy, nginx or OpenSSL those that need it say so on the standard error and pass; with
+//! `WEIR_REQUIRE_PEERS=1` they fail. Seeds are fixed and stand in every failure.
 
 mod alike;
 mod balancing;
@@ -22,4 +23,5 @@ mod follow;
 mod handshake;
 mod identity;
 mod setting;
+mod upstream;
 mod world;

@@ -2,14 +2,17 @@
 //!
 //! Everything ends with the value that holds it. Waiting is polling with a deadline.
 
+use std::fmt::Display;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use bench::peer::Envoy;
+use bench::peer::Nginx;
 use control_plane::Handle;
 use proxy::server::Live;
 use proxy::server::Options;
@@ -39,16 +42,37 @@ const SEED: &str = "WEIR_TEST_SEED";
 /// # Panics
 /// When peers are required.
 pub(crate) fn envoy_is_there() -> bool {
-    let Err(error) = Envoy::locate() else {
+    is_there(
+        Envoy::locate(),
+        "Envoy is not installed; run bench/peers/install",
+    )
+}
+
+/// The same of OpenSSL's program.
+///
+/// # Panics
+/// When peers are required.
+pub(crate) fn openssl_is_there() -> bool {
+    let version = Command::new("openssl").arg("version").output();
+    is_there(version, "openssl is not installed")
+}
+
+/// The same of nginx.
+///
+/// # Panics
+/// When peers are required.
+pub(crate) fn nginx_is_there() -> bool {
+    is_there(Nginx::locate(), "nginx is not installed")
+}
+
+fn is_there<T>(found: Result<T, impl Display>, otherwise: &str) -> bool {
+    let Err(error) = found else {
         return true;
     };
     let required = std::env::var_os(REQUIRE_PEERS).is_some_and(|value| value == "1");
     assert!(!required, "{REQUIRE_PEERS} is set, and {error}");
     // The macros would be captured, and a skipped test must not look like a passed one.
-    let _ = writeln!(
-        std::io::stderr(),
-        "SKIPPED: Envoy is not installed; run bench/peers/install"
-    );
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {otherwise}");
     false
 }
 

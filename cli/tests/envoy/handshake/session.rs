@@ -10,6 +10,7 @@ use crate::identity::bootstrap;
 use crate::identity::free_ports;
 use crate::identity::open;
 use crate::setting::Weir;
+use crate::setting::openssl_is_there;
 
 /// A client that uses or keeps a session; what it saw, as text.
 async fn run(port: u16, request: &'static [u8], more: Vec<String>) -> String {
@@ -30,6 +31,9 @@ fn words(words: &[&str], file: &Path) -> Vec<String> {
 /// came from it saves a handshake.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t04_a_session_is_resumed_only_where_the_same_is_demanded() {
+    if !openssl_is_there() {
+        return;
+    }
     let files = Files::new();
     let ports = free_ports(2);
     let (ignores, requires) = (ports[0].number(), ports[1].number());
@@ -62,6 +66,9 @@ async fn t04_a_session_is_resumed_only_where_the_same_is_demanded() {
 /// A second handshake over the first is refused, and the connection with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t02_nobody_renegotiates() {
+    if !openssl_is_there() {
+        return;
+    }
     let files = Files::new();
     let ports = free_ports(1);
     let port = ports[0].number();

@@ -32,7 +32,7 @@ pub(crate) fn typed(name: &str, more: Value) -> Value {
 }
 
 /// A cluster with one member on this port of this machine.
-fn cluster(name: &str, port: u16) -> Value {
+pub(crate) fn cluster(name: &str, port: u16) -> Value {
     let address = json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
     let members = json!([{"lb_endpoints": [{"endpoint": {"address": address}}]}]);
     json!({"name": name, "load_assignment": {"cluster_name": name, "endpoints": members}})
