@@ -11,6 +11,7 @@ use rcgen::KeyPair;
 use rcgen::KeyUsagePurpose;
 use rcgen::PKCS_RSA_SHA256;
 use rcgen::SignatureAlgorithm;
+use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 use serde_json::json;
 use tempfile::TempDir;
@@ -21,16 +22,23 @@ pub(super) const CLIENT: &str = "client.test";
 /// Common names of the servers' certificates. The first is shown where no name fits.
 pub(super) const SERVERS: [&str; 4] = ["usual", "exact-ecdsa", "exact-rsa", "wild"];
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+pub(super) type Authority = CertifiedIssuer<'static, KeyPair>;
 
 /// `NAME.pem` and `NAME.key` of everybody, and `ca.pem`.
-pub(super) struct Files(TempDir);
+pub(super) struct Files {
+    folder: TempDir,
+    /// Who vouches for the servers, and for clients that are let in.
+    pub(super) root: CertificateDer<'static>,
+}
 
 impl Files {
     pub(super) fn new() -> Self {
-        let files = Self(tempfile::tempdir().expect("a directory"));
         let root = Authority::self_signed(authority("root"), key()).expect("it is sound");
         let other = Authority::self_signed(authority("other"), key()).expect("it is sound");
+        let files = Self {
+            folder: tempfile::tempdir().expect("a directory"),
+            root: root.der().clone(),
+        };
         files.write("ca.pem", &root.pem());
         let rsa = &PKCS_RSA_SHA256;
         let ecdsa = &rcgen::PKCS_ECDSA_P256_SHA256;
@@ -53,7 +61,7 @@ impl Files {
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.folder.path().join(name)
     }
 
     /// As `tls_certificates`.
@@ -85,16 +93,16 @@ impl Files {
     }
 }
 
-fn key() -> KeyPair {
+pub(super) fn key() -> KeyPair {
     KeyPair::generate().expect("a key")
 }
 
-fn authority(name: &str) -> CertificateParams {
+pub(super) fn authority(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params
 }
 

@@ -10,6 +10,7 @@ use rustix::process::Pid;
 use rustix::process::Signal;
 use rustix::process::kill_process;
 
+use super::Over;
 use super::authority::Files;
 
 /// Seconds after which a client is given up; a busy machine needs a part of it.
@@ -28,6 +29,7 @@ const HTTP1_OK: &[u8] = b"HTTP/1.1 200";
 #[derive(Clone, Debug)]
 pub(super) struct Cell {
     policy: String,
+    pub(super) over: Over,
     certificate: Option<&'static str>,
     speaks_http2: bool,
     arguments: Vec<String>,
@@ -48,7 +50,8 @@ pub(super) struct Verdict {
 
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.policy, self.arguments.join(" "))
+        let Self { policy, over, .. } = self;
+        write!(f, "{policy}, {over:?}: {}", self.arguments.join(" "))
     }
 }
 
@@ -65,8 +68,8 @@ impl Cell {
     }
 }
 
-/// All clients of the listener on `port`.
-pub(super) fn cells(policy: &str, port: u16, files: &Files) -> Vec<Cell> {
+/// All clients of a listener.
+pub(super) fn cells((policy, over, port): &(String, Over, u16), files: &Files) -> Vec<Cell> {
     let versions = ["-tls1_2", "-tls1_3"];
     let names = [
         Some("exact.test"),
@@ -103,9 +106,10 @@ pub(super) fn cells(policy: &str, port: u16, files: &Files) -> Vec<Cell> {
                         }
                     }
                     let cell = Cell {
-                        policy: policy.to_owned(),
+                        policy: policy.clone(),
+                        over: *over,
                         certificate,
-                        speaks_http2: protocol == Some("h2"),
+                        speaks_http2: protocol == Some("h2") && *over == Over::Http,
                         arguments,
                     };
                     if certificate.is_none() {

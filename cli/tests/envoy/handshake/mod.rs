@@ -8,24 +8,33 @@
 //! |---|---|
 //! | `authority` | the certificates of both ends |
 //! | `client` | one `openssl s_client` |
+//! | `paths` | ways from a leaf to the root |
+//! | `presenter` | a client that shows any chain |
 //! | `session` | resumed sessions and second handshakes |
+//! | `spiffe` | whom trust domains let in |
 
 mod authority;
 mod client;
+mod paths;
+mod presenter;
 mod session;
+mod spiffe;
 
 use std::sync::Arc;
 use std::sync::Mutex;
 
+use bench::origin::Recorder;
 use serde_json::Value;
 use serde_json::json;
 
 use crate::identity::bootstrap;
+use crate::identity::cluster;
 use crate::identity::free_ports;
 use crate::identity::manager;
 use crate::identity::of_both;
 use crate::identity::typed;
 use crate::setting::envoy_is_there;
+use crate::setting::openssl_is_there;
 use authority::Files;
 use client::Cell;
 use client::Verdict;
@@ -43,7 +52,32 @@ enum Policy {
 
 const POLICIES: [Policy; 3] = [Policy::Ignores, Policy::Asks, Policy::Requires];
 
+/// What is spoken over a connection that stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    Http,
+    /// Anything: it is passed on.
+    Tcp,
+}
+
 fn listener(port: u16, policy: Policy, files: &Files) -> Value {
+    listener_over(Over::Http, port, policy, files)
+}
+
+fn filter(over: Over) -> Value {
+    match over {
+        Over::Http => {
+            let routes = json!([{"match": {"prefix": "/"}, "direct_response": {"status": 200}}]);
+            manager(&routes, &json!({}))
+        }
+        Over::Tcp => {
+            let proxy = json!({"stat_prefix": "tcp", "cluster": "origin"});
+            typed("extensions.filters.network.tcp_proxy.v3.TcpProxy", proxy)
+        }
+    }
+}
+
+fn listener_over(over: Over, port: u16, policy: Policy, files: &Files) -> Value {
     let mut common = json!({
         "tls_certificates": files.servers(),
         "alpn_protocols": ["h2", "http/1.1"],
@@ -62,7 +96,6 @@ fn listener(port: u16, policy: Policy, files: &Files) -> Value {
         "extensions.transport_sockets.tls.v3.DownstreamTlsContext",
         context,
     );
-    let routes = json!([{"match": {"prefix": "/"}, "direct_response": {"status": 200}}]);
     json!({
         "name": port.to_string(),
         "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
@@ -72,7 +105,7 @@ fn listener(port: u16, policy: Policy, files: &Files) -> Value {
             "typed_config": typed("extensions.filters.listener.tls_inspector.v3.TlsInspector", json!({})),
         }],
         "filter_chains": [{
-            "filters": [{"name": "http", "typed_config": manager(&routes, &json!({}))}],
+            "filters": [{"name": "http", "typed_config": filter(over)}],
             "transport_socket": {"name": "tls", "typed_config": context},
         }],
     })
@@ -104,23 +137,32 @@ async fn knock(cells: Arc<Vec<Cell>>) -> Vec<Verdict> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn handshakes_end_alike_in_every_cell() {
-    if !envoy_is_there() {
+    if !envoy_is_there() || !openssl_is_there() {
         return;
     }
     let files = Files::new();
-    let ports = free_ports(POLICIES.len());
-    let listeners: Vec<_> = POLICIES
-        .iter()
-        .zip(&ports)
-        .map(|(policy, port)| listener(port.number(), *policy, &files))
+    let origin = Recorder::start().expect("a free port");
+    let kinds: Vec<(Policy, Over)> = POLICIES
+        .into_iter()
+        .flat_map(|policy| [(policy, Over::Http), (policy, Over::Tcp)])
         .collect();
-    let cells: Vec<Cell> = POLICIES
+    let ports = free_ports(kinds.len());
+    let listeners: Vec<_> = kinds
         .iter()
         .zip(&ports)
-        .flat_map(|(policy, port)| client::cells(&format!("{policy:?}"), port.number(), &files))
+        .map(|((policy, over), port)| listener_over(*over, port.number(), *policy, &files))
+        .collect();
+    let cells: Vec<Cell> = kinds
+        .iter()
+        .zip(&ports)
+        .flat_map(|((policy, over), port)| {
+            let listener = (format!("{policy:?}"), *over, port.number());
+            client::cells(&listener, &files)
+        })
         .collect();
     let cells = Arc::new(cells);
-    let (envoy, weir) = of_both(&bootstrap(&listeners, &[]), &ports, || {
+    let clusters = [cluster("origin", origin.addr().port())];
+    let (envoy, weir) = of_both(&bootstrap(&listeners, &clusters), &ports, || {
         knock(Arc::clone(&cells))
     })
     .await;
@@ -137,6 +179,19 @@ async fn handshakes_end_alike_in_every_cell() {
         different.join("\n")
     );
     check_that_it_says_something(&cells, &weir);
+    check_that_all_are_judged_alike(&cells, &weir);
+}
+
+/// Security case T5: the same client is let in or not, whatever is spoken afterwards.
+fn check_that_all_are_judged_alike(cells: &[Cell], verdicts: &[Verdict]) {
+    let over = |over| {
+        let cells = cells.iter().zip(verdicts);
+        cells.filter(move |(cell, _)| cell.over == over)
+    };
+    assert_eq!(over(Over::Http).count(), over(Over::Tcp).count());
+    for ((cell, http), (_, tcp)) in over(Over::Http).zip(over(Over::Tcp)) {
+        assert_eq!(http, tcp, "{cell}, and over TCP");
+    }
 }
 
 /// Equal verdicts are worth something only if clients are let in and kept out as they should be.

@@ -4,7 +4,6 @@
 //! certificate next may see another name in it.
 
 use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::GeneralName;
 
 use crate::config::matcher::StringPattern;
 use crate::config::tls::NameKind;
@@ -56,25 +55,6 @@ fn is_for_host(name: &str, host: &str) -> bool {
 pub(super) fn has_too_many(leaf: &X509Certificate<'_>) -> bool {
     let names = leaf.subject_alternative_name().ok().flatten();
     names.is_some_and(|names| names.value.general_names.len() > NAMES_MAX)
-}
-
-/// The trust domain of a SPIFFE leaf, which has exactly one URI (SPIFFE X.509-SVID section 2).
-pub(super) fn trust_domain<'c>(leaf: &X509Certificate<'c>) -> Option<&'c str> {
-    let names = leaf.subject_alternative_name().ok().flatten()?;
-    let mut uris = names
-        .value
-        .general_names
-        .iter()
-        .filter_map(|name| match name {
-            GeneralName::URI(uri) => Some(*uri),
-            _ => None,
-        });
-    let (only, None) = (uris.next()?, uris.next()) else {
-        return None;
-    };
-    let rest = only.strip_prefix("spiffe://")?;
-    let domain = rest.split_once('/').map_or(rest, |(domain, _)| domain);
-    (!domain.is_empty()).then_some(domain)
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rcgen::CertificateParams;
 use rcgen::ExtendedKeyUsagePurpose;
 use rcgen::KeyUsagePurpose;
 use rcgen::date_time_ymd;
+use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::CertificateRevocationListDer;
 
 use super::*;
@@ -11,6 +13,7 @@ use crate::config::matcher::StringMatch;
 use crate::config::matcher::StringPattern;
 use crate::config::tls::NameKind;
 use crate::config::tls::NameMatch;
+use crate::config::tls::Trust;
 use crate::tls::fixtures::Authority;
 use crate::tls::fixtures::CA;
 use crate::tls::fixtures::LEAF;
@@ -292,6 +295,8 @@ fn a_spiffe_id_chooses_the_roots() {
         "DNS:one",
         "URI:spiffe://one/a,URI:spiffe://one/b",
         "URI:spiffe://",
+        "URI:spiffe://one",
+        "URI:spiffe://one/",
         "URI:https://one/a",
     ] {
         assert_eq!(
@@ -300,6 +305,12 @@ fn a_spiffe_id_chooses_the_roots() {
             "{names}"
         );
     }
+    let without_usage = CA.issue("URI:spiffe://one/a");
+    assert_eq!(
+        mismatch(check(validation(), &without_usage)),
+        Some(Mismatch::SpiffeId),
+        "an SVID says what its key is for"
+    );
 }
 
 #[test]

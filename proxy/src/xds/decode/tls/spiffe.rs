@@ -12,6 +12,8 @@ use xds_proto::pb::envoy::extensions::transport_sockets::tls::v3::spiffe_cert_va
 use super::super::Context;
 use super::super::data_source;
 use super::certificate;
+use crate::config::tls::NameKind;
+use crate::config::tls::NameMatch;
 
 /// Roots by trust domain.
 type Domains = BTreeMap<Box<str>, Vec<CertificateDer<'static>>>;
@@ -63,6 +65,20 @@ pub(super) fn decode(context: &mut Context, config: SpiffeCertValidatorConfig) -
         Some(())
     });
     Some(domains)
+}
+
+/// As Envoy: of an X.509-SVID only its URI says something, and one that is not trusted has none.
+pub(super) fn limit(context: &mut Context, names: &mut Vec<NameMatch>, untrusted: &mut bool) {
+    let count = names.len();
+    names.retain(|name| name.kind == NameKind::Uri);
+    if names.len() < count {
+        let reason = "only those of san_type URI have an effect beside a SPIFFE validator";
+        context.warn("match_typed_subject_alt_names", reason);
+    }
+    if std::mem::take(untrusted) {
+        let reason = "ACCEPT_UNTRUSTED has no effect beside a SPIFFE validator";
+        context.warn("trust_chain_verification", reason);
+    }
 }
 
 fn trust_domain(

@@ -11,6 +11,7 @@ use xds_proto::pb::envoy::extensions::transport_sockets::tls::v3 as pb;
 use xds_proto::pb::envoy::extensions::transport_sockets::tls::v3::SpiffeCertValidatorConfig;
 use xds_proto::pb::envoy::extensions::transport_sockets::tls::v3::certificate_validation_context::TrustChainVerification;
 use xds_proto::pb::envoy::extensions::transport_sockets::tls::v3::subject_alt_name_matcher::SanType;
+use xds_proto::pb::envoy::r#type::matcher::v3::StringMatcher;
 
 use super::super::Context;
 use super::super::data_source;
@@ -61,19 +62,11 @@ pub(super) fn decode(
         unsupported!(context, warn "has no effect on a cluster": suppress_client_ca_list);
     }
     let trust = trust(context, trusted_ca, custom_validator_config);
-    let mut names = context.each(
-        "match_typed_subject_alt_names",
+    let mut names = names(
+        context,
         match_typed_subject_alt_names,
-        name_match,
-    );
-    let any_kind = context.each(
-        "match_subject_alt_names",
         match_subject_alt_names,
-        matcher::string,
     );
-    if names.is_empty() {
-        names.extend(any_kind.into_iter().flat_map(of_any_kind)); // deprecated: the other comes first
-    }
     let hashes = context.each("verify_certificate_hash", verify_certificate_hash, hash);
     let keys = context.each("verify_certificate_spki", verify_certificate_spki, key_hash);
     let crls = context.optional("crl", crl, crls).unwrap_or_default();
@@ -83,7 +76,7 @@ pub(super) fn decode(
         max_verify_depth,
         (0, VERIFY_DEPTH_MAX),
     );
-    let untrusted = match value::enumeration(
+    let mut untrusted = match value::enumeration(
         context,
         "trust_chain_verification",
         trust_chain_verification,
@@ -91,6 +84,9 @@ pub(super) fn decode(
         TrustChainVerification::VerifyTrustChain => false,
         TrustChainVerification::AcceptUntrusted => true,
     };
+    if matches!(trust, Some(Trust::Spiffe(_))) {
+        spiffe::limit(context, &mut names, &mut untrusted);
+    }
     let validation = Arc::new(Validation {
         trust: trust?,
         crls,
@@ -160,6 +156,19 @@ fn trust(
             spiffe::decode(context, config).map(Trust::Spiffe)
         })
     })
+}
+
+fn names(
+    context: &mut Context,
+    typed: Vec<pb::SubjectAltNameMatcher>,
+    untyped: Vec<StringMatcher>,
+) -> Vec<NameMatch> {
+    let mut names = context.each("match_typed_subject_alt_names", typed, name_match);
+    let untyped = context.each("match_subject_alt_names", untyped, matcher::string);
+    if names.is_empty() {
+        names.extend(untyped.into_iter().flat_map(of_any_kind)); // deprecated: the other comes first
+    }
+    names
 }
 
 fn of_any_kind(matcher: StringMatch) -> impl Iterator<Item = NameMatch> {
