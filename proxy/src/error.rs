@@ -44,6 +44,8 @@ pub enum Reason {
     DownstreamTimeout,
     /// The client speaks HTTP/1.0 or older, which is not accepted.
     DownstreamVersion,
+    /// The request is for another host than the one its connection was made to.
+    Misdirected,
     /// The route names a cluster that does not exist.
     NoCluster,
     /// The cluster has no usable member.
@@ -135,6 +137,12 @@ impl Reason {
                 "low_version",
                 "",
             ),
+            Self::Misdirected => row(
+                StatusCode::MISDIRECTED_REQUEST,
+                None,
+                "misdirected_request",
+                "this connection is for another host",
+            ),
             Self::NoCluster => row(
                 StatusCode::SERVICE_UNAVAILABLE,
                 Some(ResponseFlag::NoClusterFound),
@@ -203,6 +211,7 @@ impl Reason {
             | Self::RequestIdle => true,
             Self::ConnectFailed
             | Self::ConnectTimeout
+            | Self::Misdirected
             | Self::NoCluster
             | Self::NoHealthyUpstream
             | Self::NoRoute
@@ -221,6 +230,7 @@ impl Reason {
             | Self::DownstreamProtocol(_)
             | Self::DownstreamTimeout
             | Self::DownstreamVersion
+            | Self::Misdirected
             | Self::RequestIdle => (Side::Downstream, Retry::No),
             Self::NoCluster | Self::NoHealthyUpstream | Self::NoRoute | Self::StreamIdle => {
                 (Side::Local, Retry::No)

@@ -83,7 +83,7 @@ async fn start(origin: &TcpListener) -> (Proxy, ReservedPort) {
 }
 
 /// A ClientHello as OpenSSL sends it; none if there is no OpenSSL.
-async fn client_hello(name: &str) -> Option<Vec<u8>> {
+pub(crate) async fn client_hello(name: &str) -> Option<Vec<u8>> {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("it is bound").to_string();
     let mut client = match s_client(&address, name).spawn() {
@@ -107,7 +107,7 @@ async fn client_hello(name: &str) -> Option<Vec<u8>> {
     Some(record)
 }
 
-fn s_client(to: &str, name: &str) -> Command {
+pub(crate) fn s_client(to: &str, name: &str) -> Command {
     let mut command = Command::new("openssl");
     command.args(["s_client", "-brief", "-connect", to, "-servername", name]);
     command
@@ -272,7 +272,7 @@ async fn tls_passes_through_to_the_server_of_its_name() {
     proxy.stop().await;
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     let both = [&output.stdout[..], &output.stderr].concat();
     String::from_utf8_lossy(&both).into_owned()
 }

@@ -15,7 +15,9 @@
 //! | `check` | kinds of mistakes have codes |
 //! | `drain` | SIGTERM loses no request |
 //! | `first_bytes` | slow, broken and huge ClientHellos are refused; TLS passes through by its name |
+//! | `handshakes` | however a ClientHello is cut its client is served; nonsense is refused |
 //! | `limits` | one connection too many is refused at once |
+//! | `misdirected` | a request for another host than its connection's is answered with 421 |
 //! | `pairs` | bodies stream through all four HTTP pairs, exactly and in bounded memory |
 //! | `proxies` | the client's address passes through HAProxy, Weir and nginx |
 //! | `redirect` | what netfilter redirects gets where it wanted |
@@ -34,7 +36,9 @@ mod check;
 mod descriptors;
 mod drain;
 mod first_bytes;
+mod handshakes;
 mod limits;
+mod misdirected;
 mod pairs;
 mod proxies;
 mod redirect;

@@ -2,6 +2,7 @@
 //! asked to go. Requests on it are exchanges.
 
 use std::cell::Cell;
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -118,6 +119,13 @@ impl HttpManager {
     }
 }
 
+/// Which hosts a connection over TLS is for.
+pub trait Reach: fmt::Debug {
+    /// Whether a request for `host`, which has no port, may come over it: not if a connection that had
+    /// asked for that name would have been received otherwise.
+    fn includes(&self, downstream: &Downstream, host: &str) -> bool;
+}
+
 /// What the exchanges of one connection share.
 #[derive(Debug)]
 pub struct Connection {
@@ -131,6 +139,8 @@ pub struct Connection {
     pub peer: Peer,
     /// What is spoken.
     pub protocol: Protocol,
+    /// None where all hosts are alike.
+    reach: Option<Box<dyn Reach>>,
     active: Cell<u32>,
     served: Cell<u32>,
     idle_since: Cell<Instant>,
@@ -164,6 +174,12 @@ impl Connection {
         self.idle_since.set(now);
     }
 
+    /// Whether a request for `host` may come over it (security case T3).
+    pub fn includes(&self, host: &str) -> bool {
+        let reach = self.reach.as_ref();
+        reach.is_none_or(|reach| reach.includes(&self.downstream, host))
+    }
+
     /// The rule of HTTP/1 the client broke, if any.
     pub fn violation(&self) -> Option<Violation> {
         self.facts.violation.get()
@@ -179,7 +195,7 @@ impl Connection {
 pub async fn serve(
     worker: Rc<WorkerContext>,
     manager: Arc<HttpManager>,
-    downstream: Downstream,
+    (downstream, reach): (Downstream, Option<Box<dyn Reach>>),
     mut stream: NetStream,
     drain: ConnectionGuard,
 ) {
@@ -193,6 +209,7 @@ pub async fn serve(
         worker,
         downstream,
         protocol,
+        reach,
         active: Cell::new(0),
         served: Cell::new(0),
         idle_since: Cell::new(now),
@@ -328,15 +345,16 @@ impl Control {
     fn deadline(&self) -> Option<(Instant, Cause)> {
         let connection = &self.connection;
         let config = &connection.manager.config;
-        let head = connection.facts.head_since.get().map(|since| {
-            (
-                since
-                    + config
-                        .request_headers_timeout
-                        .unwrap_or(limits::REQUEST_HEAD_TIMEOUT),
-                Cause::Head,
-            )
-        });
+        // The first head is waited for since the connection stands; clients of HTTP/2 are expected to
+        // have connections in reserve.
+        let is_first = connection.served.get() == 0 && connection.protocol == Protocol::Http1;
+        let since = connection.facts.head_since.get();
+        let since = if is_first {
+            Some(connection.born)
+        } else {
+            since
+        };
+        let head = since.map(|since| (since + head_patience(config), Cause::Head));
         let idle = (connection.active.get() == 0)
             .then_some(config.idle_timeout)
             .flatten();

@@ -7,6 +7,7 @@
 //! | `budget` | how many connections may be open |
 //! | `connection` | one accepted connection, step by step |
 //! | `inspect` | listener filters: what the first bytes tell |
+//! | `territory` | which hosts a connection over TLS is for |
 //! | `transport` | the transport socket of a chain |
 
 pub mod acceptor;
@@ -14,6 +15,7 @@ pub mod active;
 pub mod budget;
 pub mod connection;
 pub mod inspect;
+mod territory;
 mod transport;
 
 pub use active::ActiveChain;

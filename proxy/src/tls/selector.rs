@@ -8,6 +8,7 @@ use rustls::server::ClientHello;
 use rustls::server::ResolvesServerCert;
 use rustls::sign::CertifiedKey;
 
+use crate::net::tls::facts::Names;
 use crate::tls::credential::Credential;
 
 /// The certificates of a context.
@@ -40,9 +41,7 @@ impl Selector {
     pub(super) fn select(&self, hello: &ClientHello<'_>) -> Option<&Arc<Credential>> {
         let name = hello.server_name();
         let found = name.and_then(|name| {
-            let name = name.to_ascii_lowercase();
-            let exact = self.by_host.get(name.as_str());
-            let same = exact.or_else(|| self.by_host.get(parent(&name)?))?;
+            let same = self.of_host(&name.to_ascii_lowercase()).next()?;
             // Of a name that there is no other certificate will do, even if the client can verify
             // none of these.
             best(same, hello).or_else(|| same.first())
@@ -52,6 +51,28 @@ impl Selector {
             scans.then(|| best(&self.credentials, hello)).flatten()
         };
         found.or_else(scan).or_else(|| self.credentials.first())
+    }
+}
+
+impl Selector {
+    /// Certificates for `host`, which is in lower case: those of exactly that name, then those of its
+    /// wildcard.
+    fn of_host(&self, host: &str) -> impl Iterator<Item = &Vec<Arc<Credential>>> {
+        let wildcard = parent(host).and_then(|parent| self.by_host.get(parent));
+        self.by_host.get(host).into_iter().chain(wildcard)
+    }
+
+    /// Whether a client that asks for `host`, in lower case, is shown another certificate than the
+    /// one with the names `shown`, which is not for that host.
+    pub(super) fn shows_another(&self, host: &str, shown: &Arc<Names>) -> bool {
+        let mut known = self.of_host(host).flatten().peekable();
+        let is_known = known.peek().is_some();
+        is_known && !known.any(|credential| Arc::ptr_eq(&credential.names, shown))
+    }
+
+    /// Whether it depends on the client which certificate it is shown.
+    pub(super) fn has_choice(&self) -> bool {
+        self.credentials.len() > 1
     }
 }
 

@@ -86,6 +86,18 @@ impl ServerContext {
         })
     }
 
+    /// Whether it depends on the name a client asks for which certificate it is shown.
+    pub(crate) fn minds_name(&self) -> bool {
+        self.selector.has_choice()
+    }
+
+    /// Whether a client that asks for `host`, in lower case, is shown a certificate for it that the
+    /// client of this connection was not shown.
+    pub(crate) fn shows_another(&self, host: &str, facts: &Facts) -> bool {
+        let shown = facts.local.as_ref();
+        shown.is_some_and(|shown| self.selector.shows_another(host, shown))
+    }
+
     /// Makes the handshake with a client; `first` was read from it before.
     ///
     /// # Errors

@@ -70,6 +70,10 @@ pub(super) fn prepare(
         exchange.request_id = parts.headers.get("x-request-id").cloned();
     }
     finish::remember_request(exchange, parts, &authority);
+    let host = headers::host_without_port(authority.as_str());
+    if !exchange.connection.includes(host) {
+        return Err(Reason::Misdirected.into());
+    }
     let reply = redirects.then(|| {
         manager
             .stats
