@@ -23,6 +23,7 @@
 //! | `redirect` | what netfilter redirects gets where it wanted |
 //! | `reload` | SIGHUP makes what stands in the bootstrap live, or leaves all as it is |
 //! | `restart` | the control plane may go and come back |
+//! | `slow` | who says almost nothing is let go at a deadline, and costs nothing |
 //! | `tcp` | any stream passes exactly, mostly without copies, and leaves nothing behind |
 //! | `tear` | no push, in any order, fails a request |
 
@@ -44,6 +45,7 @@ mod proxies;
 mod redirect;
 mod reload;
 mod restart;
+mod slow;
 mod support;
 mod tcp;
 mod tear;

@@ -35,7 +35,8 @@ pub const HTTP2_PENDING_RESETS_MAX: usize = 20;
 /// skipping them matters (security case S6).
 pub const CHUNK_EXTENSION_BYTES_MAX: usize = 16 * 1024;
 
-/// From accept, or the end of the last exchange, to a complete request head.
+/// From the client's connection, its TLS included, to its first request's head of HTTP/1, and from the
+/// first byte of any other head to its last. Envoy has no limit, which a slow client can use.
 pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// No byte moved on a stream, either way: Envoy's `stream_idle_timeout` default.

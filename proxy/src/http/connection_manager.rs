@@ -199,11 +199,11 @@ pub async fn serve(
     mut stream: NetStream,
     drain: ConnectionGuard,
 ) {
+    let born = Instant::now();
     let Some((protocol, first)) = find_protocol(&manager, &downstream, &mut stream).await else {
         return;
     };
     let facts = Rc::new(IoFacts::new());
-    let now = Instant::now();
     let connection = Rc::new(Connection {
         peer: peer_of(&downstream),
         worker,
@@ -212,9 +212,9 @@ pub async fn serve(
         reach,
         active: Cell::new(0),
         served: Cell::new(0),
-        idle_since: Cell::new(now),
+        idle_since: Cell::new(Instant::now()),
         closing: Cell::new(false),
-        born: now,
+        born,
         facts: Rc::clone(&facts),
         manager: Arc::clone(&manager),
     });
@@ -263,19 +263,22 @@ async fn find_protocol(
         };
         return Some((protocol, Vec::new()));
     }
-    let patience = manager
-        .config
-        .idle_timeout
-        .unwrap_or(limits::CONNECTION_IDLE_TIMEOUT);
+    let patience = head_patience(&manager.config);
     let sniffed = codec::sniff(stream, manager.config.codec);
     match tokio::time::timeout(patience, sniffed).await {
         Ok(Ok(found)) => Some(found),
         Ok(Err(_)) => None,
         Err(_) => {
-            manager.stats.downstream_cx_idle_timeout().inc();
+            manager.stats.downstream_rq_header_timeout().inc();
             None
         }
     }
+}
+
+/// How long a client may take to its first head, and to every other it has begun.
+fn head_patience(config: &HttpConnectionManager) -> Duration {
+    let configured = config.request_headers_timeout;
+    configured.unwrap_or(limits::REQUEST_HEAD_TIMEOUT)
 }
 
 impl Connection {

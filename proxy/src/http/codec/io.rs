@@ -13,6 +13,7 @@ use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
+use crate::http::codec::frames::Frames;
 use crate::http::http1::decode::Violation;
 use crate::net::NetStream;
 
@@ -57,6 +58,7 @@ pub(in crate::http) struct ServerIo {
     /// First bytes not handed on yet, and how many of them were.
     replay: Vec<u8>,
     replayed: usize,
+    frames: Frames,
     facts: Rc<IoFacts>,
 }
 
@@ -66,7 +68,23 @@ impl ServerIo {
             stream,
             replay: first,
             replayed: 0,
+            frames: Frames::default(),
             facts,
+        }
+    }
+
+    /// Writes down what has come.
+    fn note(&mut self, bytes: &[u8]) {
+        let facts = &self.facts;
+        facts
+            .received
+            .set(facts.received.get() + bytes.len() as u64);
+        let completed = self.frames.take(bytes);
+        match (self.frames.is_inside(), facts.head_since.get()) {
+            (true, Some(_)) if !completed => {}
+            (true, _) => facts.head_since.set(Some(Instant::now())),
+            (false, Some(_)) => facts.head_since.set(None),
+            (false, None) => {}
         }
     }
 
@@ -97,10 +115,7 @@ impl AsyncRead for ServerIo {
         if !this.replay(buf) {
             std::task::ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
         }
-        let len = buf.filled().len() - before;
-        this.facts
-            .received
-            .set(this.facts.received.get() + len as u64);
+        this.note(buf.filled().get(before..).unwrap_or_default());
         Poll::Ready(Ok(()))
     }
 }

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `body` | bodies as they arrive and as they are sent upstream |
 //! | `error` | what went wrong, in words of ours |
+//! | `frames` | where the bytes of an HTTP/2 client stand |
 //! | `io` | the downstream socket: replayed first bytes, facts for the deadlines |
 //! | `sent` | what became of a request |
 //! | `server` | a downstream connection, driven to its end |
 
 mod body;
 mod error;
+mod frames;
 mod io;
 mod sent;
 mod server;
