@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::config;
 use crate::config::Endpoints;
 use crate::config::Name;
+use crate::config::Secrets;
 use crate::config::Snapshot;
 use crate::telemetry::stats::Registry;
 use crate::upstream::ClusterHandle;
@@ -16,6 +17,7 @@ use crate::upstream::transport::Transports;
 pub(super) struct Clusters {
     registry: Arc<Registry>,
     workers: usize,
+    secrets: Arc<Secrets>,
     live: BTreeMap<Name, ClusterHandle>,
 }
 
@@ -24,6 +26,7 @@ impl Clusters {
         Self {
             registry,
             workers,
+            secrets: Arc::default(),
             live: BTreeMap::new(),
         }
     }
@@ -38,6 +41,7 @@ impl Clusters {
 
     /// Makes every cluster of `snapshot` live, as it is there.
     pub(super) fn add(&mut self, snapshot: &Snapshot) {
+        self.set_secrets(&snapshot.secrets);
         let empty = Arc::new(Endpoints::default());
         for (name, config) in &snapshot.clusters {
             let endpoints = snapshot.endpoints.get(name).unwrap_or(&empty);
@@ -73,6 +77,15 @@ impl Clusters {
         self.record();
     }
 
+    /// Handshakes of all clusters use these secrets from now on; connections made with others are
+    /// not used again.
+    pub(super) fn set_secrets(&mut self, secrets: &Arc<Secrets>) {
+        self.secrets = Arc::clone(secrets);
+        for cluster in self.live.values() {
+            cluster.load().transports.refresh(secrets);
+        }
+    }
+
     /// Changes the members of one cluster.
     pub(super) fn set_endpoints(&self, name: &str, endpoints: &Arc<Endpoints>) {
         if let Some(cluster) = self.live.get(name) {
@@ -98,7 +111,7 @@ impl Clusters {
 
     fn transports(&self, config: &config::Cluster) -> Arc<Transports> {
         let stats = || self.registry.cluster_tls(&config.stat_name);
-        Arc::new(Transports::new(config, stats))
+        Arc::new(Transports::new(config, &self.secrets, stats))
     }
 
     fn record(&self) {

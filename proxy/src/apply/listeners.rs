@@ -13,6 +13,7 @@ use crate::apply::routes::Tables;
 use crate::config;
 use crate::config::ConnectionLimits;
 use crate::config::Name;
+use crate::config::Secrets;
 use crate::config::Snapshot;
 use crate::config::access_log::AccessLog;
 use crate::config::endpoint::Address;
@@ -44,6 +45,7 @@ pub(super) struct Listeners {
     logs: Arc<AccessLogWriter>,
     limits: ConnectionLimits,
     process: Arc<Budget>,
+    secrets: Arc<Secrets>,
     live: BTreeMap<Name, Live>,
 }
 
@@ -82,6 +84,7 @@ impl Listeners {
             logs,
             process: Arc::new(Budget::new(limits.process)),
             limits,
+            secrets: Arc::default(),
             live: BTreeMap::new(),
         }
     }
@@ -100,6 +103,7 @@ impl Listeners {
     ) -> Outcome {
         let mut outcome = Outcome::default();
         self.remove(snapshot, workers, &mut outcome);
+        self.set_secrets(&snapshot.secrets);
         for (name, config) in &snapshot.listeners {
             let moved = self
                 .live
@@ -123,6 +127,16 @@ impl Listeners {
         let stats = self.registry.listener_manager();
         stats.total_listeners_active().set_count(self.live.len());
         outcome
+    }
+
+    /// Handshakes of all listeners use these secrets from now on.
+    pub(super) fn set_secrets(&mut self, secrets: &Arc<Secrets>) {
+        self.secrets = Arc::clone(secrets);
+        for live in self.live.values() {
+            for chain in live.active.chains().all() {
+                chain.transport.refresh(secrets);
+            }
+        }
     }
 
     fn open(
@@ -277,7 +291,7 @@ impl Listeners {
             ChainLimit::new(limit, stats)
         });
         let limits = limits.collect();
-        ActiveChain::new(Arc::clone(chain), limits, filter, tls_stats)
+        ActiveChain::new(Arc::clone(chain), &self.secrets, limits, filter, tls_stats)
     }
 
     fn make_manager(

@@ -78,6 +78,11 @@ impl Applier {
                 self.clusters.set_endpoints(&cluster, &endpoints);
                 Ok(())
             }
+            Change::Secrets(secrets) => {
+                self.clusters.set_secrets(&secrets);
+                self.listeners.set_secrets(&secrets);
+                Ok(())
+            }
             Change::Snapshot(snapshot) => self.apply_snapshot(&snapshot).await,
         }
     }

@@ -104,6 +104,7 @@ pub(super) fn decode(context: &mut Context, bootstrap: pb::Bootstrap) -> Option<
     let Statics {
         listeners,
         clusters,
+        secrets,
     } = statics.unwrap_or_default();
     let dynamic = context
         .optional(
@@ -112,6 +113,12 @@ pub(super) fn decode(context: &mut Context, bootstrap: pb::Bootstrap) -> Option<
             |context, dynamic| sources::decode(context, dynamic, &clusters),
         )
         .unwrap_or_default();
+    resources::check_secrets(
+        context,
+        (&listeners, &clusters),
+        &secrets,
+        dynamic.ads.is_some(),
+    );
     let node = node.unwrap_or_default();
     // A control plane tells its clients apart by these two (S-10).
     if dynamic.ads.is_some() && (node.id.is_empty() || node.cluster.is_empty()) {
@@ -125,6 +132,7 @@ pub(super) fn decode(context: &mut Context, bootstrap: pb::Bootstrap) -> Option<
         admin,
         static_listeners: listeners,
         static_clusters: clusters,
+        static_secrets: secrets,
         dynamic,
         connection_limits: limits.unwrap_or_default(),
         warnings: Vec::new(),

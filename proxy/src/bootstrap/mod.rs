@@ -7,7 +7,7 @@
 //! | file | reads |
 //! |---|---|
 //! | `message` | the bootstrap and its small parts |
-//! | `resources` | static listeners and clusters |
+//! | `resources` | static listeners, clusters and secrets |
 //! | `runtime` | limits of connections in `layered_runtime` |
 //! | `sources` | `dynamic_resources`: the aggregated stream and watched files |
 
@@ -18,6 +18,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -37,6 +38,7 @@ use crate::config::endpoint::Address;
 use crate::xds::decode::Context;
 use crate::xds::decode::Decoded;
 use crate::xds::decode::FieldError;
+use crate::xds::resource::ReadSecret;
 
 pub use sources::AdsConfig;
 pub use sources::ConfigSourceKind;
@@ -59,6 +61,8 @@ pub struct Bootstrap {
     pub static_listeners: Vec<StaticResource<Listener>>,
     /// Clusters of the file, in its order; names are unique.
     pub static_clusters: Vec<StaticResource<Cluster>>,
+    /// Secrets of the file, by name.
+    pub static_secrets: BTreeMap<Name, StaticResource<ReadSecret>>,
     /// Where the rest comes from.
     pub dynamic: Dynamic,
     /// How many connections there may be.

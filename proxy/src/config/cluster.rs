@@ -185,6 +185,20 @@ pub struct Http2Options {
     pub keepalive_timeout: Duration,
 }
 
+impl Cluster {
+    /// Its members can be found before anything is received, and gRPC can be spoken with them: over
+    /// HTTP/2, and in clear text, as our client has no TLS.
+    pub fn can_be_asked(&self) -> bool {
+        let is_known = matches!(
+            self.discovery,
+            Discovery::Static(_) | Discovery::StrictDns(_)
+        );
+        let is_plain =
+            self.transport == UpstreamTransport::default() && self.transport_matches.is_empty();
+        is_known && is_plain && self.protocol == UpstreamProtocol::Http2
+    }
+}
+
 impl Default for Http2Options {
     fn default() -> Self {
         Self {

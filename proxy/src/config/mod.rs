@@ -21,6 +21,7 @@
 //! | `hash_policy` | what of a request is hashed |
 //! | `matcher` | string and header predicates |
 //! | `regex_rewrite` | texts changed by regular expressions |
+//! | `secret` | secrets that come by a name, and TLS contexts with them |
 //! | `tls` | certificates, trust and parameters of TLS, both sides |
 //! | `tls_fact` | what logs and header edits may say of TLS |
 //! | `access_log` | where and in what form exchanges are logged |
@@ -42,6 +43,7 @@ pub mod matcher;
 pub mod prefix_map;
 pub mod regex_rewrite;
 pub mod route;
+pub mod secret;
 pub mod socket;
 pub mod tcp_proxy;
 pub mod tls;
@@ -55,6 +57,7 @@ pub use connection_limits::ConnectionLimits;
 pub use endpoint::Endpoints;
 pub use listener::Listener;
 pub use route::RouteConfig;
+pub use secret::Secrets;
 
 /// A resource or cluster name.
 pub type Name = Arc<str>;
@@ -74,6 +77,9 @@ pub struct Snapshot {
     pub clusters: BTreeMap<Name, Arc<Cluster>>,
     /// Members by *cluster* name, whatever their source (static, DNS, EDS).
     pub endpoints: BTreeMap<Name, Arc<Endpoints>>,
+    /// Secrets that listeners and clusters name, those that are there. One that is not lets nobody
+    /// in and nothing out where it is named.
+    pub secrets: Arc<Secrets>,
 }
 
 /// What a configuration source hands to `apply`.
@@ -86,6 +92,8 @@ pub enum Change {
         /// All its members now.
         endpoints: Arc<Endpoints>,
     },
+    /// Only secrets changed: all of them now.
+    Secrets(Arc<Secrets>),
     /// Anything else: the whole new state.
     Snapshot(Arc<Snapshot>),
 }

@@ -14,11 +14,12 @@ use rustls_pki_types::PrivateKeyDer;
 
 use crate::config::Name;
 use crate::config::matcher::StringMatch;
+use crate::config::secret::SecretNames;
 
 /// What a filter chain does before its filters see a byte (`DownstreamTlsContext`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct DownstreamTls {
-    /// What both sides have. At least one certificate.
+    /// What both sides have. At least one certificate, or the name of one.
     pub common: CommonTls,
     /// A client without certificate is refused. Never without `common.validation`.
     pub require_client_certificate: bool,
@@ -61,6 +62,8 @@ pub struct CommonTls {
     pub validation: Option<Arc<Validation>>,
     /// In order of preference.
     pub alpn: Vec<Box<[u8]>>,
+    /// What of it comes by a name, and is not in the fields above.
+    pub secrets: SecretNames,
 }
 
 /// `TlsParameters`; an empty list leaves the default.

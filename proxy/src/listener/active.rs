@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 
 use crate::config;
 use crate::config::Name;
+use crate::config::Secrets;
 use crate::config::chain_selector::Choice;
 use crate::config::endpoint::Address;
 use crate::config::filter_chain::FilterChain;
@@ -88,13 +89,14 @@ impl ActiveChain {
     /// A new chain; `tls_stats` is asked if it has TLS.
     pub fn new(
         config: Arc<FilterChain>,
+        secrets: &Secrets,
         limits: Vec<ChainLimit>,
         filter: ActiveFilter,
         tls_stats: impl FnOnce() -> Arc<TlsStats>,
     ) -> Self {
         Self {
             id: next_id(),
-            transport: Transport::new(&config.transport_socket, tls_stats),
+            transport: Transport::new(&config.transport_socket, secrets, tls_stats),
             config,
             limits,
             filter,

@@ -4,40 +4,67 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use crate::config::Secrets;
 use crate::config::filter_chain::TransportSocket;
 use crate::config::limits;
+use crate::config::tls::DownstreamTls;
 use crate::downstream::Downstream;
 use crate::listener::ActiveChain;
 use crate::net::NetStream;
+use crate::net::tls::Facts;
 use crate::telemetry::stats::ListenerStats;
 use crate::telemetry::stats::TlsStats;
 use crate::tls;
 use crate::tls::ServerContext;
 use crate::tls::failure::Kind;
+use crate::tls::live::Following;
 
 /// A chain's transport, ready for use.
 #[derive(Debug)]
 pub(crate) enum Transport {
     /// Plain bytes.
     Raw,
-    /// TLS. A context that cannot be made ready lets nobody in.
-    Tls(Result<ServerContext, String>, Arc<TlsStats>),
+    /// TLS.
+    Tls(Tls),
+}
+
+/// TLS of a chain. A context that cannot be made ready lets nobody in.
+#[derive(Debug)]
+pub(crate) struct Tls {
+    config: Arc<DownstreamTls>,
+    context: Following<ServerContext>,
+    stats: Arc<TlsStats>,
 }
 
 impl Transport {
     /// Makes ready what is configured.
-    pub(super) fn new(config: &TransportSocket, stats: impl FnOnce() -> Arc<TlsStats>) -> Self {
+    pub(super) fn new(
+        config: &TransportSocket,
+        secrets: &Secrets,
+        stats: impl FnOnce() -> Arc<TlsStats>,
+    ) -> Self {
         match config {
             TransportSocket::Raw => Self::Raw,
-            TransportSocket::Tls(tls) => {
-                let context = ServerContext::new(tls);
-                if let Err(error) = &context {
-                    tracing::error!(%error, "a chain's TLS cannot be used, it refuses all clients");
-                }
-                Self::Tls(context, stats())
-            }
+            TransportSocket::Tls(tls) => Self::Tls(Tls {
+                config: Arc::clone(tls),
+                context: Following::new(&tls.common.secrets, secrets, || make(tls, secrets)),
+                stats: stats(),
+            }),
         }
     }
+
+    /// Takes in changed secrets: handshakes from now on use them. Called by `apply`.
+    pub(crate) fn refresh(&self, secrets: &Secrets) {
+        if let Self::Tls(tls) = self {
+            let names = &tls.config.common.secrets;
+            tls.context
+                .refresh(names, secrets, || make(&tls.config, secrets));
+        }
+    }
+}
+
+fn make(config: &DownstreamTls, secrets: &Secrets) -> Result<ServerContext, String> {
+    ServerContext::new(&config.resolve(secrets)?)
 }
 
 /// The stream as the chain's filter reads it; none if the client failed to get there. What the
@@ -48,29 +75,43 @@ pub(super) async fn accept(
     stream: NetStream,
     downstream: &mut Downstream,
 ) -> Option<NetStream> {
-    match &chain.transport {
-        Transport::Raw => Some(stream),
-        Transport::Tls(Err(_), _) => None,
-        Transport::Tls(Ok(context), tls_stats) => {
-            let timeout = chain.config.transport_timeout;
-            let deadline = Instant::now() + timeout.unwrap_or(limits::TLS_HANDSHAKE_TIMEOUT);
-            let handshake = Box::pin(context.accept(stream, Vec::new(), deadline));
-            match handshake.await {
-                Ok((stream, facts)) => {
-                    tls::count::handshake(tls_stats, &facts);
-                    downstream.tls = Some(Arc::new(facts));
-                    Some(stream)
-                }
-                Err(failure) => {
-                    tls::count::failure(tls_stats, failure.kind);
-                    if failure.kind == Kind::Timeout {
-                        let timeouts = stats.downstream_cx_transport_socket_connect_timeout();
-                        timeouts.inc();
-                    }
-                    tracing::debug!(connection = downstream.connection_id, %failure, "no handshake");
-                    None
-                }
+    if matches!(chain.transport, Transport::Raw) {
+        return Some(stream);
+    }
+    let connection = downstream.connection_id;
+    let handshake = Box::pin(handshake(chain, stats, stream, connection));
+    let (stream, facts) = handshake.await?;
+    downstream.tls = Some(Arc::new(facts));
+    Some(stream)
+}
+
+/// With the secrets of now, whatever they become meanwhile.
+async fn handshake(
+    chain: &ActiveChain,
+    stats: &ListenerStats,
+    stream: NetStream,
+    connection: u64,
+) -> Option<(NetStream, Facts)> {
+    let Transport::Tls(tls) = &chain.transport else {
+        return None;
+    };
+    let timeout = chain.config.transport_timeout;
+    let deadline = Instant::now() + timeout.unwrap_or(limits::TLS_HANDSHAKE_TIMEOUT);
+    let current = tls.context.load();
+    let context = current.context.as_ref().ok()?;
+    match context.accept(stream, Vec::new(), deadline).await {
+        Ok((stream, facts)) => {
+            tls::count::handshake(&tls.stats, &facts);
+            Some((stream, facts))
+        }
+        Err(failure) => {
+            tls::count::failure(&tls.stats, failure.kind);
+            if failure.kind == Kind::Timeout {
+                let timeouts = stats.downstream_cx_transport_socket_connect_timeout();
+                timeouts.inc();
             }
+            tracing::debug!(connection, %failure, "no handshake");
+            None
         }
     }
 }

@@ -90,6 +90,7 @@ struct Statics {
     bootstrap: Any,
     clusters: Vec<(String, Any)>,
     listeners: Vec<(String, Any)>,
+    secrets: Vec<(String, Any)>,
 }
 
 impl Live {
@@ -258,11 +259,16 @@ impl Statics {
             .static_listeners
             .iter()
             .map(|l| (l.value.name.to_string(), l.raw.clone()));
+        let secrets = bootstrap
+            .static_secrets
+            .iter()
+            .map(|(name, secret)| (name.to_string(), secret.raw.clone()));
         Self {
             read: super::clock(),
             bootstrap: bootstrap.raw.clone(),
             clusters: clusters.collect(),
             listeners: listeners.collect(),
+            secrets: secrets.collect(),
         }
     }
 }
@@ -329,7 +335,7 @@ impl Inspect for Inspector {
             endpoints: self.resources(ResourceType::Endpoints, &[], statics.read),
             listeners: self.resources(ResourceType::Listener, &statics.listeners, statics.read),
             routes: self.resources(ResourceType::RouteConfig, &[], statics.read),
-            secrets: Resources::default(),
+            secrets: self.resources(ResourceType::Secret, &statics.secrets, statics.read),
         }
     }
 

@@ -1,15 +1,18 @@
 //! From a bootstrap to what the xDS driver needs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::bootstrap::AdsConfig;
 use crate::bootstrap::Bootstrap;
 use crate::bootstrap::ConfigSourceKind;
 use crate::config::Cluster;
+use crate::config::Name;
 use crate::config::cluster::Discovery;
 use crate::config::endpoint::Address;
 use crate::xds::client::BACKOFF_BASE;
 use crate::xds::client::BACKOFF_MAX;
+use crate::xds::client::Service;
 use crate::xds::client::Target;
 use crate::xds::driver;
 use crate::xds::driver::Source;
@@ -31,8 +34,17 @@ pub(super) fn xds_config(bootstrap: &Bootstrap) -> XdsConfig {
         cds: source(&bootstrap.dynamic.cds),
         lds: source(&bootstrap.dynamic.lds),
         initial_fetch_timeout: bootstrap.dynamic.initial_fetch_timeout,
+        servers: servers(&clusters),
         statics: statics(bootstrap),
     }
+}
+
+/// Where the clusters are that a stream of secrets can use; TLS to a control plane is not supported.
+fn servers(clusters: &[Arc<Cluster>]) -> BTreeMap<Name, Vec<Target>> {
+    let usable = clusters.iter().filter(|cluster| cluster.can_be_asked());
+    usable
+        .map(|cluster| (Arc::clone(&cluster.name), targets(cluster)))
+        .collect()
 }
 
 /// What stands in this bootstrap.
@@ -43,6 +55,11 @@ pub(super) fn statics(bootstrap: &Bootstrap) -> StaticResources {
         clusters: clusters.map(|cluster| Arc::clone(&cluster.value)).collect(),
         listeners: listeners
             .map(|listener| Arc::clone(&listener.value))
+            .collect(),
+        secrets: bootstrap
+            .static_secrets
+            .iter()
+            .map(|(name, secret)| (Arc::clone(name), secret.value.secret.clone()))
             .collect(),
     }
 }
@@ -72,6 +89,7 @@ fn ads_config(ads: &AdsConfig, clusters: &[Arc<Cluster>]) -> driver::AdsConfig {
         .or_else(|| ads.clusters.first().cloned())
         .unwrap_or_default();
     driver::AdsConfig {
+        service: Service::Aggregated,
         servers: named.flat_map(|cluster| targets(cluster)).collect(),
         authority: authority.to_string(),
         variant: if ads.delta {

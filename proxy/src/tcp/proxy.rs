@@ -46,6 +46,7 @@ pub async fn serve(
         Connected {
             stream: upstream,
             tls,
+            generation: _, // never shared
         },
         open,
     )) = connected

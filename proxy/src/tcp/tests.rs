@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use super::TcpManager;
 use crate::config::Cluster;
 use crate::config::Endpoints;
+use crate::config::Secrets;
 use crate::config::cluster::Discovery;
 use crate::config::cluster::ProxyHeader;
 use crate::config::cluster::UpstreamTransport;
@@ -105,7 +106,9 @@ impl World {
             }],
             overprovisioning_factor: 140,
         };
-        let transports = Arc::new(Transports::new(&cluster, || registry.cluster_tls("c")));
+        let transports = Arc::new(Transports::new(&cluster, &Secrets::new(), || {
+            registry.cluster_tls("c")
+        }));
         let stats = registry.cluster("c");
         let cluster = ClusterHandle::new(cluster, transports, Arc::new(endpoints), stats, 1);
         let stats = registry.tcp("t");

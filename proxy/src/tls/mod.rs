@@ -13,6 +13,7 @@
 //! | `ticket` | session tickets that only their own context opens |
 //! | `verifier` | whether a peer's certificate is good |
 //! | `server` `client` | contexts, and the handshake of each side |
+//! | `live` | contexts that follow their secrets |
 //! | `failure` | why a handshake failed, as statistics and logs tell it |
 //! | `count` | handshakes in the statistics |
 
@@ -22,6 +23,7 @@ pub(crate) mod credential;
 pub mod failure;
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub mod live;
 mod provider;
 mod selector;
 pub mod server;

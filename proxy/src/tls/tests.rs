@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::config::cluster::AutoNames;
 use crate::config::endpoint::Address;
+use crate::config::secret::SecretNames;
 use crate::config::tls::CommonTls;
 use crate::config::tls::DownstreamTls;
 use crate::config::tls::Parameters;
@@ -40,6 +41,7 @@ fn common() -> CommonTls {
         certificates: Vec::new(),
         validation: None,
         alpn: Vec::new(),
+        secrets: SecretNames::default(),
     }
 }
 

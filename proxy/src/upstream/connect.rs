@@ -35,6 +35,8 @@ pub struct Connected {
     pub stream: NetStream,
     /// What is known of its TLS.
     pub tls: Option<Arc<Facts>>,
+    /// That of the secrets it was made with.
+    pub generation: u32,
 }
 
 /// A connection that could not be made.
@@ -117,9 +119,12 @@ async fn establish(host: &Host, purpose: Purpose<'_>) -> Result<Connected, Trans
         alpn: purpose.alpn,
     };
     let transport = &host.transport;
-    let (stream, tls) = transport.establish(stream, target, purpose.client).await?;
-    let tls = tls.map(Arc::new);
-    Ok(Connected { stream, tls })
+    let made = transport.establish(stream, target, purpose.client).await?;
+    Ok(Connected {
+        stream: made.stream,
+        tls: made.tls.map(Arc::new),
+        generation: made.generation,
+    })
 }
 
 /// Counts a connection while it is open.

@@ -9,10 +9,12 @@ use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 
 use crate::config;
+use crate::config::Secrets;
 use crate::config::cluster::AutoNames;
 use crate::config::cluster::ProxyHeader;
 use crate::config::cluster::UpstreamTransport;
 use crate::config::endpoint::Labels;
+use crate::config::tls::UpstreamTls;
 use crate::downstream::Downstream;
 use crate::net::NetStream;
 use crate::net::proxy_protocol;
@@ -23,14 +25,48 @@ use crate::tls;
 use crate::tls::ClientContext;
 use crate::tls::Failure;
 use crate::tls::client::Target;
+use crate::tls::live::Following;
 
 /// A transport.
 #[derive(Debug, Default)]
 pub struct Transport {
     proxy_protocol: Option<ProxyHeader>,
-    /// A context that cannot be made ready makes every connection fail; nothing is sent in clear
-    /// text because of it.
-    tls: Option<(Result<ClientContext, String>, Arc<TlsStats>)>,
+    tls: Option<Tls>,
+}
+
+/// TLS of a transport. A context that cannot be made ready makes every connection fail; nothing is
+/// sent in clear text because of it.
+#[derive(Debug)]
+struct Tls {
+    context: Following<ClientContext>,
+    /// What it is made of, if that can change.
+    followed: Option<Box<(UpstreamTls, AutoNames)>>,
+    stats: Arc<TlsStats>,
+}
+
+impl Tls {
+    fn new(
+        config: &UpstreamTls,
+        names: &AutoNames,
+        secrets: &Secrets,
+        stats: Arc<TlsStats>,
+    ) -> Self {
+        let named = &config.common.secrets;
+        let followed = (!named.is_empty()).then(|| Box::new((config.clone(), names.clone())));
+        Self {
+            context: Following::new(named, secrets, || make(config, names, secrets)),
+            followed,
+            stats,
+        }
+    }
+}
+
+fn make(
+    config: &UpstreamTls,
+    names: &AutoNames,
+    secrets: &Secrets,
+) -> Result<ClientContext, String> {
+    ClientContext::new(&config.resolve(secrets)?, names)
 }
 
 /// The transports of a cluster.
@@ -42,15 +78,27 @@ pub struct Transports {
 
 impl Transports {
     /// Makes ready what is configured; `stats` is asked if there is TLS among it.
-    pub fn new(config: &config::Cluster, stats: impl Fn() -> Arc<TlsStats>) -> Self {
+    pub fn new(
+        config: &config::Cluster,
+        secrets: &Secrets,
+        stats: impl Fn() -> Arc<TlsStats>,
+    ) -> Self {
         let names = &config.auto_names;
-        let ready = |transport| Arc::new(Transport::new(transport, names, &stats));
+        let ready = |transport| Arc::new(Transport::new(transport, names, secrets, &stats));
         let matches = config.transport_matches.iter();
         Self {
             default: ready(&config.transport),
             matches: matches
                 .map(|candidate| (candidate.labels.clone(), ready(&candidate.transport)))
                 .collect(),
+        }
+    }
+
+    /// Takes in changed secrets: handshakes from now on use them. Called by `apply`.
+    pub fn refresh(&self, secrets: &Secrets) {
+        let all = self.matches.iter().map(|(_, transport)| transport);
+        for transport in all.chain([&self.default]) {
+            transport.refresh(secrets);
         }
     }
 
@@ -76,6 +124,16 @@ fn are_among(wanted: &Labels, labels: Option<&Labels>) -> bool {
     wanted.all(|(name, value)| labels.and_then(|labels| labels.get(name)) == Some(value))
 }
 
+/// A stream that can be spoken on.
+#[derive(Debug)]
+pub(super) struct Established {
+    pub(super) stream: NetStream,
+    /// What is known of its TLS.
+    pub(super) tls: Option<Facts>,
+    /// That of the secrets it was made with.
+    pub(super) generation: u32,
+}
+
 /// Why a transport did not come about.
 #[derive(Debug)]
 pub(super) enum TransportFailure {
@@ -93,17 +151,29 @@ impl Transport {
     fn new(
         config: &UpstreamTransport,
         names: &AutoNames,
+        secrets: &Secrets,
         stats: impl Fn() -> Arc<TlsStats>,
     ) -> Self {
         let tls = config.tls.as_ref();
-        let tls = tls.map(|tls| (ClientContext::new(tls, names), stats()));
-        if let Some((Err(error), _)) = &tls {
-            tracing::error!(%error, "a cluster's TLS cannot be used, its connections will fail");
-        }
         Self {
             proxy_protocol: config.proxy_protocol.clone(),
-            tls,
+            tls: tls.map(|tls| Tls::new(tls, names, secrets, stats())),
         }
+    }
+
+    fn refresh(&self, secrets: &Secrets) {
+        let Some(tls) = &self.tls else { return };
+        let Some((config, names)) = tls.followed.as_deref() else {
+            return;
+        };
+        let named = &config.common.secrets;
+        tls.context
+            .refresh(named, secrets, || make(config, names, secrets));
+    }
+
+    /// Tells connections made with older secrets from those made with the secrets of now.
+    pub(super) fn generation(&self) -> u32 {
+        self.tls.as_ref().map_or(0, |tls| tls.context.generation())
     }
 
     /// Whether a connection says who its client is, and so belongs to that client.
@@ -113,8 +183,9 @@ impl Transport {
 
     /// Whether the host of a request makes a difference, so that connections belong to one.
     pub fn minds_host(&self) -> bool {
-        let tls = self.tls.as_ref().and_then(|(tls, _)| tls.as_ref().ok());
-        tls.is_some_and(ClientContext::minds_host)
+        let tls = self.tls.as_ref().map(|tls| tls.context.load());
+        let context = tls.as_ref().and_then(|tls| tls.context.as_ref().ok());
+        context.is_some_and(ClientContext::minds_host)
     }
 
     /// Brings a connected socket to where something can be spoken on it.
@@ -123,23 +194,35 @@ impl Transport {
         mut stream: NetStream,
         target: Target<'_>,
         client: Option<&Downstream>,
-    ) -> Result<(NetStream, Option<Facts>), TransportFailure> {
+    ) -> Result<Established, TransportFailure> {
         if let Some(header) = &self.proxy_protocol {
             stream.write_all(&introduction(header, client)).await?;
         }
-        match &self.tls {
-            None => Ok((stream, None)),
-            Some((Ok(tls), stats)) => match tls.connect(stream, target).await {
-                Ok((stream, facts)) => {
-                    tls::count::handshake(stats, &facts);
-                    Ok((stream, Some(facts)))
-                }
-                Err(failure) => {
-                    tls::count::failure(stats, failure.kind);
-                    Err(TransportFailure::Tls(failure))
-                }
-            },
-            Some((Err(error), _)) => Err(io::Error::other(error.clone()).into()),
+        let Some(tls) = &self.tls else {
+            return Ok(Established {
+                stream,
+                tls: None,
+                generation: 0,
+            });
+        };
+        let current = tls.context.load();
+        let context = match &current.context {
+            Ok(context) => context,
+            Err(error) => return Err(io::Error::other(error.clone()).into()),
+        };
+        match context.connect(stream, target).await {
+            Ok((stream, facts)) => {
+                tls::count::handshake(&tls.stats, &facts);
+                Ok(Established {
+                    stream,
+                    tls: Some(facts),
+                    generation: current.generation,
+                })
+            }
+            Err(failure) => {
+                tls::count::failure(&tls.stats, failure.kind);
+                Err(TransportFailure::Tls(failure))
+            }
         }
     }
 }
@@ -182,7 +265,8 @@ mod tests {
                 .into(),
             ..config::Cluster::clone(&fixtures::cluster("c", fixtures::eds("c"), 1))
         };
-        let transports = Transports::new(&config, || unreachable!("there is no TLS"));
+        let transports =
+            Transports::new(&config, &Secrets::new(), || unreachable!("there is no TLS"));
         let of = |own: &[(&str, &str)], locality: &[(&str, &str)]| {
             let chosen = transports.of(Some(&labels(own)), Some(&labels(locality)));
             let mut all = transports.matches.iter();

@@ -2,7 +2,9 @@
 //!
 //! It knows nothing of prost; `decode` implements [`Decoder`].
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::Cluster;
@@ -11,6 +13,7 @@ use crate::config::Listener;
 use crate::config::Name;
 use crate::config::RouteConfig;
 use crate::config::cluster::Dns;
+use crate::config::secret::Secret;
 
 /// The resource types this proxy subscribes to.
 ///
@@ -21,6 +24,8 @@ pub enum ResourceType {
     Cluster,
     /// EDS.
     Endpoints,
+    /// SDS.
+    Secret,
     /// LDS.
     Listener,
     /// RDS.
@@ -29,9 +34,10 @@ pub enum ResourceType {
 
 impl ResourceType {
     /// All of them, in make-before-break order.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Cluster,
         Self::Endpoints,
+        Self::Secret,
         Self::Listener,
         Self::RouteConfig,
     ];
@@ -41,6 +47,7 @@ impl ResourceType {
         match self {
             Self::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
             Self::Endpoints => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+            Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
             Self::RouteConfig => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         }
@@ -63,6 +70,7 @@ impl fmt::Display for ResourceType {
         f.write_str(match self {
             Self::Cluster => "CDS",
             Self::Endpoints => "EDS",
+            Self::Secret => "SDS",
             Self::Listener => "LDS",
             Self::RouteConfig => "RDS",
         })
@@ -80,6 +88,17 @@ pub enum Resource {
     Listener(Arc<Listener>),
     /// RDS.
     RouteConfig(Arc<RouteConfig>),
+    /// SDS.
+    Secret(Arc<ReadSecret>),
+}
+
+/// A secret, and where the files are that it was read from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadSecret {
+    /// The secret.
+    pub secret: Secret,
+    /// A change in one of them may be one of its files.
+    pub directories: BTreeSet<PathBuf>,
 }
 
 /// Names of one cluster to be resolved again and again.

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 
 use super::resource::ResourceType;
 use super::store::Store;
+use crate::config::secret::SecretSource;
 
 /// Facts about one resource type; the names are Envoy's (B-11).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,7 +54,11 @@ pub struct Facts {
 pub struct XdsStatus {
     facts: Mutex<Facts>,
     store: Mutex<Store>,
+    secrets: Mutex<SecretStores>,
 }
+
+/// Secrets that do not come over the aggregated stream, by source.
+pub type SecretStores = BTreeMap<SecretSource, Store>;
 
 impl XdsStatus {
     /// A copy of the facts.
@@ -71,6 +76,15 @@ impl XdsStatus {
         read(&self.lock_store())
     }
 
+    /// Lets `read` look at the secrets of other sources. The driver waits meanwhile: be quick.
+    pub fn with_secrets<T>(&self, read: impl FnOnce(&SecretStores) -> T) -> T {
+        read(&self.lock_secrets())
+    }
+
+    pub(super) fn update_secrets<T>(&self, write: impl FnOnce(&mut SecretStores) -> T) -> T {
+        write(&mut self.lock_secrets())
+    }
+
     pub(super) fn update(&self, write: impl FnOnce(&mut Facts)) {
         write(&mut self.lock_facts());
     }
@@ -86,6 +100,10 @@ impl XdsStatus {
     // A reader that panicked has changed nothing, so a poisoned lock is as good as any.
     fn lock_facts(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_secrets(&self) -> MutexGuard<'_, SecretStores> {
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_store(&self) -> MutexGuard<'_, Store> {

@@ -87,6 +87,11 @@ impl Store {
         self.types.get(&resource_type).into_iter().flatten()
     }
 
+    /// One resource.
+    pub fn get(&self, resource_type: ResourceType, name: &str) -> Option<&Stored> {
+        self.types.get(&resource_type)?.get(name)
+    }
+
     /// Files a response and returns what it changed.
     pub fn file(&mut self, update: Update<Decoded>, at: SystemTime) -> Batch {
         let resource_type = update.resource_type;
@@ -132,6 +137,22 @@ impl Store {
             note_error(resources, error.name, error_at, ClientStatus::ReceivedError);
         }
         batch
+    }
+
+    /// The same bytes mean something else now, because of the files they name.
+    pub fn replace(
+        &mut self,
+        resource_type: ResourceType,
+        name: &Name,
+        resource: Resource,
+        at: SystemTime,
+    ) {
+        let stored = self.types.get_mut(&resource_type);
+        let stored = stored.and_then(|resources| resources.get_mut(name));
+        if let Some(good) = stored.and_then(|stored| stored.good.as_mut()) {
+            good.resource = resource;
+            good.last_updated = at;
+        }
     }
 
     /// A resource did not come in time.

@@ -43,6 +43,10 @@ impl Decoder for WireDecoder {
                 let name = d.value.name.clone();
                 decoded(name, Resource::RouteConfig(Arc::new(d.value)), &d.warnings)
             }),
+            ResourceType::Secret => decode::secret(body).map(|d| {
+                let (name, secret) = d.value;
+                decoded(name, Resource::Secret(Arc::new(secret)), &d.warnings)
+            }),
         };
         decoded.map_err(refusal)
     }

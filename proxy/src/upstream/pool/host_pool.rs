@@ -61,6 +61,7 @@ pub(super) struct Http1Connection {
     born: Instant,
     idle_since: Instant,
     served: u32,
+    generation: u32,
 }
 
 /// An HTTP/2 connection.
@@ -73,6 +74,7 @@ pub(super) struct Http2Connection {
     served: Cell<u32>,
     born: Instant,
     used: Cell<Instant>,
+    generation: u32,
 }
 
 impl HostPool {
@@ -101,7 +103,7 @@ impl HostPool {
         let mut idle = pool.http1.borrow_mut();
         let mut connection = loop {
             let last = idle.pop()?;
-            if last.sender.is_ready() {
+            if last.sender.is_ready() && pool.is_current(last.generation) {
                 break last;
             }
         };
@@ -158,7 +160,11 @@ impl HostPool {
     }
 
     fn begin_http1(pool: &Rc<Self>, connected: Connected) -> Http1Lease {
-        let Connected { stream, tls } = connected;
+        let Connected {
+            stream,
+            tls,
+            generation,
+        } = connected;
         pool.stats.upstream_cx_http1_total().inc();
         let now = Instant::now();
         let connection = Http1Connection {
@@ -169,6 +175,7 @@ impl HostPool {
             born: now,
             idle_since: now,
             served: 1,
+            generation,
         };
         Http1Lease {
             pool: Rc::clone(pool),
@@ -181,7 +188,11 @@ impl HostPool {
         pool: &Rc<Self>,
         connected: Connected,
     ) -> Result<Http2Lease, ConnectFailure> {
-        let Connected { stream, tls } = connected;
+        let Connected {
+            stream,
+            tls,
+            generation,
+        } = connected;
         let local = stream.local_address();
         let (sender, connection) = codec::connect_http2(stream, &pool.config.http2)
             .await
@@ -197,6 +208,7 @@ impl HostPool {
             served: Cell::new(0),
             born: now,
             used: Cell::new(now),
+            generation,
         }));
         let lease = pool.free_stream(false);
         lease.ok_or_else(|| ConnectFailure::new("the connection ended at once"))
@@ -208,9 +220,15 @@ impl HostPool {
         connections.retain(|connection| !connection.sender.is_closed());
         let streams_max = self.config.http2.max_concurrent_streams;
         let served_max = self.config.max_requests_per_connection.unwrap_or(u32::MAX);
-        let connection = connections.iter().find(|c| {
+        let has_room = |c: &&Rc<Http2Connection>| {
             c.streams.get() < streams_max && c.served.get() < served_max && !self.is_too_old(c.born)
-        })?;
+        };
+        let connection = if reused {
+            let mut usable = connections.iter().filter(has_room);
+            usable.find(|c| self.is_current(c.generation))
+        } else {
+            connections.last().filter(has_room) // just made, if perhaps not of the latest secrets
+        }?;
         connection.streams.set(connection.streams.get() + 1);
         connection
             .served
@@ -235,6 +253,7 @@ impl HostPool {
             || self.host.transport.names_client()
             || self.host.is_removed()
             || self.is_too_old(connection.born)
+            || !self.is_current(connection.generation)
             || !connection.sender.is_ready()
         {
             return;
@@ -255,17 +274,23 @@ impl HostPool {
             return false;
         }
         let fresh = |since: Instant| self.config.idle_timeout.is_none_or(|max| now - since < max);
-        self.http1
-            .borrow_mut()
-            .retain(|c| fresh(c.idle_since) && c.sender.is_ready() && !self.is_too_old(c.born));
+        let may_stay = |born, generation| !self.is_too_old(born) && self.is_current(generation);
+        self.http1.borrow_mut().retain(|c| {
+            fresh(c.idle_since) && c.sender.is_ready() && may_stay(c.born, c.generation)
+        });
         self.http2.borrow_mut().retain(|c| {
             let busy = c.streams.get() > 0;
-            !c.sender.is_closed() && (busy || fresh(c.used.get())) && !self.is_too_old(c.born)
+            !c.sender.is_closed() && (busy || fresh(c.used.get())) && may_stay(c.born, c.generation) // streams still open hold their connection
         });
         // Clients choose the hosts of requests, so what is for one goes as soon as it is empty.
         self.request_host.is_none()
             || !self.http1.borrow().is_empty()
             || !self.http2.borrow().is_empty()
+    }
+
+    /// It was made with the secrets of now: who the peer must be may be another since.
+    fn is_current(&self, generation: u32) -> bool {
+        generation == self.host.transport.generation()
     }
 
     fn is_too_old(&self, born: Instant) -> bool {

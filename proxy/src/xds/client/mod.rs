@@ -1,4 +1,4 @@
-//! The I/O shell of one aggregated stream: connects, writes requests, reads responses.
+//! The I/O shell of one stream of discovery: connects, writes requests, reads responses.
 //!
 //! It decides nothing about their content. One task per attempt; dropping the [`Stream`] ends it.
 //! Reading stops while the owner does not take the last response, which HTTP/2 flow control passes
@@ -14,9 +14,12 @@ use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
-use tonic::transport::Channel;
+use tonic::Streaming;
 use tonic::transport::Endpoint;
+use xds_proto::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+use xds_proto::pb::envoy::service::discovery::v3::DiscoveryRequest;
 use xds_proto::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use xds_proto::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
 
 use crate::config::limits::XDS_MESSAGE_BYTES_MAX;
 use crate::xds::session::Request;
@@ -45,6 +48,16 @@ const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// Requests handed to the connection and not yet written. The session keeps the rest.
 const REQUESTS_MAX: usize = 4;
 
+/// Which service a stream belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Service {
+    /// ADS: all types on one stream.
+    #[default]
+    Aggregated,
+    /// SDS.
+    Secrets,
+}
+
 /// What happened on the stream.
 #[derive(Debug)]
 pub(super) enum Event {
@@ -67,12 +80,17 @@ pub(super) struct Stream {
 impl Stream {
     /// Starts connecting. `authority` is what HTTP/2 calls the server; Envoy uses the name of the
     /// cluster.
-    pub(super) fn open(target: Target, authority: &str, variant: Variant) -> Self {
+    pub(super) fn open(
+        target: Target,
+        authority: &str,
+        (service, variant): (Service, Variant),
+    ) -> Self {
         let (requests, from_owner) = mpsc::channel(REQUESTS_MAX);
         let (to_owner, events) = mpsc::channel(1);
         let endpoint = endpoint(authority);
         let task = tokio::spawn(async move {
-            let status = match converse(endpoint, target, variant, from_owner, &to_owner).await {
+            let kind = (service, variant);
+            let status = match converse(endpoint, target, kind, from_owner, &to_owner).await {
                 Ok(()) => Status::ok("closed by the server"),
                 Err(status) => explain(status),
             };
@@ -107,7 +125,7 @@ fn endpoint(authority: &str) -> Endpoint {
 async fn converse(
     endpoint: Endpoint,
     target: Target,
-    variant: Variant,
+    kind: (Service, Variant),
     requests: mpsc::Receiver<Request>,
     events: &mpsc::Sender<Event>,
 ) -> Result<(), Status> {
@@ -118,53 +136,59 @@ async fn converse(
         return Ok(());
     }
     let requests = ReceiverStream::new(requests);
-    match variant {
-        Variant::Delta => converse_delta(channel, requests, events).await,
-        Variant::Sotw => converse_sotw(channel, requests, events).await,
-    }
-}
-
-async fn converse_delta(
-    channel: Channel,
-    requests: ReceiverStream<Request>,
-    events: &mpsc::Sender<Event>,
-) -> Result<(), Status> {
-    let requests = requests.filter_map(|r| match r {
-        Request::Delta(r) => Some(*r),
-        Request::Sotw(_) => None,
-    });
-    let mut client = AggregatedDiscoveryServiceClient::new(channel)
-        .max_decoding_message_size(XDS_MESSAGE_BYTES_MAX);
-    let mut responses = client
-        .delta_aggregated_resources(requests)
-        .await?
-        .into_inner();
-    while let Some(response) = responses.message().await? {
-        let event = Event::Response(Response::Delta(Box::new(response)));
-        if events.send(event).await.is_err() {
-            break;
+    match kind {
+        (Service::Aggregated, Variant::Delta) => {
+            let mut client = AggregatedDiscoveryServiceClient::new(channel)
+                .max_decoding_message_size(XDS_MESSAGE_BYTES_MAX);
+            let responses = client.delta_aggregated_resources(delta(requests)).await?;
+            relay(responses, Response::Delta, events).await
+        }
+        (Service::Aggregated, Variant::Sotw) => {
+            let mut client = AggregatedDiscoveryServiceClient::new(channel)
+                .max_decoding_message_size(XDS_MESSAGE_BYTES_MAX);
+            let responses = client.stream_aggregated_resources(sotw(requests)).await?;
+            relay(responses, Response::Sotw, events).await
+        }
+        (Service::Secrets, Variant::Delta) => {
+            let mut client = SecretDiscoveryServiceClient::new(channel)
+                .max_decoding_message_size(XDS_MESSAGE_BYTES_MAX);
+            let responses = client.delta_secrets(delta(requests)).await?;
+            relay(responses, Response::Delta, events).await
+        }
+        (Service::Secrets, Variant::Sotw) => {
+            let mut client = SecretDiscoveryServiceClient::new(channel)
+                .max_decoding_message_size(XDS_MESSAGE_BYTES_MAX);
+            let responses = client.stream_secrets(sotw(requests)).await?;
+            relay(responses, Response::Sotw, events).await
         }
     }
-    Ok(())
 }
 
-async fn converse_sotw(
-    channel: Channel,
+fn delta(
     requests: ReceiverStream<Request>,
-    events: &mpsc::Sender<Event>,
-) -> Result<(), Status> {
-    let requests = requests.filter_map(|r| match r {
+) -> impl tokio_stream::Stream<Item = DeltaDiscoveryRequest> {
+    requests.filter_map(|r| match r {
+        Request::Delta(r) => Some(*r),
+        Request::Sotw(_) => None,
+    })
+}
+
+fn sotw(requests: ReceiverStream<Request>) -> impl tokio_stream::Stream<Item = DiscoveryRequest> {
+    requests.filter_map(|r| match r {
         Request::Sotw(r) => Some(*r),
         Request::Delta(_) => None,
-    });
-    let mut client = AggregatedDiscoveryServiceClient::new(channel)
-        .max_decoding_message_size(XDS_MESSAGE_BYTES_MAX);
-    let mut responses = client
-        .stream_aggregated_resources(requests)
-        .await?
-        .into_inner();
+    })
+}
+
+/// Hands over responses until the stream ends or nobody wants them.
+async fn relay<R>(
+    responses: tonic::Response<Streaming<R>>,
+    wrap: impl Fn(Box<R>) -> Response,
+    events: &mpsc::Sender<Event>,
+) -> Result<(), Status> {
+    let mut responses = responses.into_inner();
     while let Some(response) = responses.message().await? {
-        let event = Event::Response(Response::Sotw(Box::new(response)));
+        let event = Event::Response(wrap(Box::new(response)));
         if events.send(event).await.is_err() {
             break;
         }

@@ -4,10 +4,13 @@
 //! returns `None`, its caller goes on with the next field. Both lists are bounded; what is beyond
 //! the bound is counted.
 
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::fmt::Write as _;
 use std::hash::BuildHasher;
+use std::path::Path;
+use std::path::PathBuf;
 
 use xds_proto::Code;
 
@@ -23,6 +26,8 @@ pub(crate) struct Context {
     path: String,
     errors: Reports,
     warnings: Reports,
+    /// Where the files of the resource are, if they are followed.
+    directories: Option<BTreeSet<PathBuf>>,
 }
 
 #[derive(Debug, Default)]
@@ -32,6 +37,33 @@ struct Reports {
 }
 
 impl Context {
+    /// For a resource whose files are read again when they change.
+    pub(crate) fn following() -> Self {
+        Self {
+            directories: Some(BTreeSet::new()),
+            ..Self::default()
+        }
+    }
+
+    /// Whether files are read again when they change.
+    pub(crate) fn is_following(&self) -> bool {
+        self.directories.is_some()
+    }
+
+    /// A change in this directory may be one of a file of the resource.
+    pub(crate) fn follow(&mut self, directory: &Path) {
+        let here = directory.as_os_str().is_empty();
+        let directory = if here { Path::new(".") } else { directory };
+        if let Some(directories) = &mut self.directories {
+            directories.insert(directory.to_owned());
+        }
+    }
+
+    /// All directories in which a change may be one of the resource.
+    pub(crate) fn take_directories(&mut self) -> BTreeSet<PathBuf> {
+        self.directories.take().unwrap_or_default()
+    }
+
     /// Decodes one field of the current message.
     pub(crate) fn field<R>(&mut self, name: &str, decode: impl FnOnce(&mut Self) -> R) -> R {
         let length = self.path.len();

@@ -1,11 +1,12 @@
 //! `core.v3.DataSource` of secrets: inline, from a file, or from a variable of the environment.
 //!
-//! Files are read once, when the resource that names them is decoded. What is read never shows in a
-//! message, as it may be a key.
+//! Files are read when the resource that names them is decoded. Those of a `Secret` are followed: the
+//! context is told where they are. What is read never shows in a message, as it may be a key.
 
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use xds_proto::pb::envoy::config::core::v3 as core;
 use xds_proto::pb::envoy::config::core::v3::data_source::Specifier;
@@ -19,10 +20,11 @@ pub(crate) fn secret(context: &mut Context, source: core::DataSource) -> Option<
         watched_directory,
         specifier,
     } = source;
-    unsupported!(context, reject "a file is read once, following its changes is not supported": watched_directory);
+    watched(context, watched_directory);
     let (field, bytes) = match specifier {
         Some(Specifier::Filename(path)) => {
             let bytes = file(&path).map_err(|reason| context.reject("filename", reason));
+            context.follow(Path::new(&path).parent().unwrap_or_else(|| Path::new("")));
             ("filename", bytes.ok()?)
         }
         Some(Specifier::InlineBytes(bytes)) => ("inline_bytes", bytes),
@@ -42,6 +44,26 @@ pub(crate) fn secret(context: &mut Context, source: core::DataSource) -> Option<
         return context.refuse(field, "is empty");
     }
     Some(bytes)
+}
+
+/// Takes note of a directory in which a change means that files are to be read again.
+pub(crate) fn watched(context: &mut Context, directory: Option<core::WatchedDirectory>) {
+    let Some(directory) = directory else { return };
+    context.field("watched_directory", |context| {
+        if !context.is_following() {
+            let reason = "not supported outside of a Secret: other files are read once";
+            context.reject_unsupported("", reason);
+            return;
+        }
+        let core::WatchedDirectory {
+            path,
+            watch_modify: _, // files edited in place are always noticed
+        } = directory;
+        if path.is_empty() {
+            context.reject("path", "must not be empty");
+        }
+        context.follow(Path::new(&path));
+    });
 }
 
 /// Only ordinary files of a bounded size: a pipe would stop the control side, a device never end.

@@ -23,6 +23,7 @@
 //! | `access_log` `template` `template_tls` | access logs and `%COMMAND%` templates |
 //! | `address` `config_source` `matcher` `protocol` `regex_rewrite` `value` | what several of them share |
 //! | `transport_socket` `tls` | what stands between a socket and the filters |
+//! | `secret_source` | where secrets come from that have a name |
 //! | `data_source` | secrets: inline, from a file or a variable |
 //! | `extension` | `Any`, and which extensions may be left out |
 //! | `context` | where we are, what was wrong |
@@ -63,13 +64,14 @@ mod regex_rewrite;
 mod route;
 mod route_action;
 mod route_match;
+pub(crate) mod secret_source;
 mod socket;
 mod tcp_proxy;
 mod template;
 mod template_tls;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub(crate) mod tls;
 mod transport_socket;
 pub(crate) mod value;
 
@@ -80,6 +82,7 @@ use xds_proto::Code;
 use xds_proto::pb::envoy::config as pb;
 
 use crate::config;
+use crate::xds::resource::ReadSecret;
 
 pub(crate) use context::Context;
 pub(crate) use context::IsSet;
@@ -206,6 +209,22 @@ pub fn endpoints(bytes: &[u8]) -> Result<Decoded<(config::Name, config::Endpoint
         let members = endpoint::decode(context, message)?;
         Some((name.as_str().into(), members))
     })
+}
+
+/// Reads a `Secret`, and says where the files are that it was read from.
+///
+/// # Errors
+/// Every field that is invalid, or unsupported and not harmless.
+pub fn secret(bytes: &[u8]) -> Result<Decoded<(config::Name, ReadSecret)>, DecodeError> {
+    let message: xds_proto::pb::envoy::extensions::transport_sockets::tls::v3::Secret =
+        parse(bytes)?;
+    let resource = message.name.clone();
+    let mut context = Context::following();
+    let value = tls::secret::decode(&mut context, message);
+    let value = value.map(|secret| (resource.as_str().into(), secret));
+    context
+        .finish(value)
+        .map_err(|errors| DecodeError { resource, errors })
 }
 
 fn parse<M: Message + Default>(bytes: &[u8]) -> Result<M, DecodeError> {

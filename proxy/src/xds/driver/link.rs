@@ -159,7 +159,8 @@ impl Link {
             self.state = State::Off;
             return;
         };
-        let stream = Stream::open(server.clone(), &self.ads.authority, self.ads.variant);
+        let kind = (self.ads.service, self.ads.variant);
+        let stream = Stream::open(server.clone(), &self.ads.authority, kind);
         self.state = State::Open {
             stream,
             since: Instant::now(),

@@ -4,10 +4,12 @@
 //! busy, changes add up in the stage and come out as one.
 
 mod core;
+mod feed;
 mod link;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::pending;
 use std::sync::Arc;
@@ -21,11 +23,15 @@ use tokio::time::sleep_until;
 use xds_proto::pb::envoy::config::core::v3::Node;
 
 use self::core::Core;
+use self::core::Tools;
+use self::feed::Feeds;
 use self::link::Link;
 use self::link::LinkEvent;
 use super::client::BACKOFF_BASE;
 use super::client::BACKOFF_MAX;
+use super::client::Service;
 use super::client::Target;
+use super::file::Directories;
 use super::file::FileUpdate;
 use super::file::FileWatch;
 use super::file::Loader;
@@ -42,6 +48,7 @@ use super::stage::Stage;
 use super::stage::StaticResources;
 use super::status::XdsStatus;
 use crate::config::Change;
+use crate::config::Name;
 
 /// File readings not yet taken in; there are at most two files.
 const FILE_UPDATES_MAX: usize = 2;
@@ -69,11 +76,15 @@ pub struct XdsConfig {
     pub initial_fetch_timeout: Option<Duration>,
     /// What stands in the bootstrap.
     pub statics: StaticResources,
+    /// Where the clusters of the bootstrap are that a stream of secrets can use.
+    pub servers: BTreeMap<Name, Vec<Target>>,
 }
 
-/// The aggregated stream (`ads_config` and the cluster it names).
+/// A stream of discovery, such as the aggregated one (`ads_config` and the cluster it names).
 #[derive(Clone, Debug)]
 pub struct AdsConfig {
+    /// Which service is asked.
+    pub service: Service,
     /// Tried in turn.
     pub servers: Vec<Target>,
     /// HTTP/2 `:authority`; Envoy uses the name of the cluster.
@@ -91,6 +102,7 @@ pub struct AdsConfig {
 impl Default for AdsConfig {
     fn default() -> Self {
         Self {
+            service: Service::default(),
             servers: Vec::new(),
             authority: String::new(),
             variant: Variant::default(),
@@ -143,7 +155,7 @@ impl fmt::Debug for Ports {
 
 /// Runs until the receiver of the changes is gone. Dropping the future ends everything it started.
 pub async fn run(config: XdsConfig, ports: Ports) {
-    Driver::new(config, ports).run().await;
+    Box::pin(Driver::new(config, ports).run()).await;
 }
 
 struct Driver {
@@ -155,6 +167,9 @@ struct Driver {
     dns_answers: mpsc::Receiver<DnsAnswer>,
     statics: mpsc::Receiver<StaticResources>,
     files: mpsc::Receiver<FileUpdate>,
+    feeds: Feeds,
+    /// Those of the files that secrets were read from.
+    directories: Directories,
     /// Dropped with the driver, which ends them.
     _watches: Vec<FileWatch>,
 }
@@ -169,9 +184,10 @@ impl Driver {
         };
         let stage = Stage::new(options, config.statics, Duration::ZERO);
         let ads = config.ads.unwrap_or_default();
+        let node = with_features(config.node);
         let session = Session::new(session::Options {
             variant: ads.variant,
-            node: with_features(config.node),
+            node: node.clone(),
             node_on_first_message_only: ads.node_on_first_message_only,
         });
         let (updates, files) = mpsc::channel(FILE_UPDATES_MAX);
@@ -189,17 +205,26 @@ impl Driver {
             Source::Ads | Source::None => None,
         });
         let watches = watches.collect();
+        let servers = config.servers.keys().cloned().collect();
+        let mut rng = ports.rng;
+        let feeds = Feeds::new(feed::Parts {
+            node,
+            servers: config.servers,
+            decoder: Arc::clone(&ports.decoder),
+            loader: ports.loader,
+            rng: rng.fork(),
+        });
+        let tools = Tools {
+            decoder: ports.decoder,
+            status: ports.status,
+            clock: ports.clock,
+        };
         Self {
             epoch: Instant::now(),
-            core: Core::new(
-                session,
-                stage,
-                ads_types,
-                ports.decoder,
-                ports.status,
-                ports.clock,
-            ),
-            link: Link::new(ads, ports.rng),
+            core: Core::new(session, stage, ads_types, servers, tools),
+            feeds,
+            directories: Directories::default(),
+            link: Link::new(ads, rng),
             changes: ports.changes,
             dns_queries: ports.dns_queries,
             dns_answers: ports.dns_answers,
@@ -216,6 +241,7 @@ impl Driver {
             let now = self.epoch.elapsed();
             self.link.flush(&mut self.core.session, now);
             self.publish_queries();
+            self.ask_for_secrets();
             let deadline = self.core.next_deadline(now);
             let is_reading = self.core.session.is_reading();
             tokio::select! {
@@ -233,6 +259,12 @@ impl Driver {
                 }
                 Some(statics) = self.statics.recv() => {
                     self.core.on_statics(statics, self.epoch.elapsed());
+                }
+                Some(news) = self.feeds.next() => {
+                    self.core.on_news(news, self.epoch.elapsed());
+                }
+                changed = self.directories.next() => {
+                    self.core.on_changed_directories(&changed, self.epoch.elapsed());
                 }
                 Some(update) = self.files.recv() => {
                     self.core.on_file(update, self.epoch.elapsed());
@@ -259,6 +291,13 @@ impl Driver {
         }
     }
 
+    fn ask_for_secrets(&mut self) {
+        if self.core.take_new_secrets() {
+            self.feeds.want(self.core.wanted_secrets());
+            self.directories.watch(self.core.secret_directories());
+        }
+    }
+
     fn publish_queries(&mut self) {
         if !self.core.take_new_queries() {
             return;
@@ -280,7 +319,7 @@ fn ads_types(config: &XdsConfig) -> Vec<ResourceType> {
     let is_asked = |t: &ResourceType| match t {
         ResourceType::Cluster => config.cds == Source::Ads,
         ResourceType::Listener => config.lds == Source::Ads,
-        ResourceType::Endpoints | ResourceType::RouteConfig => true,
+        ResourceType::Endpoints | ResourceType::RouteConfig | ResourceType::Secret => true,
     };
     ResourceType::ALL.into_iter().filter(is_asked).collect()
 }

@@ -7,6 +7,7 @@
 //! latter is why changes are let settle first. Kubernetes volumes, where a directory link is moved,
 //! need `watched_directory` or the file beside the link.
 
+mod directories;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::resource::ResourceType;
+pub(super) use directories::Directories;
 
 /// Silence after which a file is taken as written: editors and `cp` write in several steps within a
 /// few milliseconds.

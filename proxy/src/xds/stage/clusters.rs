@@ -15,7 +15,10 @@ use crate::config::Name;
 use crate::config::Snapshot;
 use crate::config::cluster::Discovery;
 use crate::config::cluster::Dns;
+use crate::config::secret::SecretKey;
+use crate::config::secret::SecretRef;
 use crate::xds::resource::DnsQuery;
+use crate::xds::stage::references::secrets_of_cluster;
 
 /// How long a cluster still warms after the control plane said that its assignment does not exist. A
 /// push that overtakes another takes the assignment away before the removal of its cluster is seen;
@@ -32,6 +35,8 @@ pub const LEAVE_AFTER: Duration = Duration::from_secs(15);
 pub(super) struct Dirt {
     /// More than members changed.
     pub(super) snapshot: bool,
+    /// A secret changed.
+    pub(super) secrets: bool,
     /// Active clusters whose members changed.
     pub(super) members: BTreeSet<Name>,
 }
@@ -205,10 +210,15 @@ impl Clusters {
     }
 
     /// Makes every warming cluster that is warm by now active; says whether there was one.
-    pub(super) fn settle(&mut self, now: Duration, dirt: &mut Dirt) -> bool {
+    pub(super) fn settle(
+        &mut self,
+        now: Duration,
+        has_secret: impl Fn(&SecretKey) -> bool,
+        dirt: &mut Dirt,
+    ) -> bool {
         let mut has_warmed = false;
         for name in std::mem::take(&mut self.candidates) {
-            if self.is_warm(&name, now) {
+            if self.is_warm(&name, now) && self.has_secrets(&name, &has_secret) {
                 self.activate(&name);
                 has_warmed = true;
             }
@@ -236,6 +246,36 @@ impl Clusters {
             Discovery::StrictDns(dns) => slot.resolved.iter().any(|(d, _)| d == dns),
         };
         has_members || warming.deadline.is_some_and(|at| at <= now)
+    }
+
+    fn has_secrets(&self, name: &Name, has_secret: impl Fn(&SecretKey) -> bool) -> bool {
+        let warming = self.slots.get(name).and_then(|slot| slot.warming.as_ref());
+        let mut named = warming
+            .into_iter()
+            .flat_map(|warming| secrets_of_cluster(&warming.cluster));
+        named.all(|named| has_secret(&named.key))
+    }
+
+    /// Every secret some cluster names, active or warming.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &SecretRef> {
+        let clusters = self.slots.values().flat_map(Slot::clusters);
+        clusters.flat_map(secrets_of_cluster)
+    }
+
+    /// The secrets that are not there, and who names them.
+    pub(super) fn missing_secrets(
+        &self,
+        is_there: impl Fn(&SecretKey) -> bool,
+    ) -> impl Iterator<Item = String> {
+        self.slots.iter().flat_map(move |(name, slot)| {
+            let named = slot.clusters().flat_map(secrets_of_cluster);
+            let missing: BTreeSet<&SecretKey> = named
+                .map(|named| &named.key)
+                .filter(|key| !is_there(key))
+                .collect();
+            let lines = missing.into_iter();
+            lines.map(move |key| format!("cluster {name}: {key}"))
+        })
     }
 
     fn activate(&mut self, name: &Name) {

@@ -1,5 +1,6 @@
 //! Small model values for the tests of this room.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +50,20 @@ use crate::config::route::PathMatch;
 use crate::config::route::Route;
 use crate::config::route::RouteMatch;
 use crate::config::route::VirtualHost;
+use crate::config::secret::Secret;
+use crate::config::secret::SecretKey;
+use crate::config::secret::SecretKind;
+use crate::config::secret::SecretNames;
+use crate::config::secret::SecretRef;
+use crate::config::secret::SecretSource;
+use crate::config::secret::TicketKeys;
 use crate::config::socket::SocketOptions;
+use crate::config::tls::CommonTls;
+use crate::config::tls::DownstreamTls;
+use crate::config::tls::Parameters;
+use crate::config::tls::Tickets;
+use crate::config::tls::UpstreamTls;
+use crate::xds::resource::ReadSecret;
 
 /// Members that are told apart by `mark`.
 pub(crate) fn endpoints(mark: u16) -> Endpoints {
@@ -223,6 +237,73 @@ pub(crate) fn listener(name: &str, routes: RouteSource) -> Arc<Listener> {
         reuse_port: true,
         accepts_per_event: 1,
         ignores_process_limit: false,
+    })
+}
+
+/// The name of a secret that comes over the aggregated stream.
+pub(crate) fn named(secret: &str) -> SecretRef {
+    SecretRef {
+        key: SecretKey {
+            source: SecretSource::Ads,
+            name: secret.into(),
+        },
+        kind: SecretKind::TicketKeys,
+        fetch_timeout: Some(Duration::from_secs(15)),
+    }
+}
+
+fn common_tls(secret: &str) -> CommonTls {
+    CommonTls {
+        parameters: Parameters::default(),
+        certificates: Vec::new(),
+        validation: None,
+        alpn: Vec::new(),
+        secrets: SecretNames {
+            ticket_keys: Some(named(secret)),
+            ..SecretNames::default()
+        },
+    }
+}
+
+/// The listener with TLS that needs this secret.
+pub(crate) fn with_secret(listener: &Listener, secret: &str) -> Arc<Listener> {
+    let mut listener = listener.clone();
+    let mut chain = FilterChain::clone(&listener.filter_chains[0]);
+    chain.transport_socket = TransportSocket::Tls(Arc::new(DownstreamTls {
+        common: common_tls(secret),
+        require_client_certificate: false,
+        require_sni: false,
+        full_scan_on_mismatch: false,
+        prefer_server_ciphers: false,
+        tickets: Tickets::Off,
+        session_timeout: Duration::ZERO,
+    }));
+    listener.filter_chains = vec![Arc::new(chain)];
+    Arc::new(listener)
+}
+
+/// The cluster with TLS that needs this secret.
+pub(crate) fn cluster_with_secret(cluster: &Cluster, secret: &str) -> Arc<Cluster> {
+    let mut cluster = cluster.clone();
+    cluster.transport.tls = Some(UpstreamTls {
+        common: common_tls(secret),
+        sni: None,
+        auto_host_sni: false,
+        auto_sni_san_validation: false,
+        session_keys_max: 0,
+    });
+    Arc::new(cluster)
+}
+
+/// Keys for tickets, told apart by `mark`.
+pub(crate) fn secret(mark: &str) -> Arc<ReadSecret> {
+    let mut key = [0; 80];
+    for (place, byte) in key.iter_mut().zip(mark.bytes()) {
+        *place = byte;
+    }
+    Arc::new(ReadSecret {
+        secret: Secret::TicketKeys(TicketKeys(vec![Arc::new(key)])),
+        directories: BTreeSet::new(),
     })
 }
 

@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use super::clusters::Dirt;
 use super::references::ListenerReferences;
+use super::references::secrets_of_listener;
 use super::tables::TABLE_WAITS;
 use super::tables::Tables;
 use super::waits::Waits;
 use crate::config::Listener;
 use crate::config::Name;
 use crate::config::Snapshot;
+use crate::config::secret::SecretKey;
+use crate::config::secret::SecretRef;
 
 /// Invariant: a slot has an active or a pending listener.
 #[derive(Debug, Default)]
@@ -78,13 +81,13 @@ impl Listeners {
         }
     }
 
-    /// Makes every pending listener active whose routes are there, or were waited for long enough;
-    /// says whether there was one.
+    /// Makes every pending listener active whose routes and secrets are there, or were waited for
+    /// long enough; says whether there was one.
     pub(super) fn settle(
         &mut self,
         tables: &mut Tables,
         waits: &mut Waits,
-        is_cluster_active: impl Fn(&str) -> bool,
+        (is_cluster_active, has_secret): (impl Fn(&str) -> bool, impl Fn(&SecretKey) -> bool),
         now: Duration,
         dirt: &mut Dirt,
     ) -> bool {
@@ -98,7 +101,9 @@ impl Listeners {
             let has_clusters = waits.are_over(&references.clusters, &is_cluster_active, now)
                 || pending.clusters_until <= now;
             let is_settled = |name| tables.is_settled(name, pending.is_late);
-            if !has_clusters || !references.tables.iter().all(is_settled) {
+            let has_secrets =
+                secrets_of_listener(&pending.entry.listener).all(|named| has_secret(&named.key));
+            if !has_clusters || !has_secrets || !references.tables.iter().all(is_settled) {
                 continue;
             }
             for name in &references.tables {
@@ -120,6 +125,34 @@ impl Listeners {
         entries
             .flat_map(|e| e.references.tables.iter().cloned())
             .collect()
+    }
+
+    /// Every secret some listener names, active or pending.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &SecretRef> {
+        let slots = self.slots.values();
+        let listeners = slots.flat_map(|slot| {
+            let pending = slot.pending.iter().map(|p| &p.entry);
+            slot.active.iter().chain(pending)
+        });
+        listeners.flat_map(|entry| secrets_of_listener(&entry.listener))
+    }
+
+    /// The secrets that are not there, and who names them.
+    pub(super) fn missing_secrets(
+        &self,
+        is_there: impl Fn(&SecretKey) -> bool,
+    ) -> impl Iterator<Item = String> {
+        self.slots.iter().flat_map(move |(name, slot)| {
+            let pending = slot.pending.iter().map(|p| &p.entry);
+            let entries = slot.active.iter().chain(pending);
+            let named = entries.flat_map(|entry| secrets_of_listener(&entry.listener));
+            let missing: BTreeSet<&SecretKey> = named
+                .map(|named| &named.key)
+                .filter(|key| !is_there(key))
+                .collect();
+            let lines = missing.into_iter();
+            lines.map(move |key| format!("listener {name}: {key}"))
+        })
     }
 
     /// Clusters named in the tables inside live listeners.

@@ -9,6 +9,7 @@
 //! table    ── waits for ──► the clusters it names      15 s: those routes answer 503
 //! listener ── waits for ──► its tables, or the         initial fetch timeout: 404
 //!                           clusters of inline routes  15 s: 503
+//! either   ── waits for ──► the secrets it names       their fetch timeout: nobody gets in or out
 //! removed cluster stays for live routes that name it   15 s
 //! ```
 //!
@@ -22,6 +23,7 @@ mod listeners;
 #[cfg(test)]
 mod model_tests;
 mod references;
+mod secrets;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -33,6 +35,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use clusters::LEAVE_AFTER;
+pub(crate) use references::secrets_of_cluster;
+pub(crate) use references::secrets_of_listener;
 pub use tables::TABLE_WAITS;
 
 use crate::config::Change;
@@ -40,6 +44,10 @@ use crate::config::Cluster;
 use crate::config::Listener;
 use crate::config::Name;
 use crate::config::Snapshot;
+use crate::config::secret::Secret;
+use crate::config::secret::SecretKey;
+use crate::config::secret::SecretKind;
+use crate::config::secret::SecretSource;
 use crate::xds::resource::DnsAnswer;
 use crate::xds::resource::DnsQuery;
 use crate::xds::resource::Resource;
@@ -48,6 +56,8 @@ use crate::xds::session::Interest;
 use clusters::Clusters;
 use clusters::Dirt;
 use listeners::Listeners;
+use secrets::Named;
+use secrets::Secrets;
 use tables::Tables;
 use waits::Waits;
 
@@ -58,6 +68,8 @@ pub struct StaticResources {
     pub clusters: Vec<Arc<Cluster>>,
     /// Their listeners.
     pub listeners: Vec<Arc<Listener>>,
+    /// Their secrets.
+    pub secrets: BTreeMap<Name, Secret>,
 }
 
 /// How a stage waits.
@@ -112,10 +124,13 @@ pub struct Stage {
     clusters: Clusters,
     tables: Tables,
     listeners: Listeners,
+    secrets: Secrets,
     waits: Waits,
     first_fetches: BTreeMap<ResourceType, FirstFetch>,
     dirt: Dirt,
     has_new_needs: bool,
+    /// Which secrets are named may have changed.
+    has_new_names: bool,
     is_initialized: bool,
 }
 
@@ -131,6 +146,7 @@ impl Stage {
             clusters: Clusters::default(),
             tables: Tables::default(),
             listeners: Listeners::default(),
+            secrets: Secrets::default(),
             waits: Waits::default(),
             first_fetches: BTreeMap::from([
                 (ResourceType::Cluster, fetch(options.has_cds)),
@@ -138,6 +154,7 @@ impl Stage {
             ]),
             dirt: Dirt::default(),
             has_new_needs: true,
+            has_new_names: true,
             is_initialized: false,
         };
         stage.replace_statics(statics, now);
@@ -150,7 +167,9 @@ impl Stage {
         let StaticResources {
             clusters,
             listeners,
+            secrets,
         } = statics;
+        self.secrets.replace_statics(secrets, &mut self.dirt);
         let names = clusters.iter().map(|c| c.name.clone()).collect();
         let old_clusters = std::mem::replace(&mut self.static_clusters, names);
         let named = listeners.iter().map(|l| (l.name.clone(), Arc::clone(l)));
@@ -182,13 +201,43 @@ impl Stage {
         match resource_type {
             ResourceType::Cluster => self.static_clusters.contains(name),
             ResourceType::Listener => self.static_listeners.contains_key(name),
-            ResourceType::Endpoints | ResourceType::RouteConfig => false,
+            // Secrets of the bootstrap have names of their own.
+            ResourceType::Endpoints | ResourceType::RouteConfig | ResourceType::Secret => false,
         }
+    }
+
+    /// The secrets among what the bootstrap has, of those named without a source.
+    pub fn has_static_secret(&self, name: &str) -> bool {
+        self.secrets.has_static(name)
+    }
+
+    /// What a secret must be, if it is named.
+    pub fn kind_of_secret(&self, source: &SecretSource, name: &Name) -> Option<SecretKind> {
+        self.secrets.kind(&key(source, name))
+    }
+
+    /// Takes in what a source of secrets changed.
+    pub fn apply_secrets(&mut self, source: &SecretSource, batch: Batch, now: Duration) {
+        for (name, resource) in batch.upserted {
+            if let Resource::Secret(read) = resource {
+                let secret = read.secret.clone();
+                self.secrets
+                    .upsert(&key(source, &name), secret, &mut self.dirt);
+            }
+        }
+        for name in batch.expired {
+            self.secrets.expire(&key(source, &name), &mut self.dirt);
+        }
+        self.clusters.check_all();
+        self.settle(now);
     }
 
     /// Takes in what one response changed; an empty batch says that the source has answered.
     pub fn apply(&mut self, batch: Batch, now: Duration) {
         let resource_type = batch.resource_type;
+        if resource_type == ResourceType::Secret {
+            return self.apply_secrets(&SecretSource::Ads, batch, now);
+        }
         if let Some(fetch) = self.first_fetches.get_mut(&resource_type) {
             *fetch = FirstFetch::Over;
         }
@@ -240,7 +289,8 @@ impl Stage {
         let all = fetches
             .chain(waits)
             .chain(self.clusters.deadlines())
-            .chain(self.listeners.deadlines());
+            .chain(self.listeners.deadlines())
+            .chain(self.secrets.deadlines());
         all.filter(|at| *at > now).min()
     }
 
@@ -257,7 +307,23 @@ impl Stage {
             ResourceType::Cluster | ResourceType::Listener => Interest::default(),
             ResourceType::Endpoints => Interest::names(self.clusters.services().cloned()),
             ResourceType::RouteConfig => Interest::names(self.tables.names().cloned()),
+            ResourceType::Secret => self.interest_in_secrets(&SecretSource::Ads),
         }
+    }
+
+    /// The secrets to ask one source for.
+    pub fn interest_in_secrets(&self, source: &SecretSource) -> Interest {
+        Interest::names(self.secrets.names(source).cloned())
+    }
+
+    /// The secrets that are named and not there.
+    pub fn missing_secrets(&self) -> Vec<SecretKey> {
+        self.secrets.missing().cloned().collect()
+    }
+
+    /// Every source of secrets that is asked for something.
+    pub fn secret_sources(&self) -> BTreeSet<SecretSource> {
+        self.secrets.sources()
     }
 
     /// What is to be resolved.
@@ -267,7 +333,7 @@ impl Stage {
 
     /// [`Self::next_change`] is worth calling.
     pub fn has_change(&self) -> bool {
-        self.dirt.snapshot || !self.dirt.members.is_empty()
+        self.dirt.snapshot || self.dirt.secrets || !self.dirt.members.is_empty()
     }
 
     /// What changed since the last call, if anything; call until there is nothing left. A consumer
@@ -275,7 +341,11 @@ impl Stage {
     pub fn next_change(&mut self) -> Option<Change> {
         if std::mem::take(&mut self.dirt.snapshot) {
             self.dirt.members.clear();
+            self.dirt.secrets = false;
             return Some(Change::Snapshot(Arc::new(self.snapshot())));
+        }
+        if std::mem::take(&mut self.dirt.secrets) {
+            return Some(Change::Secrets(Arc::new(self.secrets.all())));
         }
         while let Some(cluster) = self.dirt.members.pop_first() {
             if let Some(endpoints) = self.clusters.members(&cluster) {
@@ -291,17 +361,23 @@ impl Stage {
         self.is_initialized
     }
 
-    /// What initialization, or a resource that was never live, still waits for; at most so many
-    /// lines, one each.
+    /// What initialization, or a resource that was never live, still waits for, and secrets without
+    /// which something live lets nobody in; at most so many lines, one each.
     pub fn waiting_for(&self, lines_max: usize) -> Vec<String> {
         let fetches = self.first_fetches.iter().filter_map(|(t, f)| match f {
             FirstFetch::Over => None,
             FirstFetch::Until(_) => Some(format!("{t}: first response")),
         });
         let is_active = |name: &str| self.clusters.is_active(name);
+        let is_there = |key: &SecretKey| self.secrets.is_there(key);
+        let secrets = self.secrets.missing().next().map(|_| {
+            let of_clusters = self.clusters.missing_secrets(is_there);
+            of_clusters.chain(self.listeners.missing_secrets(is_there))
+        });
         fetches
             .chain(self.clusters.waiting_for())
             .chain(self.listeners.waiting_for(&self.tables, is_active))
+            .chain(secrets.into_iter().flatten())
             .take(lines_max)
             .collect()
     }
@@ -311,6 +387,7 @@ impl Stage {
         self.clusters.fill(&mut snapshot);
         self.tables.fill(&mut snapshot);
         self.listeners.fill(&mut snapshot);
+        snapshot.secrets = Arc::new(self.secrets.all());
         snapshot
     }
 
@@ -321,6 +398,7 @@ impl Stage {
                 self.clusters
                     .upsert(name, cluster, timeout.map(|t| now + t));
                 self.has_new_needs = true;
+                self.has_new_names = true;
             }
             Resource::Endpoints(endpoints) => {
                 self.clusters.assign(&name, endpoints, &mut self.dirt);
@@ -330,6 +408,7 @@ impl Stage {
                 self.want_tables();
             }
             Resource::RouteConfig(routes) => self.tables.upsert(&name, routes, now),
+            Resource::Secret(_) => {} // come with their source
         }
     }
 
@@ -338,6 +417,7 @@ impl Stage {
             ResourceType::Cluster => {
                 self.clusters.remove(name, now);
                 self.has_new_needs = true;
+                self.has_new_names = true;
             }
             ResourceType::Endpoints => self.clusters.assignment_missing(name, now),
             ResourceType::Listener => {
@@ -345,6 +425,7 @@ impl Stage {
                 self.want_tables();
             }
             ResourceType::RouteConfig => self.tables.mark_missing(name),
+            ResourceType::Secret => {} // who has it keeps it, who waits for it goes on
         }
     }
 
@@ -356,17 +437,33 @@ impl Stage {
                     .assign(name, clusters::no_members(), &mut self.dirt);
             }
             ResourceType::RouteConfig => self.tables.expire(name, &mut self.dirt),
+            ResourceType::Secret => {} // come with their source
         }
     }
 
     fn want_tables(&mut self) {
         self.tables.want(&self.listeners.tables(), &mut self.dirt);
         self.has_new_needs = true;
+        self.has_new_names = true;
+    }
+
+    /// Asks for the secrets that are named now, and for no others.
+    fn want_secrets(&mut self, now: Duration) {
+        if !std::mem::take(&mut self.has_new_names) {
+            return;
+        }
+        let clusters = self.clusters.secrets();
+        let named = clusters.chain(self.listeners.secrets());
+        let named: Named<'_> = named.map(|named| (&named.key, named)).collect();
+        self.has_new_needs |= self.secrets.want(&named, now, &mut self.dirt);
     }
 
     /// Makes live what may be, in the order in which things name each other.
     fn settle(&mut self, now: Duration) {
-        let has_warmed = self.clusters.settle(now, &mut self.dirt);
+        self.want_secrets(now);
+        let secrets = &self.secrets;
+        let has_secret = |key: &SecretKey| secrets.is_settled(key, now);
+        let has_warmed = self.clusters.settle(now, has_secret, &mut self.dirt);
         let clusters = &self.clusters;
         // Without a source of clusters, one that the bootstrap lacks is nothing to wait for.
         let (has_cds, statics) = (self.options.has_cds, &self.static_clusters);
@@ -375,14 +472,16 @@ impl Stage {
         let waits = &mut self.waits;
         let has_routed = self.tables.settle(waits, is_active, now, &mut self.dirt);
         let tables = &mut self.tables;
-        let has_opened = self
-            .listeners
-            .settle(tables, waits, is_active, now, &mut self.dirt);
+        let has_opened =
+            self.listeners
+                .settle(tables, waits, (is_active, has_secret), now, &mut self.dirt);
         if has_opened {
             self.want_tables();
         }
         let has_dismissed = self.dismiss(now);
         self.has_new_needs |= has_warmed || has_dismissed;
+        self.has_new_names |= has_warmed || has_dismissed;
+        self.want_secrets(now);
         if has_routed || self.has_new_needs {
             self.clusters.prune();
             self.forget_waits();
@@ -432,5 +531,12 @@ impl Stage {
         let clusters = &self.clusters;
         self.waits
             .retain(|name| named.contains(name) && !clusters.is_active(name));
+    }
+}
+
+fn key(source: &SecretSource, name: &Name) -> SecretKey {
+    SecretKey {
+        source: source.clone(),
+        name: name.clone(),
     }
 }

@@ -21,9 +21,12 @@ use super::TABLE_WAITS;
 use super::fixtures;
 use super::references::ListenerReferences;
 use super::references::clusters_of_routes;
+use super::references::secrets_of_cluster;
+use super::references::secrets_of_listener;
 use crate::config::Change;
 use crate::config::Endpoints;
 use crate::config::Name;
+use crate::config::Secrets;
 use crate::config::Snapshot;
 use crate::config::cluster::Discovery;
 use crate::xds::resource::DnsAnswer;
@@ -40,10 +43,11 @@ enum Op {
     Advance(u64),
     AnswerDns(u8),
     Assign(u8, u16),
-    Cluster(u8, Members, u64),
-    Listener(u8, Routes),
+    Cluster(u8, Members, u64, Option<u8>),
+    Listener(u8, Routes, Option<u8>),
     RemoveCluster(u8),
     RemoveListener(u8),
+    Secret(u8, u8),
     Table(u8, Vec<u8>),
     /// Take what there is, as a consumer that is sometimes slow.
     Take,
@@ -72,12 +76,15 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         vec(0..NAMES, 0..3).prop_map(Routes::Inline),
         (0..NAMES).prop_map(Routes::Rds),
     ];
+    let secret = proptest::option::weighted(0.4, 0..NAMES);
     let op = prop_oneof![
         2 => (0..9_000u64).prop_map(Op::Advance),
         2 => (0..4u8).prop_map(Op::AnswerDns),
         3 => ((0..NAMES), (1..4u16)).prop_map(|(n, m)| Op::Assign(n, m)),
-        3 => ((0..NAMES), members, 0..2u64).prop_map(|(n, m, v)| Op::Cluster(n, m, v)),
-        2 => ((0..NAMES), routes).prop_map(|(n, r)| Op::Listener(n, r)),
+        3 => ((0..NAMES), members, 0..2u64, secret.clone())
+            .prop_map(|(n, m, v, s)| Op::Cluster(n, m, v, s)),
+        2 => ((0..NAMES), routes, secret).prop_map(|(n, r, s)| Op::Listener(n, r, s)),
+        2 => ((0..NAMES), 0..3u8).prop_map(|(n, mark)| Op::Secret(n, mark)),
         2 => (0..NAMES).prop_map(Op::RemoveCluster),
         1 => (0..NAMES).prop_map(Op::RemoveListener),
         3 => ((0..NAMES), vec(0..NAMES, 0..3)).prop_map(|(n, c)| Op::Table(n, c)),
@@ -108,6 +115,8 @@ struct World {
     steps: u32,
     /// When a cluster that live routes still name was taken away.
     removed_at: BTreeMap<Name, Duration>,
+    /// Since when a secret is named without a pause.
+    named_at: BTreeMap<Name, Duration>,
 }
 
 impl World {
@@ -125,6 +134,7 @@ impl World {
             live: Snapshot::default(),
             steps: 0,
             removed_at: BTreeMap::new(),
+            named_at: BTreeMap::new(),
         }
     }
 
@@ -145,7 +155,16 @@ impl World {
     /// RDS answers may also have come before anybody asked: those were not let through.
     fn answer_needs(&mut self) {
         while self.stage.take_new_needs() {
-            for t in [ResourceType::Endpoints, ResourceType::RouteConfig] {
+            let secrets = self.stage.interest(ResourceType::Secret).names;
+            self.named_at.retain(|name, _| secrets.contains(name));
+            for name in secrets {
+                self.named_at.entry(name).or_insert(self.now);
+            }
+            for t in [
+                ResourceType::Endpoints,
+                ResourceType::RouteConfig,
+                ResourceType::Secret,
+            ] {
                 let mut batch = Batch::empty(t);
                 let interest = self.stage.interest(t);
                 self.sent
@@ -203,13 +222,17 @@ impl World {
                 let endpoints = Resource::Endpoints(Arc::new(fixtures::endpoints(mark)));
                 self.push(ResourceType::Endpoints, name("s", n), endpoints);
             }
-            Op::Cluster(n, members, version) => {
+            Op::Cluster(n, members, version, secret) => {
                 let discovery = match members {
                     Members::Dns(host) => Discovery::StrictDns(fixtures::dns(&name("h", host))),
                     Members::Eds(service) => fixtures::eds(&name("s", service)),
                     Members::Fixed(mark) => fixtures::fixed(mark),
                 };
                 let cluster = fixtures::cluster(&name("c", n), discovery, version);
+                let cluster = match secret {
+                    Some(s) => fixtures::cluster_with_secret(&cluster, &name("k", s)),
+                    None => cluster,
+                };
                 self.removed_at.remove(&name("c", n));
                 self.push(
                     ResourceType::Cluster,
@@ -217,7 +240,7 @@ impl World {
                     Resource::Cluster(cluster),
                 );
             }
-            Op::Listener(n, routes) => {
+            Op::Listener(n, routes, secret) => {
                 let source = match routes {
                     Routes::Inline(numbers) => {
                         let names = clusters(&numbers);
@@ -227,6 +250,10 @@ impl World {
                     Routes::Rds(table) => fixtures::rds(&name("r", table)),
                 };
                 let listener = fixtures::listener(&name("l", n), source);
+                let listener = match secret {
+                    Some(s) => fixtures::with_secret(&listener, &name("k", s)),
+                    None => listener,
+                };
                 self.push(
                     ResourceType::Listener,
                     name("l", n),
@@ -238,6 +265,10 @@ impl World {
                 self.remove(ResourceType::Cluster, name("c", n));
             }
             Op::RemoveListener(n) => self.remove(ResourceType::Listener, name("l", n)),
+            Op::Secret(n, mark) => {
+                let secret = Resource::Secret(fixtures::secret(&mark.to_string()));
+                self.push(ResourceType::Secret, name("k", n), secret);
+            }
             Op::Table(n, numbers) => {
                 let names = clusters(&numbers);
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -283,6 +314,12 @@ impl World {
                         "nothing changed in {cluster}"
                     );
                 }
+                Change::Secrets(secrets) => {
+                    let must_differ = self.steps <= 1;
+                    let is_same = self.live.secrets == secrets;
+                    assert!(!must_differ || !is_same, "no secret changed");
+                    self.live.secrets = secrets;
+                }
                 Change::Snapshot(snapshot) => {
                     let must_differ = self.steps <= 1;
                     assert!(
@@ -311,9 +348,25 @@ impl World {
             named.extend(references.clusters);
         }
         named.extend(live.routes.values().flat_map(|r| clusters_of_routes(r)));
+        self.check_secrets();
         for cluster in named {
             if !live.clusters.contains_key(&cluster) {
                 self.check_excuse(&cluster);
+            }
+        }
+    }
+
+    /// What is live without a secret it names was waited for long enough.
+    fn check_secrets(&self) {
+        let live = &self.live;
+        let of_listeners = live.listeners.values().flat_map(|l| secrets_of_listener(l));
+        let of_clusters = live.clusters.values().flat_map(|c| secrets_of_cluster(c));
+        for named in of_listeners.chain(of_clusters) {
+            let key = &named.key;
+            if !live.secrets.contains_key(key) {
+                // Whoever is named no longer by now was when the snapshot was made.
+                let since = self.named_at.get(&key.name).copied().unwrap_or_default();
+                assert!(self.now >= since + FETCH, "{key} is missing too early");
             }
         }
     }
@@ -346,9 +399,16 @@ impl World {
         self.take();
         assert_eq!(self.stage.next_deadline(self.now), None);
         assert!(self.stage.is_initialized());
-        assert_eq!(self.stage.waiting_for(9), Vec::<String>::new());
         let expected = self.naive();
         let found = &self.live;
+        assert_eq!(found.secrets, expected.secrets);
+        // Nothing is left but to say which secrets nobody ever sent.
+        let waiting = self.stage.waiting_for(99);
+        let are_secrets = waiting.iter().all(|line| line.contains(": secret k"));
+        assert!(are_secrets, "{waiting:?}");
+        let has_all = (self.stage.interest(ResourceType::Secret).names.iter())
+            .all(|name| expected.secrets.keys().any(|key| key.name == *name));
+        assert_eq!(waiting.is_empty(), has_all, "{waiting:?}");
         assert_eq!(found.clusters, expected.clusters);
         assert_eq!(found.endpoints, expected.endpoints);
         let keys = |s: &Snapshot| -> (Vec<Name>, Vec<Name>) {
@@ -387,9 +447,10 @@ impl World {
                 Resource::Listener(l) => {
                     s.listeners.insert(name.clone(), Arc::clone(l));
                 }
-                Resource::Endpoints(_) | Resource::RouteConfig(_) => {}
+                Resource::Endpoints(_) | Resource::RouteConfig(_) | Resource::Secret(_) => {}
             }
         }
+        s.secrets = Arc::new(self.naive_secrets(&s));
         let tables = s
             .listeners
             .values()
@@ -404,6 +465,22 @@ impl World {
             s.routes.insert(table, routes);
         }
         s
+    }
+
+    fn naive_secrets(&self, snapshot: &Snapshot) -> Secrets {
+        let of_listeners = snapshot.listeners.values();
+        let of_listeners = of_listeners.flat_map(|l| secrets_of_listener(l));
+        let of_clusters = snapshot.clusters.values();
+        let of_clusters = of_clusters.flat_map(|c| secrets_of_cluster(c));
+        let named = of_listeners.chain(of_clusters);
+        let there = named.filter_map(|named| {
+            let key = (ResourceType::Secret, named.key.name.clone());
+            let Some(Resource::Secret(read)) = self.said.get(&key) else {
+                return None;
+            };
+            Some((named.key.clone(), read.secret.clone()))
+        });
+        there.collect()
     }
 
     fn naive_members(&self, discovery: &Discovery) -> Arc<Endpoints> {
@@ -438,6 +515,7 @@ fn is_same(a: &Snapshot, b: &Snapshot) -> bool {
         && same(&a.routes, &b.routes)
         && same(&a.clusters, &b.clusters)
         && same(&a.endpoints, &b.endpoints)
+        && a.secrets == b.secrets
 }
 
 proptest! {

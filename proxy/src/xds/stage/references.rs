@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use crate::config::Cluster;
 use crate::config::Listener;
 use crate::config::Name;
 use crate::config::RouteConfig;
 use crate::config::filter_chain::NetworkFilter;
+use crate::config::filter_chain::TransportSocket;
 use crate::config::listener::RouteSource;
 use crate::config::route::Action;
 use crate::config::route::ClusterSpecifier;
+use crate::config::secret::SecretRef;
 
 /// The clusters a route table can send to.
 pub(super) fn clusters_of_routes(routes: &RouteConfig) -> BTreeSet<Name> {
@@ -28,6 +31,27 @@ pub(super) fn clusters_of_routes(routes: &RouteConfig) -> BTreeSet<Name> {
         }
     }
     names
+}
+
+/// The secrets that chains of a listener name.
+pub(crate) fn secrets_of_listener(listener: &Listener) -> impl Iterator<Item = &SecretRef> {
+    let chains = listener
+        .filter_chains
+        .iter()
+        .chain(&listener.default_filter_chain);
+    let tls = chains.filter_map(|chain| match &chain.transport_socket {
+        TransportSocket::Raw => None,
+        TransportSocket::Tls(tls) => Some(tls),
+    });
+    tls.flat_map(|tls| tls.common.secrets.all())
+}
+
+/// The secrets that transports of a cluster name.
+pub(crate) fn secrets_of_cluster(cluster: &Cluster) -> impl Iterator<Item = &SecretRef> {
+    let others = cluster.transport_matches.iter().map(|one| &one.transport);
+    let all = others.chain([&cluster.transport]);
+    all.filter_map(|transport| transport.tls.as_ref())
+        .flat_map(|tls| tls.common.secrets.all())
 }
 
 /// What a listener names.

@@ -460,6 +460,7 @@ fn c75_static_resources_are_immune() {
     let statics = StaticResources {
         clusters: vec![cluster("s", fixed(1), 1)],
         listeners: vec![listener("l", inline(&["s"]))],
+        ..StaticResources::default()
     };
     let mut rig = Rig::with(dynamic(), statics);
     assert_eq!(names(rig.snapshot().listeners.keys()), ["l"]);
@@ -481,6 +482,7 @@ fn static_resources_can_be_replaced() {
             .iter()
             .map(|name| listener(name, inline(&["s"])))
             .collect(),
+        ..StaticResources::default()
     };
     let mut rig = Rig::with(dynamic(), statics(&[("s", 1), ("old", 1)], &["l", "gone"]));
     let before = rig.snapshot();
@@ -539,6 +541,7 @@ fn c75_nothing_is_waited_for_that_no_source_can_bring() {
     let statics = |name: &str, discovery| StaticResources {
         clusters: vec![cluster(name, discovery, 1)],
         listeners: vec![listener("l", inline(&["a"]))],
+        ..StaticResources::default()
     };
     let rig = Rig::with(options, statics("other", fixed(1)));
     assert!(rig.stage.is_initialized());
@@ -551,6 +554,7 @@ fn c77_initialization_waits_for_each_step_and_says_so() {
     let statics = StaticResources {
         clusters: vec![cluster("s", Discovery::StrictDns(dns("h")), 1)],
         listeners: Vec::new(),
+        ..StaticResources::default()
     };
     let mut rig = Rig::with(dynamic(), statics);
     let waiting = [
@@ -605,4 +609,83 @@ fn c77_each_step_times_out() {
     );
     assert!(rig.stage.is_initialized(), "nothing to wait for");
     rig.silence();
+}
+
+fn secret_batch(name: &str, mark: &str) -> Batch {
+    let mut batch = Batch::empty(ResourceType::Secret);
+    let secret = Resource::Secret(super::fixtures::secret(mark));
+    batch.upserted.push((name.into(), secret));
+    batch
+}
+
+/// A listener and a cluster that need the same secret.
+fn with_secret() -> Rig {
+    let mut rig = Rig::new();
+    rig.batch(ResourceType::Cluster, Vec::new(), &[]);
+    let plain = cluster("c", fixed(1), 1);
+    rig.cds(super::fixtures::cluster_with_secret(&plain, "k"));
+    let plain = listener("l", inline(&["c"]));
+    rig.lds(super::fixtures::with_secret(&plain, "k"));
+    rig
+}
+
+#[test]
+fn x06_listener_and_cluster_warm_until_the_secret_they_share_is_there() {
+    let mut rig = with_secret();
+    let interest = rig.stage.interest(ResourceType::Secret);
+    assert_eq!(interest.names, ["k".into()].into(), "one subscription");
+    assert!(!rig.stage.is_initialized());
+    let waiting = rig.stage.waiting_for(9);
+    for line in ["listener l: secret k", "cluster c: secret k"] {
+        assert!(waiting.iter().any(|one| one == line), "{waiting:?}");
+    }
+    rig.silence();
+    rig.stage.apply(secret_batch("k", "1"), rig.now);
+    let now = rig.snapshot();
+    assert!(now.listeners.contains_key("l") && now.clusters.contains_key("c"));
+    assert_eq!(now.secrets.len(), 1);
+    assert!(rig.stage.is_initialized());
+    assert_eq!(rig.stage.waiting_for(9), Vec::<String>::new());
+}
+
+#[test]
+fn x06_after_the_fetch_timeout_they_are_active_without_it_and_say_so() {
+    let mut rig = with_secret();
+    rig.now += Duration::from_secs(15);
+    rig.stage.on_tick(rig.now);
+    let late = rig.snapshot();
+    assert!(late.listeners.contains_key("l") && late.clusters.contains_key("c"));
+    assert!(late.secrets.is_empty());
+    assert_eq!(rig.stage.waiting_for(9).len(), 2);
+    rig.stage.apply(secret_batch("k", "1"), rig.now);
+    let change = rig.stage.next_change();
+    assert!(matches!(change, Some(Change::Secrets(s)) if s.len() == 1));
+    rig.stage.apply(secret_batch("k", "1"), rig.now);
+    assert!(!rig.stage.has_change(), "the same again is no change");
+}
+
+#[test]
+fn a_secret_nobody_names_any_more_is_let_go_and_a_removed_one_stays() {
+    let mut rig = with_secret();
+    rig.stage.apply(secret_batch("k", "1"), rig.now);
+    assert_eq!(rig.snapshot().secrets.len(), 1);
+    rig.batch(ResourceType::Secret, Vec::new(), &["k"]);
+    rig.silence();
+    rig.lds(listener("l", inline(&["c"])));
+    assert_eq!(rig.snapshot().secrets.len(), 1, "the cluster has it");
+    rig.cds(cluster("c", fixed(1), 1));
+    assert!(rig.snapshot().secrets.is_empty());
+    assert!(rig.stage.interest(ResourceType::Secret).is_empty());
+}
+
+#[test]
+fn b11_a_secret_whose_time_to_live_is_over_is_used_by_nobody() {
+    let mut rig = with_secret();
+    rig.stage.apply(secret_batch("k", "1"), rig.now);
+    while rig.stage.next_change().is_some() {}
+    let mut batch = Batch::empty(ResourceType::Secret);
+    batch.expired.push("k".into());
+    rig.stage.apply(batch, rig.now);
+    let change = rig.stage.next_change();
+    assert!(matches!(change, Some(Change::Secrets(s)) if s.is_empty()));
 }

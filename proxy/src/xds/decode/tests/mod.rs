@@ -13,6 +13,7 @@ mod listener;
 mod load_balancing;
 mod route;
 mod route_action;
+mod secret;
 mod template;
 
 use std::sync::LazyLock;

@@ -28,7 +28,7 @@ pub(super) fn decode(
         signed_certificate_timestamp,
         tls_params,
     } = certificate;
-    unsupported!(context, reject "files are read once, following their changes is not supported": watched_directory);
+    data_source::watched(context, watched_directory);
     unsupported!(context, reject: pkcs12, private_key_provider, password, ocsp_staple,
         signed_certificate_timestamp, tls_params);
     let chain = context.required("certificate_chain", certificate_chain, |context, source| {

@@ -1,18 +1,24 @@
 //! `extensions.transport_sockets.tls.v3`: the TLS of both sides.
 //!
-//! What passes here can be used: every certificate, key and list was read and tried. Secrets that
-//! come by a stream of their own are not supported and refused by name.
+//! What passes here can be used: every certificate, key and list was read and tried. What comes by a
+//! name (SDS) is tried when it comes.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `certificate` | a certificate with its key |
 //! | `parameters` | versions, cipher suites, curves |
+//! | `reference` | a secret by its name |
+//! | `secret` | `Secret`, which has a name |
 //! | `spiffe` | trust by SPIFFE trust domain |
+//! | `tickets` | keys for session tickets |
 //! | `validation` | who the peer must be |
 
 mod certificate;
 mod parameters;
+mod reference;
+pub(crate) mod secret;
 mod spiffe;
+mod tickets;
 mod validation;
 
 use std::sync::Arc;
@@ -25,10 +31,12 @@ use xds_proto::pb::envoy::extensions::transport_sockets::tls::v3::downstream_tls
 use xds_proto::pb::envoy::extensions::transport_sockets::tls::v3::downstream_tls_context::SessionTicketKeysType;
 
 use super::Context;
-use super::data_source;
 use super::value;
 use crate::config::cluster::AutoNames;
 use crate::config::limits;
+use crate::config::secret::SecretKind;
+use crate::config::secret::SecretNames;
+use crate::config::secret::SecretRef;
 use crate::config::tls::CommonTls;
 use crate::config::tls::DownstreamTls;
 use crate::config::tls::Tickets;
@@ -38,15 +46,8 @@ use crate::config::tls::Validation;
 use crate::tls::ClientContext;
 use crate::tls::ServerContext;
 
-/// Why a name of a secret is refused.
-const NO_SDS: &str =
-    "secrets fetched by name (SDS) are not supported, put the secret here or name its file";
-
 /// Envoy's bound of `session_timeout`: what a TLS 1.2 ticket can say.
 const SESSION_TIMEOUT_MAX: Duration = Duration::from_secs(u32::MAX as u64 - 1);
-
-/// Bytes of a key for session tickets.
-const TICKET_KEY_BYTES: usize = 80;
 
 /// Which side a context is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,11 +83,13 @@ pub(crate) fn downstream(
         context.reject("session_timeout", "is longer than 2^32 seconds");
     }
     let tickets = tickets(context, session_ticket_keys_type);
-    let common = context.field("common_tls_context", |context| {
+    let mut common = context.field("common_tls_context", |context| {
         let common = common_tls_context.unwrap_or_default();
         self::common(context, common, Side::Downstream)
     })?;
-    if common.certificates.is_empty() {
+    let (tickets, ticket_keys) = tickets?;
+    common.secrets.ticket_keys = ticket_keys;
+    if common.certificates.is_empty() && common.secrets.certificates.is_empty() {
         let reason = "a server needs at least one certificate";
         context.reject("common_tls_context.tls_certificates", reason);
         return None;
@@ -97,9 +100,12 @@ pub(crate) fn downstream(
         require_sni: value::is_true(require_sni),
         full_scan_on_mismatch: value::is_true(full_scan_certs_on_sni_mismatch),
         prefer_server_ciphers: !prefer_client_ciphers,
-        tickets: tickets?,
+        tickets,
         session_timeout: session_timeout.unwrap_or(limits::TLS_SESSION_TIMEOUT),
     };
+    if !tls.common.secrets.is_empty() {
+        return Some(tls); // to be tried with its secrets
+    }
     match ServerContext::new(&tls) {
         Ok(_) => Some(tls),
         Err(reason) => context.refuse("", reason),
@@ -129,6 +135,7 @@ pub(crate) fn upstream(context: &mut Context, tls: pb::UpstreamTlsContext) -> Op
         .as_ref()
         .map(|validation| &validation.trust);
     match trust {
+        _ if common.secrets.validation.is_some() => {}
         Some(Trust::Roots(_) | Trust::Spiffe(_)) => {}
         Some(Trust::Hashes) | None if auto_sni_san_validation => {
             context.reject("auto_sni_san_validation", "needs a trusted_ca");
@@ -154,39 +161,41 @@ pub(crate) fn upstream(context: &mut Context, tls: pb::UpstreamTlsContext) -> Op
     {
         return context.refuse("sni", reason);
     }
+    if !tls.common.secrets.is_empty() {
+        return Some(tls); // to be tried with its secrets
+    }
     match ClientContext::new(&tls, &AutoNames::default()) {
         Ok(_) => Some(tls),
         Err(reason) => context.refuse("", reason),
     }
 }
 
-fn tickets(context: &mut Context, kind: Option<SessionTicketKeysType>) -> Option<Tickets> {
-    let keys = match kind {
+/// How sessions are resumed, or the name of the keys for it.
+fn tickets(
+    context: &mut Context,
+    kind: Option<SessionTicketKeysType>,
+) -> Option<(Tickets, Option<SecretRef>)> {
+    match kind {
         None | Some(SessionTicketKeysType::DisableStatelessSessionResumption(false)) => {
-            return Some(Tickets::Random);
+            Some((Tickets::Random, None))
         }
         Some(SessionTicketKeysType::DisableStatelessSessionResumption(true)) => {
-            return Some(Tickets::Off);
+            Some((Tickets::Off, None))
         }
-        Some(SessionTicketKeysType::SessionTicketKeysSdsSecretConfig(_)) => {
-            return context.unsupported("session_ticket_keys_sds_secret_config", NO_SDS);
+        Some(SessionTicketKeysType::SessionTicketKeysSdsSecretConfig(sds)) => {
+            let field = "session_ticket_keys_sds_secret_config";
+            let named = context.field(field, |context| {
+                reference::decode(context, sds, SecretKind::TicketKeys)
+            })?;
+            Some((Tickets::Off, Some(named)))
         }
-        Some(SessionTicketKeysType::SessionTicketKeys(keys)) => keys,
-    };
-    context.field("session_ticket_keys", |context| {
-        let pb::TlsSessionTicketKeys { keys } = keys;
-        if keys.is_empty() {
-            return context.refuse("keys", "must not be empty");
+        Some(SessionTicketKeysType::SessionTicketKeys(keys)) => {
+            let keys = context.field("session_ticket_keys", |context| {
+                tickets::keys(context, keys)
+            })?;
+            Some((Tickets::Keys(keys), None))
         }
-        let keys = context.each("keys", keys, |context, key| {
-            let key = data_source::secret(context, key)?;
-            let Ok(key) = <[u8; TICKET_KEY_BYTES]>::try_from(key) else {
-                return context.refuse("", "must have exactly 80 bytes");
-            };
-            Some(Arc::new(key))
-        });
-        Some(Tickets::Keys(keys))
-    })
+    }
 }
 
 fn common(context: &mut Context, common: pb::CommonTlsContext, side: Side) -> Option<CommonTls> {
@@ -203,9 +212,6 @@ fn common(context: &mut Context, common: pb::CommonTlsContext, side: Side) -> Op
         key_log,
         validation_context_type,
     } = common;
-    if !tls_certificate_sds_secret_configs.is_empty() {
-        context.reject_unsupported("tls_certificate_sds_secret_configs", NO_SDS);
-    }
     unsupported!(context, reject: tls_certificate_provider_instance,
         custom_tls_certificate_selector, tls_certificate_certificate_provider,
         tls_certificate_certificate_provider_instance, custom_handshaker, key_log);
@@ -218,6 +224,11 @@ fn common(context: &mut Context, common: pb::CommonTlsContext, side: Side) -> Op
     if side == Side::Upstream && tls_certificates.len() > 1 {
         context.reject("tls_certificates", "a client has at most one");
     }
+    let named = named_certificates(
+        context,
+        tls_certificate_sds_secret_configs,
+        (side, !tls_certificates.is_empty()),
+    );
     let certificates = context.each("tls_certificates", tls_certificates, certificate::decode);
     let alpn = context.each("alpn_protocols", alpn_protocols, |context, protocol| {
         // RFC 7301 section 3.1.
@@ -227,29 +238,59 @@ fn common(context: &mut Context, common: pb::CommonTlsContext, side: Side) -> Op
         Some(protocol.into_bytes().into())
     });
     let validation = match validation_context_type {
-        None => Some(None),
-        Some(kind) => validation_of(context, kind, side).map(Some),
+        None => Some((None, None)),
+        Some(kind) => validation_of(context, kind, side),
     };
+    let (validation, named_validation) = validation?;
     Some(CommonTls {
         parameters: parameters?,
         certificates,
-        validation: validation?,
+        validation,
         alpn,
+        secrets: SecretNames {
+            certificates: named,
+            validation: named_validation,
+            ticket_keys: None,
+        },
     })
 }
 
-fn validation_of(
+fn named_certificates(
     context: &mut Context,
-    kind: ValidationContextType,
-    side: Side,
-) -> Option<Arc<Validation>> {
+    named: Vec<pb::SdsSecretConfig>,
+    (side, are_here): (Side, bool),
+) -> Vec<SecretRef> {
+    let field = "tls_certificate_sds_secret_configs";
+    if side == Side::Upstream && named.len() > 1 {
+        context.reject(field, "a client has at most one");
+    }
+    if are_here && !named.is_empty() {
+        context.reject(
+            field,
+            "stands beside tls_certificates, only one of them may be used",
+        );
+    }
+    context.each(field, named, |context, sds| {
+        reference::decode(context, sds, SecretKind::Certificate)
+    })
+}
+
+/// Rules that stand here, and the name of what comes on top of them.
+type Rules = (Option<Arc<Validation>>, Option<SecretRef>);
+
+fn validation_of(context: &mut Context, kind: ValidationContextType, side: Side) -> Option<Rules> {
     match kind {
-        ValidationContextType::ValidationContext(validation) => context
-            .field("validation_context", |context| {
-                validation::decode(context, validation, side)
-            }),
-        ValidationContextType::ValidationContextSdsSecretConfig(_) => {
-            context.unsupported("validation_context_sds_secret_config", NO_SDS)
+        ValidationContextType::ValidationContext(validation) => {
+            context.field("validation_context", |context| {
+                let rules = validation::decode(context, validation, side)?;
+                Some((Some(rules), None))
+            })
+        }
+        ValidationContextType::ValidationContextSdsSecretConfig(sds) => {
+            context.field("validation_context_sds_secret_config", |context| {
+                let named = reference::decode(context, sds, SecretKind::Validation)?;
+                Some((None, Some(named)))
+            })
         }
         ValidationContextType::CombinedValidationContext(combined) => context
             .field("combined_validation_context", |context| {
@@ -270,21 +311,30 @@ fn combined(
     context: &mut Context,
     combined: CombinedCertificateValidationContext,
     side: Side,
-) -> Option<Arc<Validation>> {
+) -> Option<Rules> {
     let CombinedCertificateValidationContext {
         default_validation_context,
         validation_context_sds_secret_config,
         validation_context_certificate_provider,
         validation_context_certificate_provider_instance,
     } = combined;
-    if validation_context_sds_secret_config.is_some() {
-        context.reject_unsupported("validation_context_sds_secret_config", NO_SDS);
-    }
     unsupported!(context, reject: validation_context_certificate_provider,
         validation_context_certificate_provider_instance);
-    context.required(
+    let named = match validation_context_sds_secret_config {
+        None => None,
+        Some(sds) => Some(
+            context.field("validation_context_sds_secret_config", |context| {
+                reference::decode(context, sds, SecretKind::Validation)
+            })?,
+        ),
+    };
+    let rules = context.required(
         "default_validation_context",
         default_validation_context,
-        |context, validation| validation::decode(context, validation, side),
-    )
+        |context, validation| match named {
+            Some(_) => validation::part(context, validation, side),
+            None => validation::decode(context, validation, side),
+        },
+    )?;
+    Some((Some(rules), named))
 }

@@ -31,8 +31,22 @@ use crate::tls::verifier::Verifier;
 /// Envoy's bound; no chain is that long.
 const VERIFY_DEPTH_MAX: u32 = 100;
 
-/// Reads the rules, and tries them.
+/// Reads rules that stand for themselves, and tries them.
 pub(super) fn decode(
+    context: &mut Context,
+    validation: pb::CertificateValidationContext,
+    side: Side,
+) -> Option<Arc<Validation>> {
+    let validation = part(context, validation, side)?;
+    // What makes no sense together, as in Envoy.
+    if let Err((field, reason)) = validation.check() {
+        context.reject(field, reason);
+    }
+    Some(validation)
+}
+
+/// Reads rules that are merged with others before they are used, and tries what can be tried.
+pub(super) fn part(
     context: &mut Context,
     validation: pb::CertificateValidationContext,
     side: Side,
@@ -55,7 +69,7 @@ pub(super) fn decode(
         max_verify_depth,
         suppress_client_ca_list,
     } = validation;
-    unsupported!(context, reject "files are read once, following their changes is not supported": watched_directory);
+    data_source::watched(context, watched_directory);
     unsupported!(context, reject: ca_certificate_provider_instance, system_root_certs,
         require_signed_certificate_timestamp);
     if side == Side::Upstream {
@@ -76,14 +90,7 @@ pub(super) fn decode(
         max_verify_depth,
         (0, VERIFY_DEPTH_MAX),
     );
-    let mut untrusted = match value::enumeration(
-        context,
-        "trust_chain_verification",
-        trust_chain_verification,
-    )? {
-        TrustChainVerification::VerifyTrustChain => false,
-        TrustChainVerification::AcceptUntrusted => true,
-    };
+    let mut untrusted = accepts_untrusted(context, trust_chain_verification)?;
     if matches!(trust, Some(Trust::Spiffe(_))) {
         spiffe::limit(context, &mut names, &mut untrusted);
     }
@@ -99,29 +106,18 @@ pub(super) fn decode(
         accepts_untrusted: untrusted,
         hides_issuers: suppress_client_ca_list,
     });
-    check(context, &validation)?;
-    Some(validation)
-}
-
-/// What makes no sense together, as in Envoy, and whether the rest can be used.
-fn check(context: &mut Context, validation: &Arc<Validation>) -> Option<()> {
-    let needs_roots = [
-        (
-            "match_typed_subject_alt_names",
-            !validation.names.is_empty(),
-        ),
-        ("crl", !validation.crls.is_empty()),
-        ("allow_expired_certificate", validation.allows_expired),
-    ];
-    if validation.trust == Trust::Hashes {
-        for (field, _) in needs_roots.iter().filter(|(_, is_set)| *is_set) {
-            context.reject(field, "needs a trusted_ca, without one it proves nothing");
-        }
-    }
-    match Verifier::new(validation) {
-        Ok(_) => Some(()),
+    match Verifier::new(&validation) {
+        Ok(_) => Some(validation),
         Err(unusable) => context.refuse(unusable.field, unusable.reason),
     }
+}
+
+fn accepts_untrusted(context: &mut Context, verification: i32) -> Option<bool> {
+    let verification = value::enumeration(context, "trust_chain_verification", verification)?;
+    Some(match verification {
+        TrustChainVerification::VerifyTrustChain => false,
+        TrustChainVerification::AcceptUntrusted => true,
+    })
 }
 
 fn trust(

@@ -1,5 +1,6 @@
 //! A driver with a toy decoder, and a control plane whose every message the test writes.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -83,6 +84,7 @@ impl Decoder for Words {
                 Resource::Listener(fixtures::listener(name, fixtures::rds(first)))
             }
             ResourceType::RouteConfig => Resource::RouteConfig(fixtures::routes(name, &rest)),
+            ResourceType::Secret => Resource::Secret(fixtures::secret(first)),
         };
         Ok(Decoded {
             name: name.into(),
@@ -127,11 +129,13 @@ pub(super) fn config(variant: Variant, servers: Vec<Target>) -> XdsConfig {
             node_on_first_message_only: true,
             backoff_base: Duration::from_millis(2),
             backoff_max: Duration::from_millis(10),
+            ..AdsConfig::default()
         }),
         cds: Source::Ads,
         lds: Source::Ads,
         initial_fetch_timeout: Some(Duration::from_secs(15)),
         statics: StaticResources::default(),
+        servers: BTreeMap::new(),
     }
 }
 

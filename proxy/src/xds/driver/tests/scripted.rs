@@ -151,6 +151,7 @@ async fn c75_a_dynamic_resource_with_a_static_name_is_refused() {
     config.statics = StaticResources {
         clusters: vec![fixtures::cluster("s", fixtures::fixed(1), 1)],
         listeners: Vec::new(),
+        ..StaticResources::default()
     };
     let mut client = Client::start(config);
     client.snapshot().await;

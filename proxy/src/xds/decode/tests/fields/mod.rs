@@ -49,6 +49,10 @@ const SILENT: &[(&str, &str)] = &[
     ),
     ("envoy.config.core.v3.TransportSocket.name", BY_TYPE),
     ("envoy.config.core.v3.TypedExtensionConfig.name", BY_TYPE),
+    (
+        "envoy.config.core.v3.WatchedDirectory.watch_modify",
+        "files edited in place are always noticed",
+    ),
     ("envoy.config.listener.v3.Filter.name", BY_TYPE),
     (
         "envoy.config.listener.v3.Listener.reuse_port",

@@ -127,6 +127,8 @@ pub(super) fn base(message: &str) -> Value {
             "tls_certificates": [certificate()],
             "validation_context": base("CertificateValidationContext"),
         }),
+        "Secret" => json!({"name": "s", "tls_certificate": certificate()}),
+        "SdsSecretConfig" => json!({"name": "s", "sds_config": {"ads": {}}}),
         "SubjectAltNameMatcher" => json!({"san_type": "DNS", "matcher": {"exact": "a"}}),
         "TrustDomain" => json!({"name": "td", "trust_bundle": {"inline_string": CA.pem}}),
         "TlvEntry" => json!({"type": 1, "value": "eQ=="}),
@@ -178,6 +180,7 @@ const DATA_SOURCE: &str = "envoy.config.core.v3.DataSource";
 const CHAIN: &str = "envoy.config.listener.v3.FilterChain";
 const DOWNSTREAM_TLS: &str = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
 const UPSTREAM_TLS: &str = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
+const SECRET: &str = "envoy.extensions.transport_sockets.tls.v3.Secret";
 const SPIFFE: &str = "envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig";
 const CLUSTER: &str = "envoy.config.cluster.v3.Cluster";
 const LISTENER: &str = "envoy.config.listener.v3.Listener";
@@ -333,7 +336,22 @@ pub(super) fn roots() -> Vec<Target> {
     let answer = json!({"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "y"}}});
     let host = json!({"name": "v", "domains": ["v"], "routes": [answer]});
     let answering = json!({"name": "t", "virtual_hosts": [host]});
+    let secrets = [
+        "tls_certificate",
+        "validation_context",
+        "session_ticket_keys",
+    ];
+    let messages = [
+        "TlsCertificate",
+        "CertificateValidationContext",
+        "TlsSessionTicketKeys",
+    ];
+    let secrets = secrets.into_iter().zip(messages);
+    let secrets = secrets.map(|(field, message)| json!({"name": "s", field: base(message)}));
     vec![
+        target(SECRET, secrets.collect(), |bytes| {
+            outcome(crate::xds::decode::secret(bytes))
+        }),
         target(LISTENER, vec![self::whole()], listener),
         target(
             DATA_SOURCE,

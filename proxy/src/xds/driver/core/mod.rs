@@ -1,6 +1,9 @@
 //! The driver without its I/O: what each event does to session, store, stage and status.
 
+mod secrets;
+
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -55,7 +58,18 @@ pub(super) struct Core {
     clock: fn() -> SystemTime,
     /// Last refusal logged, by type.
     logged: BTreeMap<ResourceType, String>,
+    /// Clusters of the bootstrap that a stream for secrets may use.
+    servers: BTreeSet<Name>,
     has_new_queries: bool,
+    /// What is asked of sources of secrets may have changed.
+    has_new_secrets: bool,
+}
+
+/// What it is given from outside.
+pub(super) struct Tools {
+    pub(super) decoder: Arc<dyn Decoder>,
+    pub(super) status: Arc<XdsStatus>,
+    pub(super) clock: fn() -> SystemTime,
 }
 
 impl Core {
@@ -63,10 +77,14 @@ impl Core {
         session: Session,
         stage: Stage,
         ads_types: Vec<ResourceType>,
-        decoder: Arc<dyn Decoder>,
-        status: Arc<XdsStatus>,
-        clock: fn() -> SystemTime,
+        servers: BTreeSet<Name>,
+        tools: Tools,
     ) -> Self {
+        let Tools {
+            decoder,
+            status,
+            clock,
+        } = tools;
         Self {
             session,
             stage,
@@ -76,7 +94,9 @@ impl Core {
             status,
             clock,
             logged: BTreeMap::new(),
+            servers,
             has_new_queries: true,
+            has_new_secrets: true,
         }
     }
 
@@ -125,8 +145,8 @@ impl Core {
             self.status
                 .update(|f| identifier.clone_into(&mut f.identifier));
         }
-        let (stage, decoder) = (&self.stage, &*self.decoder);
-        let mut accept = |t, body: &Bytes| judge(stage, decoder, t, body);
+        let (stage, decoder, servers) = (&self.stage, &*self.decoder, &self.servers);
+        let mut accept = |t, body: &Bytes| judge((stage, servers), decoder, t, body);
         match self.session.on_response(response, now, &mut accept) {
             Some(update) => self.on_update(update, now),
             None => debug!("response of a type that was not asked for"),
@@ -143,8 +163,8 @@ impl Core {
             .files
             .entry(resource_type)
             .or_insert_with(|| file_session(resource_type));
-        let (stage, decoder) = (&self.stage, &*self.decoder);
-        let mut accept = |t, body: &Bytes| judge(stage, decoder, t, body);
+        let (stage, decoder, servers) = (&self.stage, &*self.decoder, &self.servers);
+        let mut accept = |t, body: &Bytes| judge((stage, servers), decoder, t, body);
         let update = session.on_response(as_response(resource_type, content), now, &mut accept);
         // Nobody is there to hear the answer.
         while session.next_request(Duration::MAX).is_some() {}
@@ -209,20 +229,24 @@ impl Core {
         std::mem::take(&mut self.has_new_queries)
     }
 
+    /// What is asked of sources of secrets may have changed since the last call.
+    pub(super) fn take_new_secrets(&mut self) -> bool {
+        std::mem::take(&mut self.has_new_secrets)
+    }
+
     /// Brings subscriptions and readiness in line with the stage.
     pub(super) fn after_stage(&mut self) {
-        if !self.status.is_initialized() {
-            let waiting = self.stage.waiting_for(WAITING_LINES_MAX);
-            let is_initialized = self.stage.is_initialized() && !self.stage.has_change();
-            self.status.update(|f| {
-                f.is_initialized = is_initialized;
-                f.waiting_for = if is_initialized { Vec::new() } else { waiting };
-            });
-        }
+        let waiting = self.stage.waiting_for(WAITING_LINES_MAX);
+        let is_initialized = self.stage.is_initialized() && !self.stage.has_change();
+        self.status.update(|f| {
+            f.is_initialized |= is_initialized; // once true it stays
+            f.waiting_for = waiting;
+        });
         if !self.stage.take_new_needs() {
             return;
         }
         self.has_new_queries = true;
+        self.has_new_secrets = true;
         for &t in &self.ads_types {
             let interest = self.stage.interest(t);
             self.status.update_store(|s| s.retain(t, &interest));
@@ -231,9 +255,17 @@ impl Core {
     }
 
     fn on_update(&mut self, update: Update<Decoded>, now: Duration) {
-        let resource_type = update.resource_type;
         let at = (self.clock)();
-        self.status.update_type(resource_type, |s| {
+        self.note(&update, at);
+        self.log(&update);
+        self.has_new_secrets |= update.resource_type == ResourceType::Secret; // their files
+        let batch = self.status.update_store(|s| s.file(update, at));
+        self.apply(batch, now);
+    }
+
+    /// Counts a response.
+    fn note(&self, update: &Update<Decoded>, at: SystemTime) {
+        self.status.update_type(update.resource_type, |s| {
             s.update_attempt += 1;
             s.last_error.clone_from(&update.nack);
             if update.nack.is_some() {
@@ -244,14 +276,12 @@ impl Core {
                 s.update_time = Some(at);
             }
         });
-        self.log(&update);
-        let batch = self.status.update_store(|s| s.file(update, at));
-        self.apply(batch, now);
     }
 
     fn apply(&mut self, batch: Batch, now: Duration) {
         self.stage.apply(batch, now);
         self.after_stage();
+        self.give_what_is_there(now);
     }
 
     /// One line per response, and none for the same refusal again.
@@ -276,12 +306,16 @@ impl Core {
 
 /// Decodes one resource and checks it against what stands in the bootstrap.
 fn judge(
-    stage: &Stage,
+    (stage, servers): (&Stage, &BTreeSet<Name>),
     decoder: &dyn Decoder,
     resource_type: ResourceType,
     body: &Bytes,
 ) -> Result<(Name, Decoded), Refusal> {
     let decoded = decoder.decode(resource_type, body)?;
+    if let Some(detail) = secrets::objection(stage, servers, &decoded) {
+        let name = decoded.name;
+        return Err(Refusal { name, detail });
+    }
     if stage.is_static(resource_type, &decoded.name) {
         return Err(Refusal {
             name: decoded.name,
@@ -296,7 +330,7 @@ fn judge(
 }
 
 /// A session that wants all resources of one type and has said so.
-fn file_session(resource_type: ResourceType) -> Session {
+pub(super) fn file_session(resource_type: ResourceType) -> Session {
     let mut session = Session::new(Options::default());
     session.subscribe(resource_type, Interest::wildcard());
     session.on_stream_open();
@@ -304,7 +338,7 @@ fn file_session(resource_type: ResourceType) -> Session {
     session
 }
 
-fn as_response(resource_type: ResourceType, content: FileContent) -> Response {
+pub(super) fn as_response(resource_type: ResourceType, content: FileContent) -> Response {
     let type_url = resource_type.type_url().to_owned();
     let resources = content.bodies.into_iter().map(|body| Any {
         type_url: type_url.clone(),

@@ -1,0 +1,142 @@
+//! Contexts that follow their secrets: one pointer, swapped when a secret changes.
+//!
+//! A handshake takes the pointer once and goes on with what it found. Who made the context keeps it
+//! current; nothing here waits or locks.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+
+use arc_swap::ArcSwap;
+
+use crate::config::Secrets;
+use crate::config::secret::Secret;
+use crate::config::secret::SecretNames;
+
+/// A context, as its secrets are now.
+#[derive(Debug)]
+pub struct Following<C> {
+    current: ArcSwap<Current<C>>,
+    /// That of `current`, for those who only compare.
+    generation: AtomicU32,
+}
+
+/// A context made of certain secrets.
+#[derive(Debug)]
+pub struct Current<C> {
+    /// One that cannot be made lets nobody in and nothing out.
+    pub context: Result<C, String>,
+    /// Tells it from those before.
+    pub generation: u32,
+    made_of: Vec<Option<Secret>>,
+}
+
+impl<C> Following<C> {
+    /// The context of these secrets; `make` makes it.
+    pub fn new(
+        names: &SecretNames,
+        secrets: &Secrets,
+        make: impl FnOnce() -> Result<C, String>,
+    ) -> Self {
+        let made_of = names.pick(secrets);
+        let context = make();
+        log(&context, &made_of);
+        Self {
+            current: ArcSwap::from_pointee(Current {
+                context,
+                generation: 0,
+                made_of,
+            }),
+            generation: AtomicU32::new(0),
+        }
+    }
+
+    /// The context for a handshake now.
+    pub fn load(&self) -> Arc<Current<C>> {
+        self.current.load_full()
+    }
+
+    /// That of the context a handshake would get now.
+    pub fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Takes in changed secrets; says whether there is another context now. If all of them are there
+    /// and cannot be used together, the last good context goes on.
+    pub fn refresh(
+        &self,
+        names: &SecretNames,
+        secrets: &Secrets,
+        make: impl FnOnce() -> Result<C, String>,
+    ) -> bool {
+        let old = self.current.load();
+        let made_of = names.pick(secrets);
+        if made_of == old.made_of {
+            return false;
+        }
+        let context = make();
+        log(&context, &made_of);
+        let are_all_there = made_of.iter().all(Option::is_some);
+        if context.is_err() && are_all_there && old.context.is_ok() {
+            return false;
+        }
+        let generation = old.generation.wrapping_add(1);
+        self.current.store(Arc::new(Current {
+            context,
+            generation,
+            made_of,
+        }));
+        self.generation.store(generation, Ordering::Release);
+        true
+    }
+}
+
+fn log<C>(context: &Result<C, String>, made_of: &[Option<Secret>]) {
+    let Err(error) = context else { return };
+    if made_of.iter().any(Option::is_none) {
+        tracing::warn!(%error, "TLS lets nobody in or out until its secrets are there");
+    } else {
+        tracing::error!(%error, "TLS cannot be used as it is now");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::secret::TicketKeys;
+    use crate::xds::stage::fixtures::named;
+
+    fn keys(mark: u8) -> Secret {
+        Secret::TicketKeys(TicketKeys(vec![Arc::new([mark; 80])]))
+    }
+
+    #[test]
+    fn a_context_follows_its_secrets_and_keeps_the_last_good_one() {
+        let names = SecretNames {
+            ticket_keys: Some(named("k")),
+            ..SecretNames::default()
+        };
+        let key = named("k").key;
+        let none = Secrets::new();
+        let with = |mark| Secrets::from([(key.clone(), keys(mark))]);
+        let missing = || Err("not there".to_owned());
+        let following = Following::<u8>::new(&names, &none, missing);
+        assert!(following.load().context.is_err());
+        assert!(!following.refresh(&names, &none, missing), "no change");
+        assert!(following.refresh(&names, &with(1), || Ok(1)));
+        assert_eq!(
+            (&following.load().context, following.generation()),
+            (&Ok(1), 1)
+        );
+        assert!(!following.refresh(&names, &with(1), || Ok(9)), "the same");
+        let unusable = || Err("cannot be used".to_owned());
+        assert!(!following.refresh(&names, &with(2), unusable));
+        assert_eq!(following.load().context, Ok(1), "the last good one");
+        assert!(following.refresh(&names, &none, missing));
+        assert!(
+            following.load().context.is_err(),
+            "without it nobody gets in"
+        );
+        assert_eq!(following.generation(), 2);
+    }
+}
