@@ -11,6 +11,7 @@
 //! | `handshake` | whom TLS lets in, in every cell of a matrix of clients |
 //! | `identity` | who the client is, told to upstreams, routes and logs alike |
 //! | `upstream` | how servers are met: transports, names, sessions |
+//! | `secrets` | certificates and trust by name, and their rotation |
 //! | `follow` | Envoy and Weir follow the same control plane through those changes |
 //!
 //! Without Envoy, nginx or OpenSSL those that need it say so on the standard error and pass; with
@@ -22,6 +23,7 @@ mod chains;
 mod follow;
 mod handshake;
 mod identity;
+mod secrets;
 mod setting;
 mod upstream;
 mod world;

@@ -126,10 +126,17 @@ impl ControlPlane {
 
     /// Makes `resources`, a list of JSON objects with `@type`, all that `group` gets.
     pub(crate) fn commit(&self, group: &str, resources: &[serde_json::Value]) {
+        let dangling = self.commit_dangling(group, resources);
+        assert!(dangling.is_empty(), "{dangling}");
+    }
+
+    /// The same though something names what is not there; says what.
+    pub(crate) fn commit_dangling(&self, group: &str, resources: &[serde_json::Value]) -> String {
         let resources = messages(resources);
         let committed = self.handle.commit(group, &resources);
-        let committed = committed.expect("the resources are sound");
-        assert!(committed.dangling.is_empty(), "{:?}", committed.dangling);
+        let dangling = committed.expect("the resources are sound").dangling;
+        let lines = dangling.iter().map(|one| format!("{one:?}\n"));
+        lines.collect()
     }
 }
 
@@ -170,6 +177,17 @@ pub(crate) struct Weir {
 impl Weir {
     /// Starts it and waits until it is ready.
     pub(crate) async fn start(bootstrap: &str) -> Self {
+        let started = Self::launch(bootstrap).await;
+        let ready = until(|| async {
+            let ready = started.live.is_ready();
+            ready.then_some(()).ok_or_else(|| "not ready".to_owned())
+        });
+        ready.await.expect("Weir gets ready");
+        started
+    }
+
+    /// Starts it and does not wait.
+    pub(crate) async fn launch(bootstrap: &str) -> Self {
         let loaded = proxy::bootstrap::load(Path::new("test.yaml"), bootstrap);
         let loaded = loaded.unwrap_or_else(|errors| unsound(&errors, bootstrap));
         let options = Options {
@@ -183,13 +201,12 @@ impl Weir {
         let task = tokio::spawn(server.run(async {
             let _ = stopped.await; // a dropped sender asks to stop, too
         }));
-        let started = Self { live, stop, task };
-        let ready = until(|| async {
-            let ready = started.live.is_ready();
-            ready.then_some(()).ok_or_else(|| "not ready".to_owned())
-        });
-        ready.await.expect("Weir gets ready");
-        started
+        Self { live, stop, task }
+    }
+
+    /// What it is doing.
+    pub(crate) fn live(&self) -> &Live {
+        &self.live
     }
 
     pub(crate) async fn stop(self) {

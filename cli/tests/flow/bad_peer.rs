@@ -110,12 +110,12 @@ const FAKES: [(&str, Fake); 14] = [
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_control_plane_that_talks_nonsense_by_delta_does_no_harm() {
-    nonsense(Variant::Delta).await;
+    Box::pin(nonsense(Variant::Delta)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_control_plane_that_talks_nonsense_by_sotw_does_no_harm() {
-    nonsense(Variant::Sotw).await;
+    Box::pin(nonsense(Variant::Sotw)).await;
 }
 
 async fn nonsense(variant: Variant) {

@@ -1,0 +1,19 @@
+//! Secrets by name: our control plane, files and bootstraps serve them, Envoy and Weir use them.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `authority` | roots, and leaves as secrets |
+//! | `caller` | one TLS connection, and whose certificate it saw |
+//! | `site` | bootstraps, listeners and clusters that name secrets |
+//! | `rotated` | a leaf is replaced under load |
+//! | `missing` | a secret that is not there, or no good |
+//! | `files` | one bootstrap with files, two proxies, the same certificates |
+//! | `mutual` | Envoy and Weir verify each other while their root is replaced |
+
+mod authority;
+mod caller;
+mod files;
+mod missing;
+mod mutual;
+mod rotated;
+mod site;
