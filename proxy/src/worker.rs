@@ -17,8 +17,11 @@ use tokio::time::MissedTickBehavior;
 
 use crate::drain::DrainGuard;
 use crate::drain::DrainSignal;
+use crate::listener::ActiveChain;
 use crate::listener::ActiveListener;
 use crate::listener::acceptor;
+use crate::listener::peers;
+use crate::listener::peers::Peers;
 use crate::net::BoundSocket;
 use crate::telemetry::stats::worker;
 use crate::upstream::pool::Pools;
@@ -41,6 +44,8 @@ pub enum Command {
     DrainAll(oneshot::Sender<()>),
     /// Accept no more on the listener with this id; its socket is closed.
     StopListening(u64),
+    /// Whom this chain trusts has changed: its clients are verified again.
+    VerifyAgain(Arc<ActiveChain>),
 }
 
 /// What the tasks of one worker share.
@@ -48,6 +53,8 @@ pub enum Command {
 pub struct WorkerContext {
     /// Upstream connections.
     pub pools: Pools,
+    /// Clients that were let in for their certificates.
+    pub peers: Peers,
     all: DrainSignal,
     chains: RefCell<HashMap<u64, DrainSignal>>,
 }
@@ -79,16 +86,19 @@ impl WorkerContext {
             if let Some(signal) = self.chains.borrow_mut().remove(id) {
                 signal.start();
             }
+            self.peers.drain_chain(*id);
         }
     }
 
     fn drain_all(&self) {
         self.all.start();
+        self.peers.drain_all();
         self.chains.borrow().values().for_each(DrainSignal::start);
     }
 
     fn housekeep(&self, now: Instant) {
         self.pools.housekeep(now);
+        self.peers.housekeep();
         self.chains
             .borrow_mut()
             .retain(|_, signal| signal.alive() > 0);
@@ -198,6 +208,9 @@ fn obey(
                 context.all.drained().await;
                 let _ = done.send(()); // whoever asked may have lost patience
             });
+        }
+        Command::VerifyAgain(chain) => {
+            tokio::task::spawn_local(peers::verify_again(Rc::clone(context), chain));
         }
         Command::StopListening(id) => {
             acceptors.remove(&id); // all stop, and serve what waits on their sockets

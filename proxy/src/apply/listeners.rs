@@ -103,7 +103,9 @@ impl Listeners {
     ) -> Outcome {
         let mut outcome = Outcome::default();
         self.remove(snapshot, workers, &mut outcome);
-        self.set_secrets(&snapshot.secrets);
+        for chain in self.set_secrets(&snapshot.secrets) {
+            outcome.tell_all(workers, || Command::VerifyAgain(Arc::clone(&chain)));
+        }
         for (name, config) in &snapshot.listeners {
             let moved = self
                 .live
@@ -129,14 +131,19 @@ impl Listeners {
         outcome
     }
 
-    /// Handshakes of all listeners use these secrets from now on.
-    pub(super) fn set_secrets(&mut self, secrets: &Arc<Secrets>) {
+    /// Handshakes of all listeners use these secrets from now on. Returns the chains that trust others
+    /// now.
+    pub(super) fn set_secrets(&mut self, secrets: &Arc<Secrets>) -> Vec<Arc<ActiveChain>> {
         self.secrets = Arc::clone(secrets);
+        let mut trusting = Vec::new();
         for live in self.live.values() {
-            for chain in live.active.chains().all() {
-                chain.transport.refresh(secrets);
-            }
+            let chains = live.active.chains();
+            let changed = chains
+                .all()
+                .filter(|chain| chain.transport.refresh(secrets));
+            trusting.extend(changed.cloned());
         }
+        trusting
     }
 
     fn open(

@@ -80,7 +80,11 @@ impl Applier {
             }
             Change::Secrets(secrets) => {
                 self.clusters.set_secrets(&secrets);
-                self.listeners.set_secrets(&secrets);
+                for chain in self.listeners.set_secrets(&secrets) {
+                    for worker in &self.workers {
+                        worker.send(Command::VerifyAgain(Arc::clone(&chain))).await;
+                    }
+                }
                 Ok(())
             }
             Change::Snapshot(snapshot) => self.apply_snapshot(&snapshot).await,

@@ -85,6 +85,7 @@ async fn serve(
     else {
         return;
     };
+    enter(&worker, &chain, &downstream, &mut drain);
     match &chain.filter {
         ActiveFilter::Http(manager) => {
             let manager = Arc::clone(manager);
@@ -99,6 +100,22 @@ async fn serve(
             drop(chain);
             tcp::serve(worker, manager, downstream, stream, drain).await;
         }
+    }
+}
+
+/// A client that was verified gets a signal of its own.
+fn enter(
+    worker: &WorkerContext,
+    chain: &ActiveChain,
+    downstream: &Downstream,
+    drain: &mut ConnectionGuard,
+) {
+    let facts = downstream.tls.as_ref();
+    // One that is to go already stays with the signal that says so.
+    if let Some(facts) = facts.filter(|_| !drain.chain.is_draining())
+        && let Some(own) = worker.peers.enter(chain, facts)
+    {
+        drain.chain = own;
     }
 }
 

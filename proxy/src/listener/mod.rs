@@ -8,6 +8,7 @@
 //! | `connection` | one accepted connection, step by step |
 //! | `inspect` | listener filters: what the first bytes tell |
 //! | `territory` | which hosts a connection over TLS is for |
+//! | `peers` | clients that were let in for their certificates |
 //! | `transport` | the transport socket of a chain |
 
 pub mod acceptor;
@@ -16,6 +17,7 @@ pub mod budget;
 pub mod connection;
 pub mod inspect;
 mod territory;
+pub mod peers;
 mod transport;
 
 pub use active::ActiveChain;

@@ -53,13 +53,32 @@ impl Transport {
         }
     }
 
-    /// Takes in changed secrets: handshakes from now on use them. Called by `apply`.
-    pub(crate) fn refresh(&self, secrets: &Secrets) {
-        if let Self::Tls(tls) = self {
-            let names = &tls.config.common.secrets;
-            tls.context
-                .refresh(names, secrets, || make(&tls.config, secrets));
-        }
+    /// Takes in changed secrets: handshakes from now on use them. Says whether whom we trust may have
+    /// changed. Called by `apply`.
+    pub(crate) fn refresh(&self, secrets: &Secrets) -> bool {
+        let Self::Tls(tls) = self else { return false };
+        let names = &tls.config.common.secrets;
+        let old = tls.context.load();
+        let make = || make(&tls.config, secrets);
+        tls.context.refresh(names, secrets, make)
+            && old.secret(names.validation.as_ref())
+                != tls.context.load().secret(names.validation.as_ref())
+    }
+
+    /// Whether a client that was let in would be let in now, as far as that can be told.
+    pub(super) fn trusts(&self, facts: &Facts) -> bool {
+        let Self::Tls(tls) = self else { return true };
+        let current = tls.context.load();
+        let context = current.context.as_ref();
+        context.map_or(true, |context| context.trusts(facts))
+    }
+
+    /// Whether a certificate may have ended.
+    pub(super) fn allows_expired(&self) -> bool {
+        let Self::Tls(tls) = self else { return true };
+        let current = tls.context.load();
+        let context = current.context.as_ref();
+        context.is_ok_and(ServerContext::allows_expired)
     }
 }
 

@@ -11,7 +11,9 @@ use arc_swap::ArcSwap;
 
 use crate::config::Secrets;
 use crate::config::secret::Secret;
+use crate::config::secret::SecretKey;
 use crate::config::secret::SecretNames;
+use crate::config::secret::SecretRef;
 
 /// A context, as its secrets are now.
 #[derive(Debug)]
@@ -28,7 +30,24 @@ pub struct Current<C> {
     pub context: Result<C, String>,
     /// Tells it from those before.
     pub generation: u32,
+    /// In the order of their names.
     made_of: Vec<Option<Secret>>,
+    keys: Vec<SecretKey>,
+}
+
+impl<C> Current<C> {
+    /// The secret of this name that it was made of.
+    pub fn secret(&self, named: Option<&SecretRef>) -> Option<&Secret> {
+        let key = &named?.key;
+        let place = self.keys.iter().position(|one| one == key)?;
+        self.made_of.get(place)?.as_ref()
+    }
+
+    /// All it was made of, those that were there.
+    pub fn secrets(&self) -> impl Iterator<Item = (&SecretKey, &Secret)> {
+        let pairs = self.keys.iter().zip(&self.made_of);
+        pairs.filter_map(|(key, secret)| Some((key, secret.as_ref()?)))
+    }
 }
 
 impl<C> Following<C> {
@@ -46,6 +65,7 @@ impl<C> Following<C> {
                 context,
                 generation: 0,
                 made_of,
+                keys: keys(names),
             }),
             generation: AtomicU32::new(0),
         }
@@ -85,10 +105,15 @@ impl<C> Following<C> {
             context,
             generation,
             made_of,
+            keys: keys(names),
         }));
         self.generation.store(generation, Ordering::Release);
         true
     }
+}
+
+fn keys(names: &SecretNames) -> Vec<SecretKey> {
+    names.all().map(|named| named.key.clone()).collect()
 }
 
 fn log<C>(context: &Result<C, String>, made_of: &[Option<Secret>]) {

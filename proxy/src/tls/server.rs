@@ -193,6 +193,28 @@ impl ServerContext {
         }
     }
 
+    /// Whether a client that was verified once would pass now.
+    pub fn trusts(&self, facts: &Facts) -> bool {
+        let (Some(verifier), Some(peer)) = (&self.verifier, &facts.peer) else {
+            return true;
+        };
+        let Some((leaf, intermediates)) = peer.chain().split_first() else {
+            return false;
+        };
+        let chain = Chain {
+            leaf,
+            intermediates,
+        };
+        let checked = verifier.check(chain, Role::Client, None, UnixTime::now());
+        checked.is_ok() || !verifier.is_strict()
+    }
+
+    /// Whether a client's certificate may have ended.
+    pub fn allows_expired(&self) -> bool {
+        let verifier = self.verifier.as_ref();
+        verifier.is_none_or(|verifier| verifier.allows_expired())
+    }
+
     /// A resumed session brings its certificate from the ticket, where nobody looked at it since: it
     /// may have expired or been revoked. Returns whether the client is validated.
     fn verify_again(&self, facts: &Facts) -> Result<bool, Failure> {

@@ -1,13 +1,19 @@
 //! Roots, and leaves as secrets.
 
+use std::time::Duration;
+
 use rcgen::BasicConstraints;
 use rcgen::CertificateParams;
+use rcgen::CertificateRevocationListParams;
 use rcgen::CertifiedIssuer;
 use rcgen::DnType;
 use rcgen::ExtendedKeyUsagePurpose;
 use rcgen::IsCa;
+use rcgen::KeyIdMethod;
 use rcgen::KeyPair;
 use rcgen::KeyUsagePurpose;
+use rcgen::RevokedCertParams;
+use rcgen::date_time_ymd;
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 use serde_json::json;
@@ -48,7 +54,44 @@ impl Authority {
 
     /// A leaf for [`HOST`] with this common name, for both sides.
     pub(super) fn issue(&self, name: &str) -> Leaf {
+        self.issue_with(named(name))
+    }
+
+    /// One with this serial number, by which it can be revoked.
+    pub(super) fn numbered(&self, name: &str, serial: u64) -> Leaf {
         let mut params = named(name);
+        params.serial_number = Some(serial.into());
+        self.issue_with(params)
+    }
+
+    /// One that ends so many seconds after 1970.
+    pub(super) fn ending(&self, name: &str, end: Duration) -> Leaf {
+        let mut params = named(name);
+        params.not_after = date_time_ymd(1970, 1, 1) + end;
+        self.issue_with(params)
+    }
+
+    /// A list that revokes this serial number, as PEM.
+    pub(super) fn revoking(&self, serial: u64) -> String {
+        let revoked = RevokedCertParams {
+            serial_number: serial.into(),
+            revocation_time: date_time_ymd(2024, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2024, 1, 1),
+            next_update: date_time_ymd(2999, 1, 1),
+            crl_number: 1_u64.into(),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = params.signed_by(&self.0).expect("it is sound");
+        list.pem().expect("it is sound")
+    }
+
+    fn issue_with(&self, mut params: CertificateParams) -> Leaf {
         params.subject_alt_names = vec![rcgen::SanType::DnsName(HOST.try_into().expect("a name"))];
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
@@ -78,8 +121,16 @@ impl Leaf {
 
 /// Trust in these roots, as a `Secret`.
 pub(super) fn trust(name: &str, roots: &[&Authority]) -> Value {
+    revoking(name, roots, None)
+}
+
+/// The same with a revocation list.
+pub(super) fn revoking(name: &str, roots: &[&Authority], list: Option<String>) -> Value {
     let pem: String = roots.iter().map(|root| root.pem()).collect();
-    let validation = json!({"trusted_ca": {"inline_string": pem}});
+    let mut validation = json!({"trusted_ca": {"inline_string": pem}});
+    if let Some(list) = list {
+        validation["crl"] = json!({"inline_string": list});
+    }
     secret(name, json!({"validation_context": validation}))
 }
 

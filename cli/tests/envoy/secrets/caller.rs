@@ -7,11 +7,14 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
+use rustls::HandshakeKind;
 use rustls::RootCertStore;
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -20,6 +23,8 @@ use tokio_rustls::client::TlsStream;
 
 use super::authority::Authority;
 use super::authority::HOST;
+use super::authority::Leaf;
+use crate::setting::PATIENCE;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: server.test\r\n\r\n";
 
@@ -32,6 +37,20 @@ pub(super) struct Call(TlsStream<TcpStream>);
 
 impl Caller {
     pub(super) fn trusting(roots: &[&Authority]) -> Self {
+        Self::new(roots, None, Resumption::disabled())
+    }
+
+    /// Shows this certificate.
+    pub(super) fn showing(leaf: &Leaf, roots: &[&Authority]) -> Self {
+        Self::new(roots, Some(leaf), Resumption::disabled())
+    }
+
+    /// Resumes its last session.
+    pub(super) fn resuming(roots: &[&Authority]) -> Self {
+        Self::new(roots, None, Resumption::in_memory_sessions(4))
+    }
+
+    fn new(roots: &[&Authority], leaf: Option<&Leaf>, resumption: Resumption) -> Self {
         let mut store = RootCertStore::empty();
         for root in roots {
             store.add(root.der()).expect("a root");
@@ -41,8 +60,15 @@ impl Caller {
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_root_certificates(store);
-        let mut config = config.with_no_client_auth();
-        config.resumption = Resumption::disabled();
+        let mut config = match leaf {
+            Some(leaf) => {
+                let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).expect("a key");
+                let own = config.with_client_auth_cert(vec![leaf.der.clone()], key);
+                own.expect("they belong together")
+            }
+            None => config.with_no_client_auth(),
+        };
+        config.resumption = resumption;
         Self(Arc::new(config))
     }
 
@@ -66,6 +92,21 @@ impl Call {
         let (_, session) = self.0.get_ref();
         let chain = session.peer_certificates().unwrap_or_default();
         chain[0].clone().into_owned()
+    }
+
+    pub(super) fn is_resumed(&self) -> bool {
+        let (_, session) = self.0.get_ref();
+        session.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// Waits until the proxy ends it.
+    pub(super) async fn ended(&mut self) -> Result<(), String> {
+        let mut nothing = Vec::new();
+        let read = self.0.read_to_end(&mut nothing);
+        match tokio::time::timeout(PATIENCE, read).await {
+            Ok(_) => Ok(()), // however it ended
+            Err(_) => Err("it is still open".to_owned()),
+        }
     }
 
     /// One request, which must be answered with 200 and a body of two bytes.

@@ -5,6 +5,7 @@
 //! | `authority` | roots, and leaves as secrets |
 //! | `caller` | one TLS connection, and whose certificate it saw |
 //! | `site` | bootstraps, listeners and clusters that name secrets |
+//! | `peers` | connections and sessions whose trust is withdrawn |
 //! | `rotated` | a leaf is replaced under load |
 //! | `missing` | a secret that is not there, or no good |
 //! | `files` | one bootstrap with files, two proxies, the same certificates |
@@ -15,5 +16,6 @@ mod caller;
 mod files;
 mod missing;
 mod mutual;
+mod peers;
 mod rotated;
 mod site;

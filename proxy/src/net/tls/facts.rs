@@ -141,6 +141,13 @@ impl Presented {
         })
     }
 
+    /// When the leaf ends, in seconds since 1970. Read anew each time, as it is asked for once.
+    pub fn end(&self) -> i64 {
+        let leaf = self.chain.first().map(AsRef::as_ref).unwrap_or_default();
+        X509Certificate::from_der(leaf)
+            .map_or(i64::MAX, |(_, leaf)| leaf.validity().not_after.timestamp())
+    }
+
     /// SHA-256 of the leaf, hexadecimal.
     pub fn sha256(&self) -> String {
         sha256(self.chain.first().map(AsRef::as_ref).unwrap_or_default())

@@ -222,6 +222,11 @@ impl Verifier {
         self.validation.proves_something()
     }
 
+    /// Whether nothing is checked against the time.
+    pub(crate) fn allows_expired(&self) -> bool {
+        self.validation.allows_expired
+    }
+
     /// Whether a failure ends the connection.
     pub(crate) fn is_strict(&self) -> bool {
         !self.validation.accepts_untrusted

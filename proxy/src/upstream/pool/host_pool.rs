@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use rustls_pki_types::UnixTime;
 use tokio::time::Instant;
 
 use crate::config;
@@ -16,6 +17,7 @@ use crate::http::codec;
 use crate::http::codec::Http2Sender;
 use crate::http::codec::Protocol;
 use crate::net::tls::Facts;
+use crate::net::tls::facts::Presented;
 use crate::telemetry::stats::ClusterStats;
 use crate::upstream::Host;
 use crate::upstream::HostCounts;
@@ -47,6 +49,8 @@ pub(super) struct HostPool {
     /// The one used last is at the end, so that the rest can grow old and go.
     http1: RefCell<Vec<Http1Connection>>,
     http2: RefCell<Vec<Rc<Http2Connection>>>,
+    /// When the first certificate ends that the host showed on them, in seconds since 1970.
+    end: Cell<i64>,
     /// Held while an HTTP/2 connection is being made, so that a burst makes one.
     connecting: tokio::sync::Mutex<()>,
 }
@@ -94,6 +98,7 @@ impl HostPool {
             agreed: Cell::new(None),
             http1: RefCell::default(),
             http2: RefCell::default(),
+            end: Cell::new(i64::MAX),
             connecting: tokio::sync::Mutex::default(),
         }
     }
@@ -165,6 +170,7 @@ impl HostPool {
             tls,
             generation,
         } = connected;
+        pool.note_end(tls.as_ref());
         pool.stats.upstream_cx_http1_total().inc();
         let now = Instant::now();
         let connection = Http1Connection {
@@ -197,6 +203,7 @@ impl HostPool {
         let (sender, connection) = codec::connect_http2(stream, &pool.config.http2)
             .await
             .map_err(|error| ConnectFailure::new(&error.to_string()))?;
+        pool.note_end(tls.as_ref());
         pool.stats.upstream_cx_http2_total().inc();
         pool.drive(connection);
         let now = Instant::now();
@@ -273,6 +280,7 @@ impl HostPool {
             self.http2.borrow_mut().clear(); // streams still open hold their connection
             return false;
         }
+        self.close_ended();
         let fresh = |since: Instant| self.config.idle_timeout.is_none_or(|max| now - since < max);
         let may_stay = |born, generation| !self.is_too_old(born) && self.is_current(generation);
         self.http1.borrow_mut().retain(|c| {
@@ -286,6 +294,25 @@ impl HostPool {
         self.request_host.is_none()
             || !self.http1.borrow().is_empty()
             || !self.http2.borrow().is_empty()
+    }
+
+    /// Takes note of the certificate of a new connection, unless it may have ended already.
+    fn note_end(&self, tls: Option<&Arc<Facts>>) {
+        let peer = tls.and_then(|tls| tls.peer.as_ref());
+        let end = peer.map_or(i64::MAX, Presented::end);
+        if end > unix_now() {
+            self.end.set(self.end.get().min(end));
+        }
+    }
+
+    /// Nothing more is sent on connections of which one has outlived its certificate; they mostly have
+    /// the same.
+    fn close_ended(&self) {
+        if self.end.get() != i64::MAX && self.end.get() < unix_now() {
+            self.http1.borrow_mut().clear();
+            self.http2.borrow_mut().clear(); // streams still open hold their connection
+            self.end.set(i64::MAX);
+        }
     }
 
     /// It was made with the secrets of now: who the peer must be may be another since.
@@ -328,4 +355,8 @@ impl HostPool {
             }
         });
     }
+}
+
+fn unix_now() -> i64 {
+    i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX)
 }
