@@ -6,6 +6,7 @@
 //!
 //! | module | role |
 //! |---|---|
+//! | [`ca`] | the certificate authority: who gets which certificate, and the state that proves it |
 //! | [`server`] | composition root: sources, store, gRPC services on one listener |
 //! | [`source`] | where desired state comes from: a watched directory, or the [`Handle`] |
 //! | [`resource`] | one resource, encoded once, versioned by its content |
@@ -21,6 +22,7 @@
 //! client sees a committed set as a whole or not at all; a version a client refused is not sent to
 //! it again until the resource changes; the cores take time as an argument.
 
+pub mod ca;
 pub mod limits;
 pub mod resource;
 pub mod server;

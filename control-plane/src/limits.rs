@@ -96,3 +96,83 @@ pub const FILES_MAX: usize = 10_000;
 
 /// Mistakes kept for the status after a failed load. Nobody reads more in one go.
 pub const MISTAKES_MAX: usize = 100;
+
+/// Bytes of a SPIFFE id: the standard's bound.
+pub const SPIFFE_ID_BYTES_MAX: usize = 2_048;
+
+/// Bytes of a trust domain: the standard's bound.
+pub const TRUST_DOMAIN_BYTES_MAX: usize = 255;
+
+/// Bytes of a certificate signing request. One with an RSA key of 8,192 bits has about 3 KiB.
+pub const SIGNING_REQUEST_BYTES_MAX: usize = 16 << 10;
+
+/// Bits of the largest RSA key. Larger ones cost every peer milliseconds in each handshake, and
+/// the common verifiers stop here.
+pub const RSA_BITS_MAX: usize = 8_192;
+
+/// Bits of the smallest RSA key (NIST SP 800-57: 112 bits of strength).
+pub const RSA_BITS_MIN: usize = 2_048;
+
+/// The longest life of a leaf. One that lives longer than a month is one nobody has seen renewed.
+pub const LEAF_LIFE_MAX: Duration = Duration::from_hours(31 * 24);
+
+/// The shortest life of a leaf: less, and clocks decide whether it was ever valid.
+pub const LEAF_LIFE_MIN: Duration = Duration::from_mins(1);
+
+/// How far before its making a certificate becomes valid, for peers whose clocks are behind.
+pub const CLOCK_SKEW: Duration = Duration::from_mins(5);
+
+/// Serial numbers reserved on disk at once: one write in so many leaves, and so many numbers
+/// lost by a crash.
+pub const SERIALS_RESERVED: u64 = 1_024;
+
+/// Bytes of the CA's state. A revocation has about 150 bytes, so this is about 100,000 of them.
+pub const CA_STATE_BYTES_MAX: usize = 16 << 20;
+
+/// Revocations at once. Each is in the list every proxy holds, 40 bytes; they go when the
+/// certificate would have expired anyway.
+pub const REVOCATIONS_MAX: usize = 50_000;
+
+/// Join tokens used up and not yet expired, which are remembered so that none is used twice.
+pub const USED_TOKENS_MAX: usize = 50_000;
+
+/// Bytes of a join token; one holds an id, three numbers and a SPIFFE id.
+pub const TOKEN_BYTES_MAX: usize = 6_144;
+
+/// The longest life of a join token.
+pub const TOKEN_LIFE_MAX: Duration = Duration::from_hours(24);
+
+/// Bytes of the index of issued leaves past which expired ones are dropped from it: a few ten
+/// thousand leaves.
+pub const ISSUED_BYTES_COMPACT: u64 = 8 << 20;
+
+/// Bytes of a text in the audit log that somebody else wrote.
+pub const AUDIT_TEXT_BYTES_MAX: usize = 512;
+
+/// Refusals that are written to the audit log per second; the rest is counted, and the next line
+/// says how many. Whoever is refused can ask as often as the network allows.
+pub const AUDIT_REFUSALS_PER_SECOND: u64 = 100;
+
+/// How long one process waits for another that changes the CA's state; a change takes
+/// milliseconds.
+pub const CA_LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a root signs. Replacing it means telling everybody, so not often.
+pub const ROOT_LIFE: Duration = Duration::from_hours(10 * 365 * 24);
+
+/// How long an intermediate signs; half of that when it is replaced in time.
+pub const INTERMEDIATE_LIFE: Duration = Duration::from_hours(365 * 24);
+
+/// How long before its first leaf a new authority is told to everybody, unless asked otherwise:
+/// proxies that know neither its root nor its revocation list would refuse that leaf.
+pub const SPREAD: Duration = Duration::from_hours(1);
+
+/// How long a revocation list holds. Longer than leaves live, so that a dead control plane ends
+/// leaves first.
+pub const REVOCATION_LIST_LIFE: Duration = Duration::from_hours(7 * 24);
+
+/// How often the CA looks whether an authority must be replaced or removed.
+pub const CA_MAINTENANCE: Duration = Duration::from_hours(1);
+
+/// Authorities of one rank at once; a rotation each hour would need so many.
+pub const AUTHORITIES_MAX: usize = 32;

@@ -1,0 +1,239 @@
+//! The one door to the authority: issues, rotates, revokes, and remembers all of it.
+//!
+//! Every step takes the time as an argument. A step that returns an error changed nothing that
+//! counts: at worst serial numbers are lost, or a line of the index names a leaf nobody got.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use rustls_pki_types::UnixTime;
+
+use super::access;
+use super::access::Caller;
+use super::access::Grant;
+use super::certificate::CertificateError;
+use super::disk::Directory;
+use super::disk::Disk;
+use super::identity::SpiffeId;
+use super::identity::TrustDomain;
+use super::refusal::Refusal;
+use super::store::Store;
+use super::store::StoreError;
+use super::store::state::State;
+
+mod external;
+mod init;
+mod issue;
+mod join;
+mod loaded;
+mod overview;
+mod renewal;
+mod revoke;
+mod rotate;
+
+use loaded::Loaded;
+
+pub use crate::ca::store::Record;
+pub use crate::ca::store::Serial;
+pub use crate::ca::store::SerialError;
+pub use external::External;
+pub use init::Options;
+pub use issue::KeySource;
+pub use issue::Leaf;
+pub use issue::Order;
+pub use issue::Secret;
+pub use overview::AuthorityInfo;
+pub use overview::Overview;
+pub use renewal::renewal_at;
+pub use revoke::Bundle;
+pub use revoke::Which;
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// A certificate could not be made or used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// Only an authority with its own root can.
+    #[error(
+        "the root is somebody else's, so its key is not here; have a new intermediate signed there and give it with --certificate and --key"
+    )]
+    ForeignRoot,
+    /// A certificate or key given from outside.
+    #[error("{what} cannot be used: {reason}")]
+    Given {
+        /// Which.
+        what: &'static str,
+        /// Why not.
+        reason: String,
+    },
+    /// Nothing signs at this time.
+    #[error(
+        "no authority here signs at this time; its certificates have expired or the clock is wrong"
+    )]
+    NothingSigns,
+    /// Somebody may not.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Nothing to revoke.
+    #[error("no leaf that is still valid has {0}; weir ca list shows those there are")]
+    Unknown(String),
+    /// The directory cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The authority of one trust domain.
+#[derive(Debug)]
+pub struct Authority {
+    store: Store,
+    loaded: Loaded,
+    /// When to look after the authorities again.
+    due: u64,
+    refusals: BTreeMap<&'static str, u64>,
+}
+
+impl Authority {
+    /// Makes a new authority in a directory.
+    ///
+    /// # Errors
+    /// When there is one already, what was given cannot be used, or the directory cannot be
+    /// written.
+    pub fn init(path: &Path, options: &Options, now: UnixTime) -> Result<Self, AuthorityError> {
+        let directory = Directory::new(path);
+        directory.make().map_err(|source| StoreError::Io {
+            file: path.to_owned(),
+            action: "make the directory",
+            source,
+        })?;
+        Self::init_on(Box::new(directory), options, now.as_secs())
+    }
+
+    /// Opens the authority in a directory.
+    ///
+    /// # Errors
+    /// When there is none, or one of its files is not what was written; the error names it.
+    pub fn open(path: &Path) -> Result<Self, AuthorityError> {
+        Self::open_on(Box::new(Directory::new(path)))
+    }
+
+    fn open_on(disk: Box<dyn Disk>) -> Result<Self, AuthorityError> {
+        Self::of_store(Store::open(disk)?)
+    }
+
+    fn of_store(store: Store) -> Result<Self, AuthorityError> {
+        Ok(Self {
+            loaded: Loaded::new(&store)?,
+            store,
+            due: 0,
+            refusals: BTreeMap::new(),
+        })
+    }
+
+    /// The domain it vouches for.
+    #[must_use]
+    pub fn domain(&self) -> &TrustDomain {
+        &self.store.state().domain
+    }
+
+    /// How long leaves live unless asked otherwise.
+    #[must_use]
+    pub fn leaf_life(&self) -> Duration {
+        Duration::from_secs(self.store.state().leaf_life)
+    }
+
+    /// How often each reason to refuse was given since the authority was opened.
+    #[must_use]
+    pub fn refusals(&self) -> &BTreeMap<&'static str, u64> {
+        &self.refusals
+    }
+
+    /// Whether a caller may have a secret; a refusal is counted and audited.
+    ///
+    /// # Errors
+    /// The refusal, or that it could not be audited.
+    pub fn may_have(
+        &mut self,
+        now: UnixTime,
+        caller: &Caller,
+        name: &str,
+    ) -> Result<Grant, AuthorityError> {
+        let (_lock, is_changed) = self.store.enter()?;
+        if is_changed {
+            self.loaded = Loaded::new(&self.store)?;
+        }
+        match self.judge(caller, name) {
+            Ok(grant) => Ok(grant),
+            Err(refusal) => Err(self.refuse(now.as_secs(), &caller.to_string(), name, refusal)),
+        }
+    }
+
+    fn judge(&self, caller: &Caller, name: &str) -> Result<Grant, Refusal> {
+        let identity = caller.identity().ok_or(Refusal::Anonymous)?;
+        if let Caller::Certificate { serial, .. } = caller {
+            let mut revoked = self.store.state().revoked.iter();
+            if revoked.any(|revoked| revoked.serial == *serial) {
+                return Err(Refusal::Revoked);
+            }
+        }
+        access::may_have(identity, self.domain(), name)
+    }
+
+    /// Counts and audits a refusal. The caller has entered.
+    fn refuse(&mut self, now: u64, actor: &str, wanted: &str, refusal: Refusal) -> AuthorityError {
+        *self.refusals.entry(refusal.label()).or_default() += 1;
+        match self.store.audit_refusal(now, actor, wanted, &refusal) {
+            Ok(()) => AuthorityError::Refused(refusal),
+            Err(error) => AuthorityError::Store(error),
+        }
+    }
+
+    /// Takes the lock and catches up with other processes; looks after the authorities when it is
+    /// time.
+    fn enter(&mut self, now: u64) -> Result<super::store::Locked, AuthorityError> {
+        let (lock, is_changed) = self.store.enter()?;
+        if is_changed {
+            self.reload()?;
+        }
+        if now >= self.due {
+            self.look_after(now)?;
+        }
+        Ok(lock)
+    }
+
+    fn reload(&mut self) -> Result<(), AuthorityError> {
+        self.loaded = Loaded::new(&self.store)?;
+        self.due = 0;
+        Ok(())
+    }
+
+    /// Makes a state the new one, on disk and here.
+    fn commit(&mut self, state: State) -> Result<(), AuthorityError> {
+        self.store.commit(state)?;
+        Ok(())
+    }
+}
+
+/// Randomness of the system.
+fn random<const LEN: usize>() -> Result<[u8; LEN], AuthorityError> {
+    let mut bytes = [0; LEN];
+    match rand::fill(&mut bytes) {
+        Ok(()) => Ok(bytes),
+        Err(_) => Err(CertificateError::Make(rcgen::Error::RingUnspecified).into()),
+    }
+}
+
+/// Only names of the own domain.
+fn is_within(identity: &SpiffeId, domain: &TrustDomain) -> Result<(), Refusal> {
+    if identity.domain() == domain {
+        return Ok(());
+    }
+    Err(Refusal::OtherDomain {
+        name: identity.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests;
