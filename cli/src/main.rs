@@ -6,10 +6,13 @@
     reason = "a command line tool talks to people"
 )]
 
+mod ca;
+mod cert;
 mod check;
 mod control_plane;
 mod demo;
 mod explain;
+mod moment;
 
 use std::process::ExitCode;
 
@@ -30,7 +33,9 @@ Examples:
   weir proxy --from :8080 --to 127.0.0.1:9000           a reverse proxy without a file
   weir proxy -c bootstrap.yaml                          a proxy with an Envoy bootstrap
   weir control-plane --resources DIR --listen :18000    serve a directory over xDS
-  weir check DIR bootstrap.yaml                         find mistakes before anything runs"
+  weir check DIR bootstrap.yaml                         find mistakes before anything runs
+  weir ca init --dir ca --trust-domain mesh.example     an authority for identities of proxies
+  weir cert show 127.0.0.1:8443                         what a server shows, in plain words"
 )]
 struct Weir {
     #[command(subcommand)]
@@ -39,6 +44,10 @@ struct Weir {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Identities for proxies: issue, rotate, revoke
+    Ca(Box<ca::CaArgs>),
+    /// Look at certificates
+    Cert(cert::CertArgs),
     /// Find mistakes in bootstraps and resource files
     Check(check::CheckArgs),
     /// Serve a directory of resources over xDS
@@ -53,6 +62,8 @@ enum Command {
 
 fn main() -> ExitCode {
     match Weir::parse().command {
+        Command::Ca(args) => ca::run(&args),
+        Command::Cert(args) => cert::run(&args),
         Command::Check(args) => check::run(&args),
         Command::ControlPlane(args) => control_plane::run(&args),
         Command::Demo(args) => demo::run(&args),

@@ -5,9 +5,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use aws_lc_rs::signature::Ed25519KeyPair;
 use rcgen::KeyPair;
 use rcgen::PublicKeyData;
 use rcgen::SignatureAlgorithm;
+use rustls_pki_types::PrivatePkcs8KeyDer;
 use serde::Deserialize;
 use serde::Serialize;
 use x509_parser::oid_registry::OID_EC_P256;
@@ -74,6 +76,9 @@ impl KeyKind {
     /// # Errors
     /// When the system has no randomness.
     pub fn generate(self) -> Result<KeyPair, rcgen::Error> {
+        if self == Self::Ed25519 {
+            return generate_ed25519();
+        }
         KeyPair::generate_for(self.algorithm())
     }
 }
@@ -154,6 +159,15 @@ impl PublicKeyData for PublicKey {
     fn algorithm(&self) -> &'static SignatureAlgorithm {
         self.kind.algorithm()
     }
+}
+
+/// In the old form of PKCS#8: OpenSSL 3.0 cannot read the new one, which holds the public key, too.
+fn generate_ed25519() -> Result<KeyPair, rcgen::Error> {
+    let failed = |_| rcgen::Error::RingUnspecified;
+    let pair = Ed25519KeyPair::generate().map_err(failed)?;
+    let document = pair.to_pkcs8v1().map_err(failed)?;
+    let document = PrivatePkcs8KeyDer::from(document.as_ref());
+    KeyPair::from_pkcs8_der_and_sign_algo(&document, &rcgen::PKCS_ED25519)
 }
 
 fn check_rsa(info: &SubjectPublicKeyInfo<'_>) -> Result<(), Refusal> {

@@ -136,7 +136,7 @@ fn load_issuer(
     let key = key.map_err(|_| store.corrupt(&file, &"it does not hold a private key in PEM"))?;
     let certificate = certificate::parse(der).map_err(|error| wrong(store, id, &error))?;
     if certificate.public_key().raw != key.subject_public_key_info() {
-        return Err(store.corrupt(&file, &"it is not the key of the certificate in state.json"));
+        return Err(store.corrupt(&file, &"it is not the key of the certificate in state"));
     }
     certificate::issuer(der, key).map_err(|error| wrong(store, id, &error))
 }

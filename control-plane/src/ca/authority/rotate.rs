@@ -44,7 +44,8 @@ impl Authority {
         self.add_intermediate(seconds, spread, actor)
     }
 
-    /// Replaces the intermediate by one somebody else signed, at once. Returns its id.
+    /// Replaces the intermediate by one somebody else signed; it signs after `spread`. Returns its
+    /// id.
     ///
     /// # Errors
     /// When it cannot be used or stored.
@@ -52,12 +53,14 @@ impl Authority {
         &mut self,
         now: UnixTime,
         external: &External,
+        spread: Duration,
         actor: &str,
     ) -> Result<String, AuthorityError> {
         let seconds = now.as_secs();
         let _lock = self.enter(seconds)?;
         let mut state = self.store.state().clone();
-        let made = take_external(&mut state, external, seconds)?;
+        let mut made = take_external(&mut state, external, seconds)?;
+        made.record.signs_from += spread.as_secs();
         self.add(seconds, state, None, made, actor)
     }
 

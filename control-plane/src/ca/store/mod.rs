@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DIR/                  0700; every file 0600
-//!   state.json          certificates, counters, revocations; replaced as a whole
+//!   state               certificates, counters, revocations; replaced as a whole
 //!   ID.key              private keys, PKCS#8 in PEM
 //!   tokens.key          what join tokens are signed with
 //!   issued.log          a line per leaf that has not expired long ago
@@ -335,8 +335,8 @@ fn failed(disk: &dyn Disk, file: &str, action: &'static str) -> impl Fn(io::Erro
 /// What join tokens are signed with.
 pub(super) const TOKENS_KEY: &str = "tokens.key";
 
-pub(super) const STATE: &str = "state.json";
-const STATE_NEW: &str = "state.json.new";
+pub(super) const STATE: &str = "state";
+const STATE_NEW: &str = "state.new";
 const ISSUED: &str = "issued.log";
 const ISSUED_NEW: &str = "issued.log.new";
 const AUDIT: &str = "audit.log";

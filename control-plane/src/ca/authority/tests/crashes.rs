@@ -175,11 +175,11 @@ fn files_that_are_not_what_was_written_are_refused_by_name() {
         let error = Authority::open_on(Box::new(disk)).unwrap_err().to_string();
         assert!(error.contains(file) && error.contains(reason), "{error}");
     };
-    check("state.json", "cut off", &Vec::clear);
-    check("state.json", "cut off", &|bytes| bytes.truncate(200));
-    check("state.json", "checksum", &|bytes| bytes[300] ^= 1);
-    check("state.json", "first line", &|bytes| bytes[0] ^= 1);
-    check("state.json", "first line", &|bytes| {
+    check("state", "cut off", &Vec::clear);
+    check("state", "cut off", &|bytes| bytes.truncate(200));
+    check("state", "checksum", &|bytes| bytes[300] ^= 1);
+    check("state", "first line", &|bytes| bytes[0] ^= 1);
+    check("state", "first line", &|bytes| {
         bytes.splice(.., *b"{}\n").for_each(drop);
     });
     check("root-1.key", "private key", &Vec::clear);
@@ -197,18 +197,18 @@ fn files_that_are_not_what_was_written_are_refused_by_name() {
         bytes[last] = b'\n';
     });
     let (disk, mut authority) = authority();
-    let old = disk.text("state.json");
+    let old = disk.text("state");
     for _ in 0..2_000 {
         issue(&mut authority, START, "a");
     }
-    disk.tamper("state.json", |bytes| *bytes = old.into_bytes());
+    disk.tamper("state", |bytes| *bytes = old.into_bytes());
     let error = Authority::open_on(Box::new(disk.clone()))
         .unwrap_err()
         .to_string();
     assert!(error.contains("older than issued.log"), "{error}");
     disk.forget("root-1.key");
     let error = Authority::open_on(Box::new(disk)).unwrap_err().to_string();
-    assert!(error.contains("state.json"), "{error}");
+    assert!(error.contains("state"), "{error}");
     let bad: Result<Serial, SerialError> = "02".parse();
     bad.unwrap_err();
 }

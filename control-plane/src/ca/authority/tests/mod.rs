@@ -274,7 +274,7 @@ fn no_key_is_shown_by_any_log_or_dump() {
         .rotate_root(at(START), Duration::ZERO, "test")
         .unwrap();
     let shown = format!("{authority:?} {leaf:?} {token:?}");
-    let files = ["state.json", "issued.log", "audit.log"].map(|file| disk.text(file));
+    let files = ["state", "issued.log", "audit.log"].map(|file| disk.text(file));
     let secrets = ["root-1.key", "intermediate-2.key", "tokens.key"].map(|file| disk.text(file));
     let key = leaf.key.unwrap().expose().to_owned();
     for secret in secrets

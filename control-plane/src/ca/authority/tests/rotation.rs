@@ -193,7 +193,7 @@ fn an_intermediate_of_somebody_else_is_tried_before_it_is_taken() {
         .rotate_root(at(START), Duration::ZERO, "test")
         .unwrap_err();
     assert!(matches!(error, AuthorityError::ForeignRoot));
-    ours.take_intermediate(at(START + 1), &good(), "test")
+    ours.take_intermediate(at(START + 1), &good(), Duration::ZERO, "test")
         .unwrap();
     assert_eq!(ours.overview(at(START + 1)).unwrap().roots.len(), 1);
 }

@@ -1,0 +1,131 @@
+//! Kill -9 at every system call from the first that touches the directory to the last.
+//!
+//! strace kills the process when it enters its n-th call of a kind, for every kind and n; nothing is
+//! left to luck.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+
+use control_plane::ca::Authority;
+use control_plane::ca::authority::Serial;
+use rustls_pki_types::UnixTime;
+
+use crate::support::Place;
+use crate::support::is_there;
+
+/// Calls that change files, or open them to do so.
+const CALLS: &str = "openat,write,fsync,fdatasync,rename,unlink,ftruncate";
+
+const NAME: &str = "spiffe://mesh.example/cart";
+
+#[test]
+fn the_directory_survives_a_kill_at_every_system_call() {
+    if !is_there("strace", "--version") || !is_there("openssl", "version") {
+        return;
+    }
+    let place = Place::with_authority();
+    let (mut tries, mut killed) = (0, 0);
+    for operation in [
+        format!("ca issue --dir ca {NAME} --out leaf"),
+        "ca rotate --dir ca intermediate --after 0s".to_owned(),
+        "ca rotate --dir ca root --after 0s".to_owned(),
+        format!("ca revoke --dir ca --name {NAME}"),
+        format!("ca token --dir ca {NAME}"),
+    ] {
+        place.ok(&format!("ca issue --dir ca {NAME} --out leaf"));
+        let calls = calls(&place, &operation);
+        for (call, ordinal) in &calls {
+            if operation.contains("revoke") {
+                place.ok(&format!("ca issue --dir ca {NAME} --out leaf"));
+            }
+            let inject = format!("inject={call}:signal=KILL:when={ordinal}");
+            let is_done = strace(&place, &operation, "-o/dev/null", Some(&inject));
+            let about = format!("{operation}, killed at {call} {ordinal}");
+            check(&place, &about);
+            // The last calls tell a person, when all is done; others may not come a second time.
+            killed += usize::from(!is_done);
+            tries += 1;
+        }
+        compact(&place);
+    }
+    assert!(killed * 10 > tries * 9, "{killed} of {tries}");
+    assert!(tries > 100, "{tries}");
+    place.ok(&format!("ca issue --dir ca {NAME} --out leaf"));
+    place.write("bundle.pem", place.ok("ca bundle --dir ca"));
+    place.openssl_ok(
+        "verify -x509_strict -crl_check_all -CAfile bundle.pem -untrusted leaf.pem leaf.pem",
+    );
+}
+
+/// The calls of an undisturbed run from the first that touches the directory, each with how many
+/// of its kind came before it; strace counts like that.
+fn calls(place: &Place, operation: &str) -> Vec<(String, usize)> {
+    assert!(strace(place, operation, "-otrace.txt", None), "{operation}");
+    let trace = place.read("trace.txt");
+    let first = trace.lines().position(|line| line.contains("ca/")).unwrap();
+    let mut counts = BTreeMap::new();
+    let named = trace.lines().filter_map(|line| line.split_once('('));
+    let counted = named.map(|(call, _)| {
+        let count: &mut usize = counts.entry(call).or_default();
+        *count += 1;
+        (call.to_owned(), *count)
+    });
+    counted.skip(first).collect()
+}
+
+fn strace(place: &Place, operation: &str, output: &str, inject: Option<&str>) -> bool {
+    let mut command = Command::new("strace");
+    let trace = format!("trace={CALLS}");
+    command.args(["-qq", output, "-e", &trace, "-e", "signal=none"]);
+    if let Some(inject) = inject {
+        command.args(["-e", inject]);
+    }
+    let command = command
+        .arg(env!("CARGO_BIN_EXE_weir"))
+        .args(operation.split_whitespace())
+        .current_dir(place.path());
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.stderr(Stdio::null()).status().unwrap().success()
+}
+
+/// It opens, knows what it gave away, never gave a number twice, and goes on.
+fn check(place: &Place, about: &str) {
+    let opened = Authority::open(&place.file("ca"));
+    let mut authority = opened.unwrap_or_else(|error| panic!("{about}: {error}"));
+    let overview = authority.overview(UnixTime::now()).unwrap();
+    let serials: Vec<Serial> = overview
+        .leaves
+        .iter()
+        .map(|(leaf, _)| leaf.serial)
+        .collect();
+    let different: BTreeSet<&Serial> = serials.iter().collect();
+    assert_eq!(different.len(), serials.len(), "{about}: a number twice");
+    assert!(overview.signing.is_some(), "{about}");
+    let leaf = place.openssl_ok("x509 -in leaf.pem -noout -serial");
+    let leaf: Serial = leaf.trim().trim_start_matches("serial=").parse().unwrap();
+    assert!(
+        different.contains(&leaf),
+        "{about}: {leaf} was handed out and is not known"
+    );
+    let bundle = authority.bundle(UnixTime::now()).unwrap();
+    place.write("roots.pem", bundle.roots);
+    let chain = "verify -CAfile roots.pem -untrusted leaf.pem leaf.pem";
+    let output = place.openssl(chain);
+    assert!(
+        output.status.success(),
+        "{about}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Lets go of the authorities of all those rotations, as time would.
+fn compact(place: &Place) {
+    let later = UnixTime::now().as_secs() + 3 * 24 * 3_600;
+    let later = UnixTime::since_unix_epoch(Duration::from_secs(later));
+    let mut authority = Authority::open(&place.file("ca")).unwrap();
+    let overview = authority.overview(later).unwrap();
+    assert_eq!(overview.intermediates.len(), 1);
+}

@@ -1,0 +1,22 @@
+//! `weir ca` and `weir cert` as programs, beside openssl, and killed at every system call.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `support` | the programs |
+//! | `agree` | what openssl says about our certificates, lists and requests |
+//! | `killed` | kill -9 at every system call that touches the directory |
+//! | `show` | what a person sees |
+//!
+//! Without openssl or strace these tests say so on the standard error and pass; with
+//! `WEIR_REQUIRE_PEERS=1` they fail.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests are not recognized as tests"
+)]
+
+mod agree;
+mod killed;
+mod show;
+mod support;
