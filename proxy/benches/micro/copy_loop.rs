@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
+use proxy::config::Secrets;
 use proxy::config::tcp_proxy::{LogTimes, TcpProxy, WeightedCluster};
 use proxy::downstream::Downstream;
 use proxy::net::NetStream;
@@ -85,12 +86,15 @@ fn manager(port: u16) -> TcpManager {
     );
     let members = resources::endpoints(0, port.into(), 1);
     let (name, members) = decode::endpoints(&members).expect("a member").value;
-    let transports = Arc::new(Transports::new(&cluster, || registry.cluster_tls(&name)));
+    let transports = Arc::new(Transports::new(&cluster, &Secrets::new(), || {
+        registry.cluster_tls(&name)
+    }));
     let stats = registry.cluster(&name);
     let cluster = ClusterHandle::new(cluster, transports, Arc::new(members), stats, 1);
     let config = TcpProxy {
         stat_prefix: "relay".into(),
         clusters: vec![WeightedCluster { name, weight: 1 }],
+        hashes_source_ip: false,
         idle_timeout: None,
         max_duration: None,
         max_duration_jitter: 0.0,

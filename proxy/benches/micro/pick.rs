@@ -5,7 +5,9 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion};
 use proxy::config::Endpoints;
-use proxy::config::cluster::{LbPolicy, LeastRequest, Selection};
+use proxy::config::load_balancing::{
+    HashFunction, Hashing, LbPolicy, LeastRequest, LoadBalancing, Maglev, RingHash, Selection,
+};
 use proxy::upstream::HostSet;
 use proxy::upstream::transport::Transports;
 use proxy::xds::decode::endpoints;
@@ -15,33 +17,51 @@ use crate::resources;
 pub(crate) fn measure(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pick");
     for hosts in [10, 1_000] {
-        let (_, endpoints) = endpoints(&resources::endpoints(0, 1, hosts))
-            .expect("members")
-            .value;
+        let members = resources::endpoints(0, 1, hosts);
+        let (_, endpoints) = endpoints(&members).expect("members").value;
         for (name, policy) in policies() {
-            let set = set(&policy, &endpoints);
+            let set = set(policy, &endpoints);
             let mut random = fastrand::Rng::with_seed(1);
             let mut cursor = 0;
             group.bench_function(BenchmarkId::new(name, hosts), |bencher| {
-                bencher.iter(|| black_box(set.pick(&mut cursor, random.u64(..))).is_some());
+                bencher.iter(|| {
+                    let (random, hash) = (random.u64(..), Some(random.u64(..)));
+                    black_box(set.pick(&mut cursor, random, hash)).is_some()
+                });
             });
         }
     }
     group.finish();
 }
 
-fn set(policy: &LbPolicy, endpoints: &Endpoints) -> HostSet {
-    HostSet::new(policy, endpoints, &Transports::default(), None)
+fn set(policy: LbPolicy, endpoints: &Endpoints) -> HostSet {
+    let config = LoadBalancing {
+        policy,
+        ..LoadBalancing::default()
+    };
+    HostSet::new(&config, endpoints, &Transports::default(), None)
 }
 
-fn policies() -> [(&'static str, LbPolicy); 3] {
+fn policies() -> [(&'static str, LbPolicy); 5] {
     let least = LeastRequest {
         selection: Selection::Choices(2),
         bias: 1.0,
+    };
+    let ring = RingHash {
+        function: HashFunction::Xx,
+        size_min: 1 << 16,
+        size_max: 1 << 23,
+        hashing: Hashing::default(),
+    };
+    let maglev = Maglev {
+        table_size: 65_537,
+        hashing: Hashing::default(),
     };
     [
         ("round_robin", LbPolicy::RoundRobin),
         ("random", LbPolicy::Random),
         ("least_request", LbPolicy::LeastRequest(least)),
+        ("ring_hash", LbPolicy::RingHash(ring)),
+        ("maglev", LbPolicy::Maglev(maglev)),
     ]
 }

@@ -16,8 +16,8 @@ pub mod active;
 pub mod budget;
 pub mod connection;
 pub mod inspect;
-mod territory;
 pub mod peers;
+mod territory;
 mod transport;
 
 pub use active::ActiveChain;

@@ -15,7 +15,6 @@ use crate::http::connection_manager::Reach;
 use crate::listener::ActiveChain;
 use crate::listener::ActiveListener;
 use crate::listener::active::Chains;
-use crate::listener::transport::Transport;
 
 /// The connections of one chain of a listener.
 #[derive(Debug)]
@@ -27,10 +26,7 @@ struct Territory {
 
 /// Tells hosts apart on a connection of this chain; none if they are all alike there.
 pub(super) fn of(listener: &Arc<ActiveListener>, chain: &ActiveChain) -> Option<Box<dyn Reach>> {
-    let Transport::Tls(Ok(context), _) = &chain.transport else {
-        return None;
-    };
-    if !context.minds_name() && !minds_name(&listener.chains()) {
+    if !chain.transport.minds_name()? && !minds_name(&listener.chains()) {
         return None;
     }
     Some(Box::new(Territory {
@@ -73,9 +69,6 @@ impl Reach for Territory {
         if chains.find(&other).is_some_and(|chain| chain.id != own.id) {
             return false;
         }
-        match &own.transport {
-            Transport::Tls(Ok(context), _) => !context.shows_another(&host, facts),
-            Transport::Tls(Err(_), _) | Transport::Raw => true,
-        }
+        !own.transport.shows_another(&host, facts)
     }
 }

@@ -73,6 +73,21 @@ impl Transport {
         context.map_or(true, |context| context.trusts(facts))
     }
 
+    /// Whether it depends on the server name which certificate is shown; none without TLS.
+    pub(super) fn minds_name(&self) -> Option<bool> {
+        let Self::Tls(tls) = self else { return None };
+        let current = tls.context.load();
+        current.context.as_ref().ok().map(ServerContext::minds_name)
+    }
+
+    /// Whether a client that asked for this host would be shown another certificate than it was.
+    pub(super) fn shows_another(&self, host: &str, facts: &Facts) -> bool {
+        let Self::Tls(tls) = self else { return false };
+        let current = tls.context.load();
+        let context = current.context.as_ref();
+        context.is_ok_and(|context| context.shows_another(host, facts))
+    }
+
     /// Whether a certificate may have ended.
     pub(super) fn allows_expired(&self) -> bool {
         let Self::Tls(tls) = self else { return true };
