@@ -1,7 +1,7 @@
 //! Every message of the wire under one roof: what `envoy-types` generated, and what it lacks.
 //!
 //! Added here: both `TypedStruct`s, `xds.core.v3.Resource` and `ResourceName`, the IP, CEL and server name
-//! matchers, the ORCA load report. Sources: `proto/`; `tests/regenerate` keeps the code current.
+//! matchers, the ORCA load report, and what is Weir's own. Sources: `proto/`; `tests/regenerate` keeps the code current.
 
 pub use envoy_types::pb::cel;
 pub use envoy_types::pb::envoy;
@@ -63,6 +63,17 @@ pub mod xds {
         pub mod v3 {
             pub use envoy_types::pb::xds::r#type::v3::*;
             include!("generated/xds.r#type.v3.rs");
+        }
+    }
+}
+
+/// What is ours.
+pub mod weir {
+    /// `weir.load_balancing`.
+    pub mod load_balancing {
+        /// `weir.load_balancing.v1`.
+        pub mod v1 {
+            include!("generated/weir.load_balancing.v1.rs");
         }
     }
 }
