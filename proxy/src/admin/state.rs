@@ -16,6 +16,7 @@ use crate::config::endpoint::HealthStatus;
 use crate::config::endpoint::Locality;
 use crate::telemetry::log::LogControl;
 use crate::telemetry::stats::Registry;
+use crate::upstream::latency::Standing;
 
 /// Everything the endpoints need.
 #[derive(Clone, Debug)]
@@ -156,8 +157,8 @@ pub struct HostView {
     pub priority: u32,
     /// As configured.
     pub weight: u32,
-    /// As the latency feedback set it, if it is in use.
-    pub effective_weight: Option<u32>,
+    /// What its weight is multiplied by and why, if the policy follows latency.
+    pub standing: Option<Standing>,
     /// What the control plane says.
     pub health: HealthStatus,
     /// Whether our own health checks fail.

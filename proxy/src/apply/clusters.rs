@@ -19,6 +19,22 @@ pub(super) struct Clusters {
     workers: usize,
     secrets: Arc<Secrets>,
     live: BTreeMap<Name, ClusterHandle>,
+    /// Those whose weights follow latency.
+    following: Vec<ClusterHandle>,
+}
+
+/// Whether members are the same and only chosen otherwise. One that counts the requests of the whole
+/// cluster counts them from the first on.
+fn has_other_policy_only(old: &config::Cluster, new: &config::Cluster) -> bool {
+    let counts_all = |config: &config::Cluster| {
+        let hashing = config.load_balancing.policy.hashing();
+        hashing.is_some_and(|hashing| hashing.balance_factor.is_some())
+    };
+    let same = config::Cluster {
+        load_balancing: new.load_balancing.clone(),
+        ..old.clone()
+    };
+    same == *new && counts_all(old) == counts_all(new)
 }
 
 impl Clusters {
@@ -28,11 +44,17 @@ impl Clusters {
             workers,
             secrets: Arc::default(),
             live: BTreeMap::new(),
+            following: Vec::new(),
         }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &ClusterHandle> {
         self.live.values()
+    }
+
+    /// Those whose weights follow latency.
+    pub(super) fn following(&self) -> &[ClusterHandle] {
+        &self.following
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&ClusterHandle> {
@@ -102,6 +124,10 @@ impl Clusters {
     ) {
         let current = cluster.load();
         if !Arc::ptr_eq(&current.config, config) && current.config != *config {
+            if has_other_policy_only(&current.config, config) {
+                cluster.set_policy(Arc::clone(config), Arc::clone(endpoints));
+                return;
+            }
             let transports = self.transports(config);
             cluster.set_config(Arc::clone(config), transports, Arc::clone(endpoints));
         } else if !Arc::ptr_eq(&current.endpoints, endpoints) && current.endpoints != *endpoints {
@@ -114,7 +140,12 @@ impl Clusters {
         Arc::new(Transports::new(config, &self.secrets, stats))
     }
 
-    fn record(&self) {
+    fn record(&mut self) {
+        let follows = |cluster: &&ClusterHandle| {
+            let current = cluster.load();
+            current.config.load_balancing.policy.latency().is_some()
+        };
+        self.following = self.live.values().filter(follows).cloned().collect();
         self.registry
             .cluster_manager()
             .active_clusters()

@@ -118,6 +118,11 @@ impl Applier {
         self.clusters.iter()
     }
 
+    /// Clusters whose weights follow latency.
+    pub fn following(&self) -> &[ClusterHandle] {
+        self.clusters.following()
+    }
+
     /// Bound listeners, by name.
     pub fn listeners(&self) -> impl Iterator<Item = &Arc<ActiveListener>> {
         self.listeners.iter()

@@ -1,6 +1,7 @@
 //! How one of several members is chosen.
 
 use crate::config::hash_policy::HashPolicy;
+use crate::config::latency::LatencyWeighted;
 
 /// Envoy's default for `healthy_panic_threshold`.
 pub const PANIC_PERCENT: u32 = 50;
@@ -33,6 +34,8 @@ impl Default for LoadBalancing {
 /// How one of several members of a priority is chosen.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum LbPolicy {
+    /// By weights that follow latency.
+    Latency(LatencyWeighted),
     /// The fewest requests in flight.
     LeastRequest(LeastRequest),
     /// By the hash of a request, in a table of all members.
@@ -47,12 +50,20 @@ pub enum LbPolicy {
 }
 
 impl LbPolicy {
+    /// What policies with feedback from latency are made of.
+    pub fn latency(&self) -> Option<&LatencyWeighted> {
+        match self {
+            Self::Latency(config) => Some(config),
+            _ => None,
+        }
+    }
+
     /// What policies that choose by the hash of a request have in common.
     pub fn hashing(&self) -> Option<&Hashing> {
         match self {
             Self::Maglev(maglev) => Some(&maglev.hashing),
             Self::RingHash(ring) => Some(&ring.hashing),
-            Self::LeastRequest(_) | Self::Random | Self::RoundRobin => None,
+            Self::Latency(_) | Self::LeastRequest(_) | Self::Random | Self::RoundRobin => None,
         }
     }
 }

@@ -447,7 +447,7 @@ fn cluster_view(cluster: &ClusterHandle, added_via_api: bool) -> ClusterView {
                 .unwrap_or_default(),
             priority: member.priority,
             weight: member.weight,
-            effective_weight: None,
+            standing: cluster.standing(&member.host),
             health: member.health,
             failed_active_health_check: false,
             ejected: false,

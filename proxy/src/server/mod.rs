@@ -29,6 +29,7 @@ use std::time::SystemTime;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio::time::MissedTickBehavior;
 
 use crate::admin;
 use crate::admin::Admin;
@@ -57,6 +58,9 @@ const READY_LOOK: Duration = Duration::from_millis(5);
 
 /// How often the xDS client's counters are brought to the statistics: scrapes are rarer.
 const RECORD: Duration = Duration::from_secs(1);
+
+/// How often clusters whose weights follow latency are looked after: the shortest period they may have.
+const FEEDBACK: Duration = Duration::from_millis(50);
 
 /// How long nothing must change before memory is given back: an update is rarely alone.
 const QUIET: Duration = Duration::from_secs(1);
@@ -173,6 +177,9 @@ impl Server {
         let mut shutdown = pin!(shutdown);
         let mut look = tokio::time::interval(READY_LOOK);
         let mut record = tokio::time::interval(RECORD);
+        let mut feedback = tokio::time::interval(FEEDBACK);
+        feedback.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let began = Instant::now();
         let mut quiet = pin!(tokio::time::sleep(QUIET));
         let mut is_tidy = false;
         loop {
@@ -181,6 +188,10 @@ impl Server {
                 () = &mut shutdown => break,
                 _ = self.quit.changed() => break,
                 _ = record.tick() => self.live.record_xds(),
+                _ = feedback.tick(), if !self.applier.following().is_empty() => {
+                    let now = began.elapsed();
+                    self.applier.following().iter().for_each(|cluster| cluster.feed_back(now));
+                }
                 _ = look.tick(), if !self.live.is_caught_up() => {}
                 () = &mut quiet, if !is_tidy => {
                     crate::memory::collect();

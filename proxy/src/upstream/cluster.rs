@@ -4,8 +4,12 @@
 //! attempt sees one configuration with one host set and one balancer.
 
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use arc_swap::Guard;
@@ -17,6 +21,8 @@ use crate::telemetry::stats::ClusterStats;
 use crate::telemetry::stats::worker;
 use crate::upstream::Host;
 use crate::upstream::HostSet;
+use crate::upstream::latency::Feedback;
+use crate::upstream::latency::Standing;
 use crate::upstream::transport::Transports;
 
 /// What a route holds of a cluster: it stays the same while the cluster lives.
@@ -29,6 +35,8 @@ struct Cell {
     current: ArcSwap<UpstreamCluster>,
     stats: Arc<ClusterStats>,
     cursors: Box<[Cursor]>,
+    /// What was learned of latency; none if no policy ever asked. Only the control side locks it.
+    feedback: Mutex<Option<Feedback>>,
 }
 
 /// A worker's place in the round. Alone on its cache lines; written by one thread only.
@@ -85,8 +93,10 @@ impl ClusterHandle {
                 config, transports, endpoints, None,
             )),
             stats,
+            feedback: Mutex::default(),
         };
         cell.record_membership();
+        cell.inform(&cell.current.load());
         Self(Arc::new(cell))
     }
 
@@ -138,6 +148,38 @@ impl ClusterHandle {
         self.swap(&old, new);
     }
 
+    /// Changes how members are chosen, and nothing else: connections, health and what was learned of
+    /// latency stay. Called by `apply`.
+    pub fn set_policy(&self, config: Arc<config::Cluster>, endpoints: Arc<Endpoints>) {
+        let old = self.0.current.load_full();
+        let transports = Arc::clone(&old.transports);
+        let hosts = Some(&old.hosts);
+        self.swap(
+            &old,
+            UpstreamCluster::new(config, transports, endpoints, hosts),
+        );
+    }
+
+    /// Weights follow latency again, if the policy wants it and its period is over. Called by the
+    /// control side, which brings the time.
+    pub fn feed_back(&self, now: Duration) {
+        let current = self.0.current.load_full();
+        let mut feedback = self.0.feedback();
+        let wants = current.config.load_balancing.policy.latency().is_some();
+        if let Some(feedback) = feedback.as_mut().filter(|each| wants && each.is_due(now)) {
+            let members = current.hosts.members();
+            feedback.fold(members, now);
+            let factors = feedback.weights(members);
+            current.hosts.set_factors(&factors, feedback.exploration());
+        }
+    }
+
+    /// Why a member has its weight, if the policy follows latency and there were answers.
+    pub fn standing(&self, host: &Host) -> Option<Standing> {
+        self.load().config.load_balancing.policy.latency()?;
+        self.0.feedback().as_ref()?.standing(host.id)
+    }
+
     /// Changes the configuration; connections made under the old one are not used again. Called by
     /// `apply`.
     pub fn set_config(
@@ -159,6 +201,7 @@ impl ClusterHandle {
     }
 
     fn swap(&self, old: &UpstreamCluster, new: UpstreamCluster) {
+        self.0.inform(&new);
         let new = Arc::new(new);
         self.0.current.store(Arc::clone(&new));
         old.hosts.retire(Some(&new.hosts));
@@ -168,6 +211,23 @@ impl ClusterHandle {
 }
 
 impl Cell {
+    fn feedback(&self) -> MutexGuard<'_, Option<Feedback>> {
+        self.feedback.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells new balancers what is known already.
+    fn inform(&self, new: &UpstreamCluster) {
+        let Some(config) = new.config.load_balancing.policy.latency() else {
+            return;
+        };
+        let mut feedback = self.feedback();
+        let feedback = feedback.get_or_insert_with(|| Feedback::new(*config));
+        feedback.set_config(*config);
+        let members = new.hosts.members();
+        let factors = feedback.weights(members);
+        new.hosts.set_factors(&factors, feedback.exploration());
+    }
+
     fn record_membership(&self) {
         let current = self.current.load();
         let members = current.hosts.members();

@@ -14,6 +14,8 @@ use crate::config::endpoint::Address;
 use crate::config::endpoint::HealthStatus;
 use crate::config::load_balancing::LoadBalancing;
 use crate::upstream::in_flight::InFlight;
+use crate::upstream::latency::Outcome;
+use crate::upstream::latency::Samples;
 use crate::upstream::load_balancer::Ingredients;
 use crate::upstream::load_balancer::LoadBalancer;
 use crate::upstream::transport::Transport;
@@ -37,6 +39,7 @@ pub struct Host {
     /// What each worker counted; locked when a worker first uses the host, and by readers.
     counts: Mutex<Vec<Arc<HostCounts>>>,
     in_flight: Arc<InFlight>,
+    waiting: Arc<InFlight>,
     /// Of all hosts of the cluster, if its load is bounded by it.
     cluster_in_flight: Option<Arc<InFlight>>,
 }
@@ -60,6 +63,10 @@ pub struct HostCounts {
     pub rq_timeout: HostCount,
     /// Requests sent.
     pub rq_total: HostCount,
+    /// How long its answers took, if the policy of the cluster asks.
+    pub(super) samples: Samples,
+    /// Attempts that are measured and have no first byte yet, of all workers.
+    waiting: Arc<InFlight>,
     /// The host's, of all workers.
     in_flight: Arc<InFlight>,
     /// The cluster's, if anybody asks for it.
@@ -73,6 +80,22 @@ impl HostCounts {
         self.in_flight.inc();
         if let Some(cluster) = &self.cluster_in_flight {
             cluster.inc();
+        }
+    }
+
+    /// An attempt begins that is measured until its first byte.
+    pub fn begin_sample(&self) {
+        self.waiting.inc();
+        self.samples.begin();
+    }
+
+    /// What [`HostCounts::begin_sample`] began came to its first byte, or failed; none if it ended by no
+    /// fault of the host's.
+    pub fn end_sample(&self, outcome: Option<&Outcome>) {
+        self.waiting.dec();
+        match outcome {
+            Some(outcome) => self.samples.record(outcome),
+            None => self.samples.abandon(),
         }
     }
 
@@ -97,6 +120,16 @@ impl HostCount {
             self.0.load(Ordering::Relaxed).wrapping_add(1),
             Ordering::Relaxed,
         );
+    }
+
+    /// So many more.
+    pub fn add(&self, count: u64) {
+        self.set(self.0.load(Ordering::Relaxed).wrapping_add(count));
+    }
+
+    /// This, whatever it was.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
     }
 
     /// One less.
@@ -135,6 +168,7 @@ impl Host {
             removed: AtomicBool::new(false),
             counts: Mutex::default(),
             in_flight: Arc::default(),
+            waiting: Arc::default(),
             cluster_in_flight,
         }
     }
@@ -148,6 +182,7 @@ impl Host {
     pub fn new_counts(&self) -> Arc<HostCounts> {
         let counts = Arc::new(HostCounts {
             in_flight: Arc::clone(&self.in_flight),
+            waiting: Arc::clone(&self.waiting),
             cluster_in_flight: self.cluster_in_flight.clone(),
             ..HostCounts::default()
         });
@@ -161,6 +196,17 @@ impl Host {
     /// Requests in progress, of all workers.
     pub fn in_flight(&self) -> &Arc<InFlight> {
         &self.in_flight
+    }
+
+    /// Attempts that are measured and have no first byte yet, of all workers.
+    pub(super) fn waiting(&self) -> &Arc<InFlight> {
+        &self.waiting
+    }
+
+    /// What each worker counted, one after the other.
+    pub(super) fn each_counts(&self, mut read: impl FnMut(&HostCounts)) {
+        let all = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().for_each(|counts| read(counts));
     }
 
     /// The sum of what all workers counted.
@@ -253,6 +299,12 @@ impl HostSet {
     pub fn pick(&self, cursor: &mut u64, random: u64, hash: Option<u64>) -> Option<&Arc<Host>> {
         let index = self.balancer.pick(cursor, random, hash)?;
         self.members.get(index).map(|member| &member.host)
+    }
+
+    /// Changes what each member's weight is multiplied by, in the order of [`Self::members`], and the
+    /// part of picks that goes to any of them; of no effect on policies without feedback.
+    pub fn set_factors(&self, factors: &[f64], exploration: f64) {
+        self.balancer.set_factors(factors, exploration);
     }
 
     /// Marks every host that is not in `next` as removed.

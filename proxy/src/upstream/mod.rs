@@ -18,6 +18,7 @@ pub mod connect;
 pub mod dns;
 pub mod host;
 pub mod in_flight;
+pub mod latency;
 pub mod load_balancer;
 mod original;
 pub mod pool;

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::fmt::Write;
+use std::time::Duration;
 
 use serde_json::Map;
 use serde_json::Value;
@@ -18,6 +19,7 @@ use crate::admin::state::HostStats;
 use crate::admin::state::HostView;
 use crate::admin::state::ThresholdsView;
 use crate::config::endpoint::HealthStatus;
+use crate::upstream::latency::Standing;
 
 /// As Envoy's lines, or in the shape of `envoy.admin.v3.Clusters`.
 pub(in crate::admin) fn reply(call: &Call<'_>) -> Reply {
@@ -70,8 +72,8 @@ fn host_text(host: &HostView, line: &mut dyn FnMut(&str, &dyn Display)) {
     line("hostname", &host.hostname);
     line("health_flags", &health_flags(host));
     line("weight", &host.weight);
-    if let Some(weight) = host.effective_weight {
-        line("effective_weight", &weight);
+    if let Some(standing) = &host.standing {
+        latency_text(host, standing, line);
     }
     line("region", &host.locality.region);
     line("zone", &host.locality.zone);
@@ -80,6 +82,18 @@ fn host_text(host: &HostView, line: &mut dyn FnMut(&str, &dyn Display)) {
     line("priority", &host.priority);
     line("success_rate", &host.success_rate.unwrap_or(-1.0));
     line("local_origin_success_rate", &-1);
+}
+
+/// Ours: what the policy that follows latency made of its weight, and why.
+fn latency_text(host: &HostView, standing: &Standing, line: &mut dyn FnMut(&str, &dyn Display)) {
+    let ms = |time: Duration| format!("{:.2}", time.as_secs_f64() * 1e3);
+    let weight = f64::from(host.weight) * standing.weight;
+    line("effective_weight", &format!("{weight:.1}"));
+    line("latency_ms", &ms(standing.latency));
+    line("latency_baseline_ms", &ms(standing.baseline));
+    line("latency_samples", &standing.samples);
+    line("latency_failures", &standing.failed);
+    line("spared", &standing.is_spared);
 }
 
 /// `healthy`, or every reason why not.
@@ -166,8 +180,16 @@ fn host_status(host: &HostView) -> Value {
     if let Some(percent) = host.success_rate {
         status["success_rate"] = json!({ "value": percent });
     }
-    if let Some(weight) = host.effective_weight {
-        status["weir_effective_weight"] = weight.into();
+    if let Some(standing) = &host.standing {
+        status["weir_latency"] = json!({
+            "effective_weight": f64::from(host.weight) * standing.weight,
+            "latency_ms": standing.latency.as_secs_f64() * 1e3,
+            "baseline_ms": standing.baseline.as_secs_f64() * 1e3,
+            "ratio": standing.ratio,
+            "samples": standing.samples,
+            "failures": standing.failed,
+            "spared": standing.is_spared,
+        });
     }
     status
 }

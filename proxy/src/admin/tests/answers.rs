@@ -1,6 +1,7 @@
 //! What the endpoints answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
 use http::StatusCode;
@@ -16,6 +17,7 @@ use crate::admin::tests::cluster;
 use crate::admin::tests::get;
 use crate::admin::tests::get_json;
 use crate::config::endpoint::HealthStatus;
+use crate::upstream::latency::Standing;
 
 const CLUSTERS_TEXT: &str = "\
 bad.c::observability_name::bad.c
@@ -95,7 +97,16 @@ fn every_reason_against_a_host_is_named() {
     host.failed_active_health_check = true;
     host.health = HealthStatus::Unhealthy;
     host.success_rate = Some(97.5);
-    host.effective_weight = Some(7);
+    host.weight = 2;
+    host.standing = Some(Standing {
+        weight: 3.5,
+        latency: Duration::from_micros(12_340),
+        baseline: Duration::from_millis(8),
+        ratio: 1.5,
+        samples: 70,
+        failed: 3,
+        is_spared: true,
+    });
     let clusters = vec![sick];
     let process = Arc::new(Process {
         clusters,
@@ -110,11 +121,18 @@ fn every_reason_against_a_host_is_named() {
     };
     line("health_flags::/failed_active_hc/failed_outlier_check/failed_eds_health");
     line("success_rate::97.5");
-    line("effective_weight::7");
+    line("effective_weight::7.0");
+    line("latency_ms::12.34");
+    line("latency_baseline_ms::8.00");
+    line("latency_samples::70");
+    line("latency_failures::3");
+    line("spared::true");
     let host =
         &get_json(&process, "/clusters?format=json")["cluster_statuses"][0]["host_statuses"][0];
     assert_eq!(host["health_status"]["failed_outlier_check"], true);
     assert_eq!(host["success_rate"]["value"], 97.5);
+    assert_eq!(host["weir_latency"]["effective_weight"], 7.0);
+    assert_eq!(host["weir_latency"]["ratio"], 1.5);
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn cluster() -> ClusterView {
             locality: Locality::default(),
             priority: 0,
             weight: 1,
-            effective_weight: None,
+            standing: None,
             health: HealthStatus::Unknown,
             failed_active_health_check: false,
             ejected: false,

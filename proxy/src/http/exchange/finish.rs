@@ -73,6 +73,7 @@ impl Exchange {
             request: None,
             lease: None,
             counts: None,
+            measured_from: None,
             upstream_local: None,
             upstream_tls: None,
             upstream_failure: None,
@@ -170,6 +171,8 @@ impl Exchange {
 
     /// Counts the end of an attempt at its host.
     pub(super) fn end_attempt(&mut self, failed: bool) {
+        let left = ResponseFlag::DownstreamConnectionTermination;
+        self.sample_end(failed && !self.flags.contains(left));
         let Some(counts) = self.counts.take() else {
             return;
         };

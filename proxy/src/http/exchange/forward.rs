@@ -64,6 +64,7 @@ pub(super) async fn forward(
             None => connect(exchange, (&cluster, &config, &host), wanted).await?,
         };
         exchange.begin_upstream(&cluster, &lease);
+        exchange.begin_sample(&config);
         exchange.shape(&host, &authority, lease.protocol());
         if let Some(response) = send(exchange, lease).await? {
             return Ok(response);

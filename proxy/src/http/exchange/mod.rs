@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `prepare` | checks and canonical form of the request |
 //! | `forward` | attempt: host, connection, request, response head |
+//! | `measure` | what balancing by latency learns |
 //! | `respond` | the response, and the body that carries the exchange to its end |
 //! | `deadlines` | how long each phase may take |
 //! | `finish` | counters and access log |
@@ -16,6 +17,7 @@
 mod deadlines;
 mod finish;
 mod forward;
+mod measure;
 mod prepare;
 mod respond;
 
@@ -27,6 +29,7 @@ use http::HeaderValue;
 use http::Request;
 use http::Response;
 use http::request::Parts;
+use tokio::time::Instant;
 
 use crate::config::route::Action;
 use crate::error::ProxyError;
@@ -68,6 +71,8 @@ pub struct Exchange {
     lease: Option<Lease>,
     /// Of the host of the last attempt.
     counts: Option<Arc<HostCounts>>,
+    /// Since when the attempt is measured, until its first byte.
+    measured_from: Option<Instant>,
     upstream_local: Option<SocketAddr>,
     /// Only if something is to be logged or edited.
     upstream_tls: Option<Arc<Facts>>,

@@ -52,6 +52,7 @@ impl Exchange {
         let now = Instant::now();
         self.deadlines.answered.set(Some(now));
         self.deadlines.touch(now);
+        self.sample_head(&parts, now);
         self.details = "via_upstream";
         parts.version = Version::HTTP_11; // the codec writes what the connection speaks
         let manager = std::sync::Arc::clone(&self.connection.manager);

@@ -51,7 +51,10 @@ impl Consistent {
         let table = match policy {
             LbPolicy::Maglev(config) => Table::Maglev(Maglev::new(config.table_size, &weighted)),
             LbPolicy::RingHash(config) => Table::Ring(RingHash::new(config, &weighted)),
-            LbPolicy::LeastRequest(_) | LbPolicy::Random | LbPolicy::RoundRobin => return None,
+            LbPolicy::Latency(_)
+            | LbPolicy::LeastRequest(_)
+            | LbPolicy::Random
+            | LbPolicy::RoundRobin => return None,
         };
         let bound = hashing
             .balance_factor

@@ -17,6 +17,7 @@
 //! | `ring_hash` | a ring of all members |
 //! | `stride` | weighted round robin |
 //! | `twister` | random numbers as C++ has them |
+//! | `weighted` | weights that change while members stay |
 //!
 //! `RANDOM` needs no file: each host has the same chance, whatever its weight, as in Envoy.
 
@@ -33,6 +34,7 @@ mod priority;
 mod ring_hash;
 mod stride;
 mod twister;
+mod weighted;
 
 use std::sync::Arc;
 
@@ -48,6 +50,7 @@ use least_request::LeastRequest;
 use priority::Source;
 use priority::Tally;
 use stride::Stride;
+use weighted::Weighted;
 
 /// The balancer over one set of members.
 #[derive(Debug)]
@@ -83,6 +86,7 @@ enum Picker {
     /// Among so many.
     Random(usize),
     RoundRobin(Stride),
+    Weighted(Weighted),
 }
 
 impl Group {
@@ -98,8 +102,28 @@ impl Group {
             }
             Picker::Random(len) => Draws::new(random).below(*len),
             Picker::RoundRobin(order) => order.pick(cursor),
+            Picker::Weighted(picker) => picker.pick(cursor, &mut Draws::new(random)),
         };
         self.members.get(place).copied()
+    }
+
+    fn set_factors(&self, factors: &[f64], exploration: f64) {
+        match &self.picker {
+            Picker::Weighted(picker) => {
+                let of_members = self.members.iter();
+                let factors = of_members.filter_map(|place| factors.get(*place).copied());
+                picker.set_factors(factors, exploration);
+            }
+            Picker::Localities(_, groups) => {
+                groups
+                    .iter()
+                    .for_each(|group| group.set_factors(factors, exploration));
+            }
+            Picker::Consistent(_)
+            | Picker::LeastRequest(_)
+            | Picker::Random(_)
+            | Picker::RoundRobin(_) => {}
+        }
     }
 }
 
@@ -135,6 +159,12 @@ impl LoadBalancer {
             levels: shares.into_iter().filter_map(level).collect(),
             hashes: of.config.policy.hashing().is_some(),
         }
+    }
+
+    /// Changes what each member's weight is multiplied by, where the policy has feedback.
+    pub fn set_factors(&self, factors: &[f64], exploration: f64) {
+        let groups = self.levels.iter().map(|level| &level.group);
+        groups.for_each(|group| group.set_factors(factors, exploration));
     }
 
     /// The place of the chosen member. `cursor` belongs to the calling worker; `random` chooses the
@@ -212,10 +242,14 @@ impl Ingredients<'_> {
     fn flat(&self, members: Vec<usize>) -> Group {
         let chosen = || members.iter().filter_map(|place| self.members.get(*place));
         let weights: Vec<u32> = chosen().map(|member| member.weight).collect();
+        let hosts = || chosen().map(|member| Arc::clone(member.host.in_flight()));
         let picker = match &self.config.policy {
+            LbPolicy::Latency(config) => {
+                let hosts = chosen().map(|member| Arc::clone(member.host.waiting()));
+                Picker::Weighted(Weighted::new(config, hosts.collect(), &weights))
+            }
             LbPolicy::LeastRequest(config) => {
-                let hosts = chosen().map(|member| Arc::clone(member.host.in_flight()));
-                Picker::LeastRequest(LeastRequest::new(*config, hosts.collect(), &weights))
+                Picker::LeastRequest(LeastRequest::new(*config, hosts().collect(), &weights))
             }
             LbPolicy::Random => Picker::Random(weights.len()),
             LbPolicy::Maglev(_) | LbPolicy::RingHash(_) | LbPolicy::RoundRobin => {
@@ -233,6 +267,7 @@ mod tests {
     use crate::config::endpoint::Endpoint;
     use crate::config::endpoint::HealthStatus;
     use crate::config::endpoint::LocalityEndpoints;
+    use crate::config::latency::LatencyWeighted;
     use crate::config::load_balancing::HashFunction;
     use crate::config::load_balancing::Hashing;
     use crate::config::load_balancing::LeastRequest as Config;
@@ -271,7 +306,7 @@ mod tests {
         HostSet::new(&config, &endpoints, &Transports::default(), None)
     }
 
-    fn policies() -> [LbPolicy; 6] {
+    fn policies() -> [LbPolicy; 7] {
         let least = |selection| {
             LbPolicy::LeastRequest(Config {
                 selection,
@@ -281,6 +316,7 @@ mod tests {
         [
             LbPolicy::RoundRobin,
             LbPolicy::Random,
+            LbPolicy::Latency(LatencyWeighted::default()),
             least(Selection::Choices(2)),
             least(Selection::FullScan),
             LbPolicy::Maglev(Maglev {

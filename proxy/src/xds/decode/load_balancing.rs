@@ -17,15 +17,18 @@ use xds_proto::pb::envoy::extensions::load_balancing_policies::random::v3::Rando
 use xds_proto::pb::envoy::extensions::load_balancing_policies::ring_hash::v3::RingHash;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::round_robin::v3::RoundRobin;
 use xds_proto::pb::google::protobuf::Any;
+use xds_proto::pb::weir::load_balancing::v1::LatencyWeightedRoundRobin;
 
 use super::Context;
 use super::common_lb;
 use super::common_lb::Common;
 use super::extension;
 use super::hashing;
+use super::latency;
 use super::least_request;
 use super::locality_lb;
 use super::value;
+use crate::config::latency::LatencyWeighted;
 use crate::config::load_balancing::LbPolicy;
 use crate::config::load_balancing::LoadBalancing;
 
@@ -244,7 +247,8 @@ fn any(policy: &Policy) -> Option<&Any> {
 }
 
 fn is_known(any: &Any) -> bool {
-    extension::holds::<LeastRequest>(any)
+    extension::holds::<LatencyWeightedRoundRobin>(any)
+        || extension::holds::<LeastRequest>(any)
         || extension::holds::<Maglev>(any)
         || extension::holds::<Random>(any)
         || extension::holds::<RingHash>(any)
@@ -260,6 +264,10 @@ fn is_balancing(any: &Any) -> bool {
 fn known_policy(context: &mut Context, policy: &Policy) -> Option<LoadBalancing> {
     let any = any(policy)?;
     context.field("typed_extension_config.typed_config", |context| {
+        if extension::holds::<LatencyWeightedRoundRobin>(any) {
+            let config = extension::unpack(context, any)?;
+            return latency::decode(context, config).map(by_latency);
+        }
         if extension::holds::<LeastRequest>(any) {
             let config = extension::unpack(context, any)?;
             return least_request::typed(context, config);
@@ -285,6 +293,13 @@ fn known_policy(context: &mut Context, policy: &Policy) -> Option<LoadBalancing>
         let policy = LbPolicy::RoundRobin;
         Some(locality_lb::typed(context, locality_lb_config, policy))
     })
+}
+
+fn by_latency(config: LatencyWeighted) -> LoadBalancing {
+    LoadBalancing {
+        policy: LbPolicy::Latency(config),
+        ..LoadBalancing::default()
+    }
 }
 
 fn by_hash((policy, by_locality): hashing::Typed) -> LoadBalancing {

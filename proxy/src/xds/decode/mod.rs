@@ -16,7 +16,7 @@
 //! | `socket` | options of listening sockets |
 //! | `http_connection_manager` `http_filter` `client_certificate` | the HTTP connection manager |
 //! | `cluster` `cluster_http` `cluster_dns` | `Cluster` and what is inside |
-//! | `load_balancing` `least_request` `hashing` `common_lb` `locality_lb` | which member is taken |
+//! | `load_balancing` `latency` `least_request` `hashing` `common_lb` `locality_lb` | which member is taken |
 //! | `hash_policy` | what of a request is hashed |
 //! | `endpoint` `labels` | `ClusterLoadAssignment` |
 //! | `route` `route_match` `route_action` `header_edit` | `RouteConfiguration` and what is inside |
@@ -53,6 +53,7 @@ mod header_edit;
 mod http_connection_manager;
 mod http_filter;
 mod labels;
+mod latency;
 mod least_request;
 pub(crate) mod listener;
 mod listener_filter;

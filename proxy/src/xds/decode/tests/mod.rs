@@ -9,6 +9,7 @@ mod fields;
 mod filter_chain;
 mod hashing;
 mod hostile;
+mod latency;
 mod listener;
 mod load_balancing;
 mod route;

@@ -1,0 +1,125 @@
+//! What balancing by latency learns from an attempt: the time to the first byte of its response, and
+//! whether the member failed.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::StatusCode;
+use http::header::RETRY_AFTER;
+use http::response;
+use tokio::time::Instant;
+
+use crate::config;
+use crate::http::exchange::Exchange;
+use crate::upstream::latency::Outcome;
+
+const GRPC_STATUS: &str = "grpc-status";
+const GRPC_PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+/// Statuses of gRPC that are the server's doing: UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL,
+/// UNAVAILABLE, DATA_LOSS.
+const GRPC_FAILURES: [&[u8]; 6] = [b"2", b"4", b"8", b"13", b"14", b"15"];
+
+impl Exchange {
+    /// An attempt begins at a member that is measured.
+    pub(super) fn begin_sample(&mut self, config: &config::Cluster) {
+        if config.load_balancing.policy.latency().is_none() {
+            return;
+        }
+        if let Some(counts) = &self.counts {
+            counts.begin_sample();
+            self.measured_from = Some(Instant::now());
+        }
+    }
+
+    /// The head of its response came.
+    pub(super) fn sample_head(&mut self, head: &response::Parts, now: Instant) {
+        let Some(from) = self.measured_from.take() else {
+            return;
+        };
+        let failed = is_failure(head);
+        let spare_for = failed.then(|| spare_for(&head.headers)).flatten();
+        self.take_sample(now - from, failed, spare_for);
+    }
+
+    /// It ended before that.
+    pub(super) fn sample_end(&mut self, failed: bool) {
+        let Some(from) = self.measured_from.take() else {
+            return;
+        };
+        if failed {
+            self.take_sample(from.elapsed(), true, None);
+        } else if let Some(counts) = &self.counts {
+            counts.end_sample(None);
+        }
+    }
+
+    fn take_sample(&self, took: Duration, failed: bool, spare_for: Option<Duration>) {
+        let class = self.route.as_ref().map_or(0, |(_, place)| place.class());
+        if let Some(counts) = &self.counts {
+            counts.end_sample(Some(&Outcome {
+                class,
+                took,
+                failed,
+                spare_for,
+            }));
+        }
+    }
+}
+
+/// Of the server's making: 5xx, 429, or a status of gRPC without a message.
+fn is_failure(head: &response::Parts) -> bool {
+    let grpc = head.headers.get(GRPC_STATUS);
+    head.status.is_server_error()
+        || head.status == StatusCode::TOO_MANY_REQUESTS
+        || grpc.is_some_and(|status| GRPC_FAILURES.contains(&status.as_bytes()))
+}
+
+/// What a server asks for with its failure. A date in `retry-after` is not read: whoever is overloaded
+/// says seconds.
+fn spare_for(headers: &HeaderMap) -> Option<Duration> {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
+    let pushback = number(GRPC_PUSHBACK).map(Duration::from_millis);
+    pushback.or_else(|| number(RETRY_AFTER.as_str()).map(Duration::from_secs))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Response;
+
+    use super::*;
+
+    fn head(status: u16, fields: &[(&str, &str)]) -> response::Parts {
+        let builder = Response::builder().status(status);
+        let add =
+            |builder: response::Builder, field: &(&str, &str)| builder.header(field.0, field.1);
+        let response = fields.iter().fold(builder, add).body(()).expect("valid");
+        response.into_parts().0
+    }
+
+    #[test]
+    fn failures_are_the_servers_doing() {
+        for status in [500, 502, 503, 504, 429] {
+            assert!(is_failure(&head(status, &[])), "{status}");
+        }
+        for status in [200, 304, 404, 400, 408] {
+            assert!(!is_failure(&head(status, &[])), "{status}");
+        }
+        assert!(is_failure(&head(200, &[("grpc-status", "14")])));
+        assert!(!is_failure(&head(200, &[("grpc-status", "5")])));
+    }
+
+    #[test]
+    fn a_server_may_ask_to_be_spared() {
+        let asked = |fields: &[(&str, &str)]| spare_for(&head(503, fields).headers);
+        assert_eq!(
+            asked(&[("retry-after", " 7 ")]),
+            Some(Duration::from_secs(7))
+        );
+        let both = [("retry-after", "7"), ("grpc-retry-pushback-ms", "20")];
+        assert_eq!(asked(&both), Some(Duration::from_millis(20)));
+        for nonsense in ["-1", "soon", "1e9", "Fri, 31 Dec 1999 23:59:59 GMT"] {
+            assert_eq!(asked(&[("retry-after", nonsense)]), None, "{nonsense}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What is believed of one host: how its latency relates to that of the others, and what weight it
+//! has because of it.
+
+use std::time::Duration;
+
+use super::samples::Reading;
+use crate::config::latency::Guards;
+use crate::config::latency::LatencyWeighted;
+
+/// A host believed to be slower than this, relative to the others, is believed to have recovered
+/// from few samples: it gets few.
+const SLOW: f64 = 1.5;
+
+/// What chance makes of the ratio of equal hosts.
+const NOISE: f64 = 0.1;
+
+/// Within which a slow host that answers well is believed.
+const RECOVERY: Duration = Duration::from_secs(2);
+
+/// Where a host that joins others begins.
+const RAMP_MIN: f64 = 0.1;
+
+/// What came from one host in one period.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Fresh {
+    /// Answers and failures.
+    pub(super) count: f64,
+    /// Mean of their latencies, each relative to its route class.
+    pub(super) ratio: f64,
+    /// Microseconds of all of them, failures as long as they took.
+    pub(super) us: f64,
+    /// Attempts that have no first byte yet.
+    pub(super) is_waiting: bool,
+}
+
+/// What all hosts have in common in one period.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Common {
+    pub(super) now: Duration,
+    /// Since the last one.
+    pub(super) passed: Duration,
+    /// Mean latency, microseconds; above 0.
+    pub(super) mean_us: f64,
+    /// The 90th percentile, microseconds; above 0.
+    pub(super) baseline_us: f64,
+}
+
+/// One host.
+#[derive(Debug)]
+pub(super) struct Estimate {
+    pub(super) before: Reading,
+    /// Latency over that of the others; 1 is like them.
+    pub(super) ratio: f64,
+    /// Samples so far.
+    pub(super) seen: f64,
+    pub(super) failed: u64,
+    /// Its weight before the configured one is multiplied.
+    pub(super) weight: f64,
+    /// Its plain mean: microseconds and samples, both fading with the window.
+    us: f64,
+    count: f64,
+    sampled_at: Duration,
+    waiting_since: Option<Duration>,
+    joined_at: Option<Duration>,
+    pub(super) spared_until: Option<Duration>,
+}
+
+impl Estimate {
+    /// A host nobody knows yet. `joined_at` is set if others were there before.
+    pub(super) fn new(now: Duration, joined_at: Option<Duration>, weight: f64) -> Self {
+        Self {
+            before: Reading::default(),
+            ratio: 1.0,
+            seen: 0.0,
+            failed: 0,
+            weight: joined_at.map_or(weight, |_| weight * RAMP_MIN),
+            us: 0.0,
+            count: 0.0,
+            sampled_at: now,
+            waiting_since: None,
+            joined_at,
+            spared_until: None,
+        }
+    }
+
+    /// Takes in what came, and changes the weight.
+    pub(super) fn update(&mut self, fresh: &Fresh, common: &Common, config: &LatencyWeighted) {
+        let fade = fade(common.passed, config.window);
+        self.us = self.us * fade + fresh.us;
+        self.count = self.count * fade + fresh.count;
+        match &config.guards {
+            None => self.weight = self.plain(common, config),
+            Some(guards) => {
+                self.learn(fresh, common, guards);
+                let wanted = self.wanted(common, config, guards);
+                let (low, high) = (self.weight / guards.step_max, self.weight * guards.step_max);
+                self.weight = wanted.clamp(low, high);
+            }
+        }
+    }
+
+    /// The formula alone.
+    fn plain(&self, common: &Common, config: &LatencyWeighted) -> f64 {
+        let mean_us = match self.count > 0.0 {
+            true => self.us / self.count,
+            false => common.mean_us,
+        };
+        formula(mean_us, common, config)
+    }
+
+    fn learn(&mut self, fresh: &Fresh, common: &Common, guards: &Guards) {
+        let now = common.now;
+        if fresh.count > 0.0 {
+            let mut gain = fresh.count / (fresh.count + guards.samples_min);
+            if fresh.ratio < self.ratio && self.ratio > SLOW {
+                let silence = now.saturating_sub(self.sampled_at);
+                gain = gain.max(1.0 - fade(silence, RECOVERY));
+            }
+            self.ratio += gain * (fresh.ratio - self.ratio);
+            self.seen += fresh.count;
+            self.sampled_at = now;
+            self.waiting_since = None;
+        } else if fresh.is_waiting {
+            // Whoever has not answered yet is at least as slow as the wait.
+            let since = *self.waiting_since.get_or_insert(now);
+            let waited_us = now.saturating_sub(since).as_secs_f64() * 1e6;
+            self.ratio = self.ratio.max(waited_us / common.mean_us);
+            self.sampled_at = now;
+        } else {
+            self.waiting_since = None;
+            if now.saturating_sub(self.sampled_at) > guards.sample_expiry {
+                let gain = 1.0 - fade(common.passed, guards.sample_expiry);
+                self.ratio += gain * (1.0 - self.ratio);
+            }
+        }
+    }
+
+    fn wanted(&self, common: &Common, config: &LatencyWeighted, guards: &Guards) -> f64 {
+        if self.spared_until.is_some_and(|until| common.now < until) {
+            return config.weight_min;
+        }
+        let ratio = match self.seen < guards.samples_min {
+            true => 1.0,
+            false => beyond_noise(self.ratio),
+        };
+        let weight = formula(ratio * common.mean_us, common, config);
+        let ramp = self.joined_at.map_or(1.0, |joined_at| {
+            let age = common.now.saturating_sub(joined_at).as_secs_f64();
+            (age / guards.warm_up.as_secs_f64().max(f64::MIN_POSITIVE)).clamp(RAMP_MIN, 1.0)
+        });
+        (weight * ramp).max(config.weight_min)
+    }
+}
+
+/// A ratio that is not far from 1 is 1: some dozens of samples tell no less.
+fn beyond_noise(ratio: f64) -> f64 {
+    if ratio > 1.0 {
+        (ratio - NOISE).max(1.0)
+    } else {
+        (ratio + NOISE).min(1.0)
+    }
+}
+
+/// `clamp(w_min, w_0 * baseline / (latency + epsilon), w_max)`.
+fn formula(latency_us: f64, common: &Common, config: &LatencyWeighted) -> f64 {
+    let epsilon_us = config.epsilon.as_secs_f64() * 1e6;
+    let weight = config.weight_base * common.baseline_us / (latency_us + epsilon_us).max(1.0);
+    weight.clamp(config.weight_min, config.weight_max)
+}
+
+/// What is left of a value after this time.
+pub(super) fn fade(passed: Duration, time: Duration) -> f64 {
+    (-passed.as_secs_f64() / time.as_secs_f64().max(1e-3)).exp()
+}

@@ -1,0 +1,28 @@
+//! Latency as the proxy itself measures it, and the weights that follow from it.
+//!
+//! ```text
+//! worker:  end of an attempt ── record ──► Samples (its own cells of the host)
+//! control: every period ── Feedback::fold reads all cells ──► a weight per member
+//! worker:  pick ◄── pointer load ── the picker's table
+//! ```
+//!
+//! Time comes in as an argument; no file here reads a clock.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `samples` | what one worker measured of one host |
+//! | `window` | the baseline: a percentile over a sliding window |
+//! | `estimate` | what is believed of one host |
+//! | `feedback` | from all of it to weights |
+
+mod estimate;
+mod feedback;
+mod samples;
+#[cfg(test)]
+mod tests;
+mod window;
+
+pub use feedback::Feedback;
+pub use feedback::Standing;
+pub use samples::Outcome;
+pub use samples::Samples;
