@@ -1,0 +1,116 @@
+//! Who decides: the proxy's own pickers, and the balancers of others as far as they are published.
+
+mod peak_ewma;
+mod production;
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use proxy::config::latency::{LatencyWeighted, Selector};
+use proxy::config::load_balancing::{LbPolicy, LeastRequest, Selection};
+
+use self::peak_ewma::PeakEwma;
+use self::production::Production;
+
+/// How a request ended, as its proxy sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    pub(crate) host: usize,
+    pub(crate) class: usize,
+    pub(crate) took: Duration,
+    pub(crate) failed: bool,
+}
+
+/// What one proxy's balancer is told and asked.
+pub(crate) trait Policy {
+    /// So many hosts are members now; hosts keep their numbers.
+    fn set_hosts(&mut self, hosts: usize);
+    /// Who takes the next request.
+    fn pick(&mut self, now: Duration, random: &mut Rng) -> usize;
+    /// A request was sent to a host.
+    fn begin(&mut self, host: usize);
+    /// Its first byte, or its failure, came.
+    fn first_byte(&mut self, ended: &Ended, now: Duration);
+    /// It is over.
+    fn end(&mut self, host: usize);
+    /// Time passes.
+    fn tick(&mut self, _now: Duration) {}
+}
+
+/// A column of the table.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, clap::ValueEnum)]
+pub(crate) enum Kind {
+    /// One central queue that knows every host: what nobody can beat.
+    Oracle,
+    RoundRobin,
+    Random,
+    /// The less busy of two.
+    LeastRequest,
+    /// As in tower: two choices, default 30 ms, decay 10 s.
+    PeakEwma,
+    /// As in linkerd: default 1 s, and failures count as long ones.
+    Linkerd,
+    /// The weight formula alone, in turn.
+    Plain,
+    /// The weights with all guards, in turn.
+    Smooth,
+    /// The default of the policy.
+    Weir,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Oracle,
+        Self::RoundRobin,
+        Self::Random,
+        Self::LeastRequest,
+        Self::PeakEwma,
+        Self::Linkerd,
+        Self::Plain,
+        Self::Smooth,
+        Self::Weir,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Oracle => "oracle",
+            Self::RoundRobin => "rr",
+            Self::Random => "random",
+            Self::LeastRequest => "least-rq",
+            Self::PeakEwma => "peak-ewma",
+            Self::Linkerd => "linkerd",
+            Self::Plain => "plain",
+            Self::Smooth => "smooth",
+            Self::Weir => "weir",
+        }
+    }
+
+    /// One proxy's balancer; the oracle is none.
+    pub(crate) fn balancer(self, hosts: usize) -> Option<Box<dyn Policy>> {
+        let least = LeastRequest {
+            selection: Selection::Choices(2),
+            bias: 1.0,
+        };
+        let latency = LatencyWeighted::default();
+        let smooth = LatencyWeighted {
+            selector: Selector::Smooth,
+            ..latency
+        };
+        let plain = LatencyWeighted {
+            guards: None,
+            ..smooth
+        };
+        let production = |policy| -> Box<dyn Policy> { Box::new(Production::new(policy, hosts)) };
+        Some(match self {
+            Self::Oracle => return None,
+            Self::RoundRobin => production(LbPolicy::RoundRobin),
+            Self::Random => production(LbPolicy::Random),
+            Self::LeastRequest => production(LbPolicy::LeastRequest(least)),
+            Self::Plain => production(LbPolicy::Latency(plain)),
+            Self::Smooth => production(LbPolicy::Latency(smooth)),
+            Self::Weir => production(LbPolicy::Latency(latency)),
+            Self::PeakEwma => Box::new(PeakEwma::tower(hosts)),
+            Self::Linkerd => Box::new(PeakEwma::linkerd(hosts)),
+        })
+    }
+}

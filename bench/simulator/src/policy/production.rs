@@ -1,0 +1,130 @@
+//! The proxy's own balancers: the same host set, pickers and feedback that its workers use.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use proxy::config::Endpoints;
+use proxy::config::endpoint::{Address, Endpoint, HealthStatus, LocalityEndpoints};
+use proxy::config::load_balancing::{LbPolicy, LoadBalancing};
+use proxy::upstream::latency::{Feedback, Outcome};
+use proxy::upstream::transport::Transports;
+use proxy::upstream::{HostCounts, HostSet};
+
+use super::{Ended, Policy};
+
+/// One proxy with one worker.
+#[derive(Debug)]
+pub(crate) struct Production {
+    config: LoadBalancing,
+    transports: Transports,
+    set: HostSet,
+    counts: Vec<Arc<HostCounts>>,
+    feedback: Option<Feedback>,
+    cursor: u64,
+}
+
+impl Production {
+    pub(crate) fn new(policy: LbPolicy, hosts: usize) -> Self {
+        let transports = Transports::default();
+        let feedback = policy.latency().map(|config| Feedback::new(*config));
+        let config = LoadBalancing {
+            policy,
+            ..LoadBalancing::default()
+        };
+        let set = HostSet::new(&config, &endpoints(hosts), &transports, None);
+        let counts = set
+            .members()
+            .iter()
+            .map(|member| member.host.new_counts())
+            .collect();
+        Self {
+            config,
+            transports,
+            set,
+            counts,
+            feedback,
+            cursor: 0,
+        }
+    }
+
+    fn counts(&self, host: usize) -> &Arc<HostCounts> {
+        &self.counts[host]
+    }
+}
+
+fn endpoints(hosts: usize) -> Endpoints {
+    let endpoint = |at: usize| Endpoint {
+        address: Address::Socket(
+            ([127, 0, 0, 1], u16::try_from(at + 1).unwrap_or(u16::MAX)).into(),
+        ),
+        hostname: "".into(),
+        weight: 1,
+        health: HealthStatus::Healthy,
+        labels: None,
+        hash_key: None,
+    };
+    Endpoints {
+        localities: vec![LocalityEndpoints {
+            endpoints: (0..hosts).map(endpoint).collect(),
+            ..LocalityEndpoints::default()
+        }],
+        overprovisioning_factor: 140,
+    }
+}
+
+impl Policy for Production {
+    fn set_hosts(&mut self, hosts: usize) {
+        let endpoints = endpoints(hosts);
+        let next = HostSet::new(&self.config, &endpoints, &self.transports, Some(&self.set));
+        for member in next.members().iter().skip(self.counts.len()) {
+            self.counts.push(member.host.new_counts());
+        }
+        if let Some(feedback) = &self.feedback {
+            let factors = feedback.weights(next.members());
+            next.set_factors(&factors, feedback.exploration());
+        }
+        self.set = next;
+    }
+
+    fn pick(&mut self, _now: Duration, random: &mut Rng) -> usize {
+        let picked = self.set.pick(&mut self.cursor, random.u64(..), None);
+        let port = match picked.map(|host| &host.address) {
+            Some(Address::Socket(address)) => usize::from(address.port()),
+            _ => 1,
+        };
+        port - 1
+    }
+
+    fn begin(&mut self, host: usize) {
+        self.counts(host).begin_request();
+        if self.feedback.is_some() {
+            self.counts(host).begin_sample();
+        }
+    }
+
+    fn first_byte(&mut self, ended: &Ended, _now: Duration) {
+        if self.feedback.is_some() {
+            self.counts(ended.host).end_sample(Some(&Outcome {
+                class: ended.class,
+                took: ended.took,
+                failed: ended.failed,
+                spare_for: None,
+            }));
+        }
+    }
+
+    fn end(&mut self, host: usize) {
+        self.counts(host).end_request();
+    }
+
+    fn tick(&mut self, now: Duration) {
+        if let Some(feedback) = &mut self.feedback
+            && feedback.is_due(now)
+        {
+            feedback.fold(self.set.members(), now);
+            let factors = feedback.weights(self.set.members());
+            self.set.set_factors(&factors, feedback.exploration());
+        }
+    }
+}
