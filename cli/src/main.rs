@@ -9,9 +9,11 @@
 mod ca;
 mod cert;
 mod check;
+mod client;
 mod control_plane;
 mod demo;
 mod explain;
+mod lb;
 mod moment;
 
 use std::process::ExitCode;
@@ -35,7 +37,8 @@ Examples:
   weir control-plane --resources DIR --listen :18000    serve a directory over xDS
   weir check DIR bootstrap.yaml                         find mistakes before anything runs
   weir ca init --dir ca --trust-domain mesh.example     an authority for identities of proxies
-  weir cert show 127.0.0.1:8443                         what a server shows, in plain words"
+  weir cert show 127.0.0.1:8443                         what a server shows, in plain words
+  weir lb show backend --admin 127.0.0.1:9901           why members have their weights"
 )]
 struct Weir {
     #[command(subcommand)]
@@ -56,6 +59,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// What a code in an error message means
     Explain(explain::ExplainArgs),
+    /// Why a member of a cluster has its weight
+    Lb(lb::LbArgs),
     /// Run the data plane
     Proxy(Box<proxy::command::ProxyArgs>),
 }
@@ -68,6 +73,7 @@ fn main() -> ExitCode {
         Command::ControlPlane(args) => control_plane::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Lb(args) => lb::run(&args),
         Command::Proxy(args) => proxy::command::run(&args),
     }
 }

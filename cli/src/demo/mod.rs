@@ -9,7 +9,6 @@
 //! | `walk` | the README's walk, checked step by step |
 
 mod backends;
-mod client;
 mod resources;
 mod walk;
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
+use crate::client::get;
 use crate::demo::Demo;
-use crate::demo::client::get;
 use crate::demo::resources::Split;
 
 /// Requests that a share is judged by: enough for 90 and 10 % to be told apart beyond doubt.

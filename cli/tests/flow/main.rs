@@ -16,9 +16,11 @@
 //! | `drain` | SIGTERM loses no request |
 //! | `first_bytes` | slow, broken and huge ClientHellos are refused; TLS passes through by its name |
 //! | `handshakes` | however a ClientHello is cut its client is served; nonsense is refused |
+//! | `latency` | weights leave a host in trouble and return |
 //! | `limits` | one connection too many is refused at once |
 //! | `misdirected` | a request for another host than its connection's is answered with 421 |
 //! | `pairs` | bodies stream through all four HTTP pairs, exactly and in bounded memory |
+//! | `policy_switch` | another balancing policy changes who is chosen and nothing else |
 //! | `proxies` | the client's address passes through HAProxy, Weir and nginx |
 //! | `redirect` | what netfilter redirects gets where it wanted |
 //! | `reload` | SIGHUP makes what stands in the bootstrap live, or leaves all as it is |
@@ -38,9 +40,11 @@ mod descriptors;
 mod drain;
 mod first_bytes;
 mod handshakes;
+mod latency;
 mod limits;
 mod misdirected;
 mod pairs;
+mod policy_switch;
 mod proxies;
 mod redirect;
 mod reload;

@@ -1,4 +1,4 @@
-//! A small HTTP client for the walk.
+//! A small HTTP client for admin interfaces and the demo's walk.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,0 +1,162 @@
+//! `weir lb show`: why a member of a cluster has its weight, asked of a running proxy.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::Args;
+use clap::Subcommand;
+use clap::ValueEnum;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::client;
+
+/// Flags of `weir lb`.
+#[derive(Args, Debug)]
+pub(crate) struct LbArgs {
+    #[command(subcommand)]
+    command: LbCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum LbCommand {
+    /// One line per member: latency, baseline, samples, failures, weight
+    Show(ShowArgs),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  weir lb show backend
+  weir lb show backend --admin 127.0.0.1:15000 -o json")]
+struct ShowArgs {
+    /// The cluster's name
+    cluster: String,
+    /// The admin interface of the proxy
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
+    admin: SocketAddr,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+/// The part of `/clusters?format=json` that is read here.
+#[derive(Debug, Deserialize)]
+struct Clusters {
+    cluster_statuses: Vec<Cluster>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Cluster {
+    name: String,
+    #[serde(default)]
+    host_statuses: Vec<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Latency {
+    effective_weight: f64,
+    latency_ms: f64,
+    baseline_ms: f64,
+    ratio: f64,
+    samples: u64,
+    failures: u64,
+    spared: bool,
+}
+
+/// Asks and prints.
+pub(crate) fn run(args: &LbArgs) -> ExitCode {
+    let LbCommand::Show(args) = &args.command;
+    match show(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            eprintln!("weir: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn show(args: &ShowArgs) -> Result<(), String> {
+    let cluster = ask(args)?;
+    match args.output {
+        Output::Json => {
+            let text = serde_json::to_string_pretty(&cluster.host_statuses);
+            println!("{}", text.map_err(|error| error.to_string())?);
+        }
+        Output::Text => cluster
+            .host_statuses
+            .iter()
+            .for_each(|host| println!("{}", line(host))),
+    }
+    Ok(())
+}
+
+fn ask(args: &ShowArgs) -> Result<Cluster, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("no runtime: {error}"))?;
+    let admin = args.admin;
+    let answer = runtime.block_on(client::get(admin, "/clusters?format=json"));
+    let (status, body) = answer.map_err(|error| {
+        format!("no admin interface answers on {admin}: {error}; --admin names another")
+    })?;
+    if status != 200 {
+        return Err(format!("{admin} answered with {status}"));
+    }
+    let clusters: Clusters = serde_json::from_str(&body)
+        .map_err(|error| format!("{admin} is no admin interface: {error}"))?;
+    let mut names = Vec::new();
+    for cluster in clusters.cluster_statuses {
+        if cluster.name == args.cluster {
+            return Ok(cluster);
+        }
+        names.push(cluster.name);
+    }
+    Err(format!(
+        "there is no cluster {:?}; there are: {}",
+        args.cluster,
+        names.join(", ")
+    ))
+}
+
+/// A member in one line.
+fn line(host: &Value) -> String {
+    let socket = host.pointer("/address/socket_address");
+    let part = |name: &str| socket.and_then(|socket| socket.get(name));
+    let place = match (part("address").and_then(Value::as_str), part("port_value")) {
+        (Some(address), Some(port)) => format!("{address}:{port}"),
+        _ => "a pipe".to_owned(),
+    };
+    let configured = host.get("weight").and_then(Value::as_u64).unwrap_or(1);
+    let latency = host.get("weir_latency").cloned();
+    let Some(Ok(latency)) = latency.map(serde_json::from_value::<Latency>) else {
+        return format!(
+            "{place}  weight {configured}, as configured: its policy does not follow latency, or nothing was answered yet"
+        );
+    };
+    let Latency {
+        effective_weight,
+        latency_ms,
+        baseline_ms,
+        ratio,
+        samples,
+        failures,
+        spared,
+    } = latency;
+    let asked = if spared {
+        "; spared because it asked for it"
+    } else {
+        ""
+    };
+    format!(
+        "{place}  weight {effective_weight:.1} (configured {configured}): latency {latency_ms:.2} ms, \
+         {ratio:.2} of the usual, baseline {baseline_ms:.2} ms, {samples} samples, {failures} failures{asked}"
+    )
+}

@@ -1,0 +1,200 @@
+//! Weights follow latency: a slow host, and one that fails at once, keep next to nothing and are back
+//! soon after they recover; `weir.load_balancing.v1.LatencyWeightedRoundRobin` through the binary.
+
+use std::net::SocketAddr;
+use std::process::Output;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bench::origin::Origin;
+use bench::origin::Reply;
+use bench::ports::ReservedPort;
+use http::StatusCode;
+use tokio::task::JoinSet;
+
+use crate::support::bootstrap;
+use crate::support::child::Child;
+use crate::support::child::weir;
+use crate::support::raw::Raw;
+use crate::support::until;
+
+const POLICY: &str = "type: STATIC
+    load_balancing_policy:
+      policies:
+      - typed_extension_config:
+          name: latency
+          typed_config:
+            '@type': type.googleapis.com/weir.load_balancing.v1.LatencyWeightedRoundRobin
+      - typed_extension_config:
+          name: round_robin
+          typed_config:
+            '@type': type.googleapis.com/envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin
+";
+
+const HOSTS: usize = 10;
+const CLIENTS: usize = 16;
+
+/// Answers among which a share is counted: two percent are ten.
+const WINDOW: u64 = 500;
+
+const USUAL: Duration = Duration::from_millis(5);
+const SLOW: Duration = Duration::from_millis(50);
+
+/// Origins, how many answers each gave, and clients that ask without end.
+struct World {
+    origins: Vec<Origin>,
+    counts: Vec<Arc<AtomicU64>>,
+    admin: ReservedPort,
+    child: Child,
+    is_over: Arc<AtomicBool>,
+    clients: JoinSet<()>,
+}
+
+impl World {
+    async fn start() -> Self {
+        let origins = (0..HOSTS).map(|at| Origin::start(&at.to_string()).expect("a free port"));
+        let origins: Vec<Origin> = origins.collect();
+        let admin = ReservedPort::new().expect("a free port");
+        let text = |port| text(port, admin.number(), &origins);
+        let child = Child::start(weir(), text).await;
+        let mut world = Self {
+            counts: origins.iter().map(|_| Arc::default()).collect(),
+            origins,
+            admin,
+            child,
+            is_over: Arc::default(),
+            clients: JoinSet::new(),
+        };
+        (0..HOSTS).for_each(|at| world.answer(at, StatusCode::OK, USUAL));
+        for _ in 0..CLIENTS {
+            let (is_over, addr) = (Arc::clone(&world.is_over), world.child.addr());
+            world.clients.spawn(ask(addr, is_over));
+        }
+        world
+    }
+
+    /// From now on this origin answers like this.
+    fn answer(&self, at: usize, status: StatusCode, delay: Duration) {
+        let count = Arc::clone(&self.counts[at]);
+        self.origins[at].script(move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+            let reply = Reply::body("hello").with_delay(delay);
+            Reply { status, ..reply }
+        });
+    }
+
+    fn total(&self) -> u64 {
+        self.counts
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// The first host's part of the next answers.
+    async fn share(&self) -> f64 {
+        let (first, all) = (self.counts[0].load(Ordering::Relaxed), self.total());
+        until("answers", async || {
+            (self.total() >= all + WINDOW).then_some(())
+        })
+        .await;
+        let first = self.counts[0].load(Ordering::Relaxed) - first;
+        first as f64 / (self.total() - all) as f64
+    }
+
+    /// Waits until its share is like this in two windows in a row.
+    async fn share_becomes(&self, what: &str, is_wanted: impl Fn(f64) -> bool) {
+        let mut before = false;
+        let wanted = async || {
+            let share = self.share().await;
+            let both = before && is_wanted(share);
+            before = is_wanted(share);
+            both.then_some(())
+        };
+        until(what, wanted).await;
+    }
+
+    fn explained(&self) -> Output {
+        let mut command = weir();
+        command.args([
+            "lb",
+            "show",
+            "origin",
+            "--admin",
+            &self.admin.addr().to_string(),
+        ]);
+        command
+            .output()
+            .expect("the program was built with this test")
+    }
+
+    async fn stop(mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        while let Some(ended) = self.clients.join_next().await {
+            ended.expect("a client panicked");
+        }
+    }
+}
+
+fn text(port: u16, admin: u16, origins: &[Origin]) -> String {
+    let first = origins[0].addr();
+    let mut text = bootstrap::fixed(port, first, false).replace("type: STATIC\n", POLICY);
+    for origin in &origins[1..] {
+        let port = origin.addr().port();
+        text.push_str(&format!(
+            "        - endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}}}\n"
+        ));
+    }
+    text.replace("port_value: 0}", &format!("port_value: {admin}}}"))
+}
+
+async fn ask(addr: SocketAddr, is_over: Arc<AtomicBool>) {
+    let mut client = Raw::open(addr).await;
+    while !is_over.load(Ordering::Relaxed) {
+        client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        client.read_to(b"hello").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn weights_leave_a_host_in_trouble_and_return() {
+    let world = World::start().await;
+    let fair = 1.0 / HOSTS as f64;
+    let is_fair = |share: f64| (0.8 * fair..1.4 * fair).contains(&share);
+    world.share_becomes("a fair share", is_fair).await;
+
+    world.answer(0, StatusCode::OK, SLOW);
+    world
+        .share_becomes("a slow host to keep two percent", |share| share <= 0.02)
+        .await;
+    let output = world.explained();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{told}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let line = told
+        .lines()
+        .find(|line| line.contains(&world.origins[0].addr().to_string()));
+    let line = line.expect("a line for each host");
+    assert!(
+        line.contains("latency") && line.contains("baseline"),
+        "{line}"
+    );
+
+    world.answer(0, StatusCode::OK, USUAL);
+    world
+        .share_becomes("four fifths of a fair share", is_fair)
+        .await;
+
+    world.answer(0, StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO);
+    world
+        .share_becomes("a failing host to keep two percent", |share| share <= 0.02)
+        .await;
+    world.answer(0, StatusCode::OK, USUAL);
+    world.share_becomes("four fifths again", is_fair).await;
+    world.stop().await;
+}
