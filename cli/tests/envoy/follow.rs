@@ -42,10 +42,10 @@ const ORIGINS: usize = 4;
 
 /// How Envoy subscribes. Weir takes the same protocol, always aggregated.
 #[derive(Clone, Copy, Debug)]
-struct Way {
-    seed: u64,
-    api_type: &'static str,
-    aggregated: bool,
+pub(crate) struct Way {
+    pub(crate) seed: u64,
+    pub(crate) api_type: &'static str,
+    pub(crate) aggregated: bool,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -304,7 +304,7 @@ fn ads() -> Value {
 }
 
 /// JSON in block style as far as it goes, because a section is added to it behind.
-fn bootstrap(group: &str, way: Way, control_plane: SocketAddr) -> String {
+pub(crate) fn bootstrap(group: &str, way: Way, control_plane: SocketAddr) -> String {
     let source = way.source();
     let ads = if way.aggregated {
         format!("  ads_config: {}\n", way.api())

@@ -1,5 +1,7 @@
 //! How one of several members is chosen.
 
+use std::time::Duration;
+
 use crate::config::hash_policy::HashPolicy;
 use crate::config::latency::LatencyWeighted;
 
@@ -18,6 +20,8 @@ pub struct LoadBalancing {
     pub fails_in_panic: bool,
     /// Localities take load by their weight, then their members inside of them.
     pub by_locality: bool,
+    /// New members take less at first. Policies that hash, and random, do not know it.
+    pub slow_start: Option<SlowStart>,
 }
 
 impl Default for LoadBalancing {
@@ -27,6 +31,7 @@ impl Default for LoadBalancing {
             panic_percent: PANIC_PERCENT,
             fails_in_panic: false,
             by_locality: false,
+            slow_start: None,
         }
     }
 }
@@ -65,6 +70,29 @@ impl LbPolicy {
             Self::RingHash(ring) => Some(&ring.hashing),
             Self::Latency(_) | Self::LeastRequest(_) | Self::Random | Self::RoundRobin => None,
         }
+    }
+}
+
+/// `SlowStartConfig`: a new member has `(age / window) ^ (1 / aggression)` of its weight.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SlowStart {
+    /// How long a member is new; above zero.
+    pub window: Duration,
+    /// A finite number above 0.
+    pub aggression: f64,
+    /// Part of its weight that a member has at least, within 0 and 1.
+    pub weight_min: f64,
+}
+
+impl SlowStart {
+    /// The part of its weight that a member of this age has.
+    pub fn factor(&self, age: Duration) -> f64 {
+        if age >= self.window {
+            return 1.0;
+        }
+        let age = age.max(Duration::from_millis(1)); // as Envoy counts
+        let part = (age.as_secs_f64() / self.window.as_secs_f64()).min(1.0);
+        part.powf(self.aggression.recip()).max(self.weight_min)
     }
 }
 

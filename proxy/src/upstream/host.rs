@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+
+use tokio::time::Instant;
 
 use crate::config::Endpoints;
 use crate::config::Name;
@@ -36,6 +39,8 @@ pub struct Host {
     /// The address as text, for logs.
     pub label: Box<str>,
     removed: AtomicBool,
+    /// When it was first seen healthy.
+    began: OnceLock<Instant>,
     /// What each worker counted; locked when a worker first uses the host, and by readers.
     counts: Mutex<Vec<Arc<HostCounts>>>,
     in_flight: Arc<InFlight>,
@@ -166,6 +171,7 @@ impl Host {
             transport,
             label,
             removed: AtomicBool::new(false),
+            began: OnceLock::new(),
             counts: Mutex::default(),
             in_flight: Arc::default(),
             waiting: Arc::default(),
@@ -214,6 +220,11 @@ impl Host {
         let all = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter()
             .fold(0, |sum, counts| sum.wrapping_add(count(counts).value()))
+    }
+
+    /// When it was first seen healthy, if it ever was.
+    pub fn began(&self) -> Option<Instant> {
+        self.began.get().copied()
     }
 
     /// Whether it is no longer a member, so that its idle connections should go.
@@ -346,14 +357,18 @@ fn members(
                 Arc::new(Host::new(address, hostname, transport, in_flight.cloned()))
             };
             let known = known.get(&(address, &**hostname, Arc::as_ptr(transport)));
-            members.push(Member {
+            let member = Member {
                 host: known.map_or_else(new, |host| Arc::clone(host)),
                 weight: endpoint.weight.max(1),
                 health: endpoint.health,
                 priority: locality.priority,
                 locality: place,
                 hash_key: endpoint.hash_key.clone(),
-            });
+            };
+            if member.is_healthy() {
+                member.host.began.get_or_init(Instant::now);
+            }
+            members.push(member);
         }
     }
     members
@@ -364,6 +379,9 @@ mod tests {
     use super::*;
     use crate::config::endpoint::Endpoint;
     use crate::config::endpoint::LocalityEndpoints;
+    use crate::config::load_balancing::Hashing;
+    use crate::config::load_balancing::LbPolicy;
+    use crate::config::load_balancing::Maglev;
 
     fn endpoints(ports: &[u16]) -> Endpoints {
         let endpoints = ports.iter().map(|port| Endpoint {
@@ -417,5 +435,38 @@ mod tests {
             .pick(&mut 0, 0, None)
             .is_none()
         );
+    }
+
+    #[test]
+    fn requests_of_all_members_are_counted_where_the_load_is_bounded() {
+        let hashing = Hashing {
+            balance_factor: Some(150),
+            ..Hashing::default()
+        };
+        let table_size = 101;
+        let config = LoadBalancing {
+            policy: LbPolicy::Maglev(Maglev {
+                table_size,
+                hashing,
+            }),
+            ..LoadBalancing::default()
+        };
+        let transports = Transports::default();
+        let old = HostSet::new(&config, &endpoints(&[1, 2]), &transports, None);
+        let new = HostSet::new(&config, &endpoints(&[2, 3]), &transports, Some(&old));
+        for set in [&old, &new] {
+            for member in set.members() {
+                member.host.new_counts().begin_request();
+            }
+        }
+        let count = |set: &HostSet| set.in_flight.as_ref().map(|count| count.value());
+        assert_eq!((count(&old), count(&new)), (Some(4), Some(4)));
+        let plain = HostSet::new(
+            &LoadBalancing::default(),
+            &endpoints(&[1]),
+            &transports,
+            None,
+        );
+        assert_eq!(count(&plain), None);
     }
 }

@@ -6,6 +6,7 @@
 //! | `client` | a connection that is kept, from an address of choice |
 //! | `localities` | shares of localities and members |
 //! | `policies` | what of a request is hashed |
+//! | `slow_start` | a new member takes less at first |
 //! | `streams` | clients of a TCP proxy |
 //! | `tables` | rings and tables of every kind, thousands of keys |
 
@@ -13,6 +14,7 @@ mod bounded;
 mod client;
 mod localities;
 mod policies;
+mod slow_start;
 mod streams;
 mod tables;
 

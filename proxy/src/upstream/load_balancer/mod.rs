@@ -15,6 +15,7 @@
 //! | `places` | long lists of small numbers |
 //! | `priority` | how much load each priority takes |
 //! | `ring_hash` | a ring of all members |
+//! | `slow_start` | new members take less |
 //! | `stride` | weighted round robin |
 //! | `twister` | random numbers as C++ has them |
 //! | `weighted` | weights that change while members stay |
@@ -32,11 +33,14 @@ mod murmur;
 mod places;
 mod priority;
 mod ring_hash;
+mod slow_start;
 mod stride;
 mod twister;
 mod weighted;
 
 use std::sync::Arc;
+
+use tokio::time::Instant;
 
 use crate::config::Endpoints;
 use crate::config::load_balancing::LbPolicy;
@@ -49,6 +53,7 @@ use draws::Draws;
 use least_request::LeastRequest;
 use priority::Source;
 use priority::Tally;
+use slow_start::SlowStart;
 use stride::Stride;
 use weighted::Weighted;
 
@@ -74,6 +79,7 @@ struct Group {
     /// Places in the member list.
     members: Vec<usize>,
     picker: Picker,
+    slow_start: Option<SlowStart>,
 }
 
 /// A policy over some members.
@@ -94,14 +100,16 @@ impl Group {
     fn pick(&self, cursor: &mut u64, random: u64) -> Option<usize> {
         let place = match &self.picker {
             Picker::Consistent(picker) => picker.pick(random)?,
-            Picker::LeastRequest(picker) => picker.pick(&mut Draws::new(random)),
+            Picker::LeastRequest(picker) => {
+                self.slowly(random, |random| picker.pick(&mut Draws::new(random)))
+            }
             Picker::Localities(table, groups) => {
                 let mut draws = Draws::new(random);
                 let group = groups.get(table.draw(&mut draws))?;
                 return group.pick(cursor, draws.any());
             }
             Picker::Random(len) => Draws::new(random).below(*len),
-            Picker::RoundRobin(order) => order.pick(cursor),
+            Picker::RoundRobin(order) => self.slowly(random, |_| order.pick(cursor)),
             Picker::Weighted(picker) => picker.pick(cursor, &mut Draws::new(random)),
         };
         self.members.get(place).copied()
@@ -123,6 +131,14 @@ impl Group {
             | Picker::LeastRequest(_)
             | Picker::Random(_)
             | Picker::RoundRobin(_) => {}
+        }
+    }
+
+    /// Asks for the time only where it counts.
+    fn slowly(&self, random: u64, mut pick: impl FnMut(u64) -> usize) -> usize {
+        match &self.slow_start {
+            None => pick(random),
+            Some(slow_start) => slow_start.pick(Instant::now(), random, pick),
         }
     }
 }
@@ -200,6 +216,7 @@ impl Ingredients<'_> {
                 return Group {
                     members: Vec::new(),
                     picker: Picker::Localities(table, groups.collect()),
+                    slow_start: None,
                 };
             }
         }
@@ -233,6 +250,7 @@ impl Ingredients<'_> {
             Some(picker) => Group {
                 members,
                 picker: Picker::Consistent(picker),
+                slow_start: None,
             },
             None => self.flat(members),
         }
@@ -256,7 +274,15 @@ impl Ingredients<'_> {
                 Picker::RoundRobin(Stride::new(&weights))
             }
         };
-        Group { members, picker }
+        let slow_start = self.config.slow_start.map(|config| {
+            let began = chosen().map(|member| member.host.began().filter(|_| member.is_healthy()));
+            SlowStart::new(config, began.collect())
+        });
+        Group {
+            members,
+            picker,
+            slow_start,
+        }
     }
 }
 
@@ -355,6 +381,20 @@ mod tests {
     fn nobody_is_picked_of_nobody() {
         for policy in policies() {
             assert!(set(policy, 0).pick(&mut 0, 1, None).is_none());
+        }
+    }
+
+    #[test]
+    fn a_hash_decides_alone_where_the_policy_hashes() {
+        for policy in policies() {
+            let hashes = policy.hashing().is_some();
+            let set = set(policy, HOSTS);
+            for hash in 0..100_u64 {
+                let hash = Some(hash.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                let pick = |mut cursor, random| set.pick(&mut cursor, random, hash).map(|h| h.id);
+                let same = (1..20).all(|chance| pick(chance, chance * 77) == pick(0, 5));
+                assert_eq!(same, hashes);
+            }
         }
     }
 }

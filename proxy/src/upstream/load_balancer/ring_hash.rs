@@ -145,6 +145,34 @@ mod tests {
         assert_eq!(ring((1024, 2048), &[]).pick(7), None);
     }
 
+    #[test]
+    fn weights_are_shares_of_the_ring() {
+        let weights = [1, 2, 5];
+        let ring = ring((100_000, 1 << 23), &weights);
+        let mut counts = [0; 3];
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..80_000 {
+            counts[ring.pick(random.u64(..)).unwrap()] += 1;
+        }
+        for (count, weight) in counts.into_iter().zip(weights) {
+            let expected = 10_000 * weight;
+            assert!(expected.abs_diff(count) < expected / 20, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn one_who_goes_takes_nothing_else_along_if_the_others_keep_their_places() {
+        let largest = 1 << 23;
+        let before = ring((800 * 20, largest), &[1; 20]);
+        let after = ring((800 * 19, largest), &[1; 19]);
+        let mut random = fastrand::Rng::with_seed(2);
+        for _ in 0..10_000 {
+            let hash = random.u64(..);
+            let place = before.pick(hash);
+            assert!(place == Some(19) || place == after.pick(hash));
+        }
+    }
+
     proptest! {
         #[test]
         fn a_ring_is_never_larger_than_it_may_be(

@@ -123,6 +123,7 @@ impl Common {
             panic_percent: self.panic_percent,
             fails_in_panic: locality.fails_in_panic && !hashes,
             by_locality: locality.by_locality,
+            slow_start: None,
         }
     }
 }

@@ -8,30 +8,36 @@ use xds_proto::pb::google::protobuf::UInt32Value;
 
 use super::Context;
 use super::locality_lb;
+use super::slow_start;
 use super::value;
 use crate::config::limits;
 use crate::config::load_balancing::LbPolicy;
 use crate::config::load_balancing::LeastRequest;
 use crate::config::load_balancing::LoadBalancing;
 use crate::config::load_balancing::Selection;
+use crate::config::load_balancing::SlowStart;
 
 /// Envoy's default for `choice_count`.
 const CHOICES: u32 = 2;
 
 /// Reads the old form.
-pub(super) fn legacy(context: &mut Context, config: LeastRequestLbConfig) -> Option<LeastRequest> {
+pub(super) fn legacy(
+    context: &mut Context,
+    config: LeastRequestLbConfig,
+) -> Option<(LbPolicy, Option<SlowStart>)> {
     let LeastRequestLbConfig {
         choice_count,
         active_request_bias,
         slow_start_config,
     } = config;
-    unsupported!(context, warn: slow_start_config);
+    let slow_start = slow_start::legacy(context, slow_start_config);
     let choices = choices(context, choice_count);
     let bias = bias(context, active_request_bias);
-    Some(LeastRequest {
+    let policy = LbPolicy::LeastRequest(LeastRequest {
         selection: Selection::Choices(choices?),
         bias: bias?,
-    })
+    });
+    Some((policy, slow_start))
 }
 
 /// Reads the typed form.
@@ -45,7 +51,7 @@ pub(super) fn typed(context: &mut Context, config: Typed) -> Option<LoadBalancin
         enable_full_scan,
         selection_method,
     } = config;
-    unsupported!(context, warn: slow_start_config);
+    let slow_start = slow_start::typed(context, slow_start_config);
     let method = value::enumeration(context, "selection_method", selection_method);
     let choices = choices(context, choice_count);
     let bias = bias(context, active_request_bias);
@@ -61,7 +67,10 @@ pub(super) fn typed(context: &mut Context, config: Typed) -> Option<LoadBalancin
         selection,
         bias: bias?,
     });
-    Some(locality_lb::typed(context, locality_lb_config, policy))
+    Some(LoadBalancing {
+        slow_start,
+        ..locality_lb::typed(context, locality_lb_config, policy)
+    })
 }
 
 fn choices(context: &mut Context, value: Option<UInt32Value>) -> Option<u32> {

@@ -9,6 +9,7 @@ use xds_proto::pb::envoy::config::cluster::v3::cluster::LbPolicy as PbLbPolicy;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::LeastRequestLbConfig;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::MaglevLbConfig;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::RingHashLbConfig;
+use xds_proto::pb::envoy::config::cluster::v3::cluster::RoundRobinLbConfig;
 use xds_proto::pb::envoy::config::cluster::v3::load_balancing_policy::Policy;
 use xds_proto::pb::envoy::config::core::v3::TypedExtensionConfig;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::least_request::v3::LeastRequest;
@@ -27,6 +28,7 @@ use super::hashing;
 use super::latency;
 use super::least_request;
 use super::locality_lb;
+use super::slow_start;
 use super::value;
 use crate::config::latency::LatencyWeighted;
 use crate::config::load_balancing::LbPolicy;
@@ -90,37 +92,52 @@ fn legacy(
     let hashes = matches!(lb_policy, PbLbPolicy::Maglev | PbLbPolicy::RingHash);
     let hashing = common.hashing.take_if(|_| hashes).unwrap_or_default();
     let fitting = fitting(context, lb_policy, lb_config);
+    let mut slow_start = None;
     let policy = match (lb_policy, fitting) {
-        (PbLbPolicy::LeastRequest, Some(LbConfig::LeastRequestLbConfig(config))) => context
-            .field("least_request_lb_config", |context| {
-                least_request::legacy(context, config).map(LbPolicy::LeastRequest)
-            }),
-        (PbLbPolicy::LeastRequest, _) => {
-            least_request::legacy(context, LeastRequestLbConfig::default())
-                .map(LbPolicy::LeastRequest)
+        (PbLbPolicy::LeastRequest, fitting) => {
+            let config = match fitting {
+                Some(LbConfig::LeastRequestLbConfig(config)) => config,
+                _ => LeastRequestLbConfig::default(),
+            };
+            let read = |context: &mut Context| least_request::legacy(context, config);
+            let (policy, slow) = context.field("least_request_lb_config", read)?;
+            slow_start = slow;
+            Some(policy)
         }
-        (PbLbPolicy::Maglev, Some(LbConfig::MaglevLbConfig(config))) => context
-            .field("maglev_lb_config", |context| {
-                hashing::legacy_maglev(context, config, hashing)
-            }),
-        (PbLbPolicy::Maglev, _) => {
-            hashing::legacy_maglev(context, MaglevLbConfig::default(), hashing)
+        (PbLbPolicy::Maglev, fitting) => {
+            let config = match fitting {
+                Some(LbConfig::MaglevLbConfig(config)) => config,
+                _ => MaglevLbConfig::default(),
+            };
+            let read = |context: &mut Context| hashing::legacy_maglev(context, config, hashing);
+            context.field("maglev_lb_config", read)
         }
-        (PbLbPolicy::RingHash, Some(LbConfig::RingHashLbConfig(config))) => context
-            .field("ring_hash_lb_config", |context| {
-                hashing::legacy_ring(context, config, hashing)
-            }),
-        (PbLbPolicy::RingHash, _) => {
-            hashing::legacy_ring(context, RingHashLbConfig::default(), hashing)
+        (PbLbPolicy::RingHash, fitting) => {
+            let config = match fitting {
+                Some(LbConfig::RingHashLbConfig(config)) => config,
+                _ => RingHashLbConfig::default(),
+            };
+            let read = |context: &mut Context| hashing::legacy_ring(context, config, hashing);
+            context.field("ring_hash_lb_config", read)
         }
-        (PbLbPolicy::RoundRobin, _) => Some(LbPolicy::RoundRobin),
+        (PbLbPolicy::RoundRobin, fitting) => {
+            if let Some(LbConfig::RoundRobinLbConfig(config)) = fitting {
+                let RoundRobinLbConfig { slow_start_config } = config;
+                let read = |context: &mut Context| slow_start::legacy(context, slow_start_config);
+                slow_start = context.field("round_robin_lb_config", read);
+            }
+            Some(LbPolicy::RoundRobin)
+        }
         (PbLbPolicy::Random, _) => Some(LbPolicy::Random),
         (PbLbPolicy::ClusterProvided, _) => {
             context.unsupported("lb_policy", "CLUSTER_PROVIDED is not supported")
         }
         (PbLbPolicy::LoadBalancingPolicyConfig, _) => context.missing("load_balancing_policy"),
     };
-    Some(common.finish(context, policy?))
+    Some(LoadBalancing {
+        slow_start,
+        ..common.finish(context, policy?)
+    })
 }
 
 /// The configuration if it is for this policy; other ones have no effect.
@@ -134,7 +151,8 @@ fn fitting(
         LbConfig::LeastRequestLbConfig(_) => PbLbPolicy::LeastRequest,
         LbConfig::MaglevLbConfig(_) => PbLbPolicy::Maglev,
         LbConfig::RingHashLbConfig(_) => PbLbPolicy::RingHash,
-        LbConfig::OriginalDstLbConfig(_) | LbConfig::RoundRobinLbConfig(_) => {
+        LbConfig::RoundRobinLbConfig(_) => PbLbPolicy::RoundRobin,
+        LbConfig::OriginalDstLbConfig(_) => {
             context.warn(config_field(&config), "not supported, has no effect");
             return None;
         }
@@ -289,9 +307,12 @@ fn known_policy(context: &mut Context, policy: &Policy) -> Option<LoadBalancing>
             slow_start_config,
             locality_lb_config,
         } = extension::unpack(context, any)?;
-        unsupported!(context, warn: slow_start_config);
+        let slow_start = slow_start::typed(context, slow_start_config);
         let policy = LbPolicy::RoundRobin;
-        Some(locality_lb::typed(context, locality_lb_config, policy))
+        Some(LoadBalancing {
+            slow_start,
+            ..locality_lb::typed(context, locality_lb_config, policy)
+        })
     })
 }
 

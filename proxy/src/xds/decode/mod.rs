@@ -16,7 +16,7 @@
 //! | `socket` | options of listening sockets |
 //! | `http_connection_manager` `http_filter` `client_certificate` | the HTTP connection manager |
 //! | `cluster` `cluster_http` `cluster_dns` | `Cluster` and what is inside |
-//! | `load_balancing` `latency` `least_request` `hashing` `common_lb` `locality_lb` | which member is taken |
+//! | `load_balancing` `latency` `least_request` `hashing` `common_lb` `locality_lb` `slow_start` | which member is taken |
 //! | `hash_policy` | what of a request is hashed |
 //! | `endpoint` `labels` | `ClusterLoadAssignment` |
 //! | `route` `route_match` `route_action` `header_edit` | `RouteConfiguration` and what is inside |
@@ -66,6 +66,7 @@ mod route;
 mod route_action;
 mod route_match;
 pub(crate) mod secret_source;
+mod slow_start;
 mod socket;
 mod tcp_proxy;
 mod template;

@@ -1,5 +1,7 @@
 //! Which member is taken: `lb_policy`, `load_balancing_policy`, `common_lb_config`.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use serde_json::json;
 
@@ -18,6 +20,7 @@ use crate::config::load_balancing::LoadBalancing;
 use crate::config::load_balancing::Maglev;
 use crate::config::load_balancing::RingHash;
 use crate::config::load_balancing::Selection;
+use crate::config::load_balancing::SlowStart;
 
 /// Where a typed policy stands.
 const TYPED: &str = "load_balancing_policy.policies[0].typed_extension_config.typed_config";
@@ -355,6 +358,61 @@ fn panic_and_localities_are_read_in_both_spellings() {
             (
                 common(json!({"zone_aware_lb_config": {"min_cluster_size": 3}})),
                 "warn common_lb_config.zone_aware_lb_config.min_cluster_size",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn slow_start_is_read_in_both_spellings() {
+    let config = json!({"slow_start_config": {
+        "slow_start_window": "60s", "aggression": {"default_value": 2.0},
+        "min_weight_percent": {"value": 25},
+    }});
+    let expected = SlowStart {
+        window: Duration::from_secs(60),
+        aggression: 2.0,
+        weight_min: 0.25,
+    };
+    let mut least = json!({"lb_policy": "LEAST_REQUEST"});
+    least["least_request_lb_config"] = config.clone();
+    for change in [
+        json!({"round_robin_lb_config": config}),
+        least,
+        with_policy("round_robin", "RoundRobin", config.clone()),
+        with_policy("least_request", "LeastRequest", config),
+    ] {
+        let found = valid(change.clone()).load_balancing.slow_start;
+        assert_eq!(found, Some(expected), "{change}");
+    }
+    let window = json!({"slow_start_window": "60s"});
+    let short = with_policy(
+        "round_robin",
+        "RoundRobin",
+        json!({"slow_start_config": window}),
+    );
+    let found = valid(short).load_balancing.slow_start.expect("a window");
+    assert_eq!((found.aggression, found.weight_min), (1.0, 0.1));
+    let with = |config: Value| {
+        let config = merged(json!({"slow_start_window": "60s"}), config);
+        json!({"round_robin_lb_config": {"slow_start_config": config}})
+    };
+    let at = |field: &str| format!("round_robin_lb_config.slow_start_config.{field}");
+    check_table(
+        &cluster,
+        &decode,
+        &[
+            (
+                with(json!({"aggression": {"default_value": 0.0}})),
+                &at("aggression.default_value"),
+            ),
+            (
+                with(json!({"min_weight_percent": {"value": 101}})),
+                &at("min_weight_percent.value"),
+            ),
+            (
+                with(json!({"slow_start_window": "0s"})),
+                &format!("warn {}", at("slow_start_window")),
             ),
         ],
     );

@@ -68,6 +68,10 @@ pub(super) fn base(message: &str) -> Value {
         "Header" => json!({"header_name": "x"}),
         "QueryParameter" => json!({"name": "q"}),
         "RegexMatchAndSubstitute" => json!({"pattern": {"regex": "a"}}),
+        "SlowStartConfig" => {
+            json!({"slow_start_window": "60s", "aggression": {"default_value": 2.0}})
+        }
+        "RuntimeDouble" => json!({"default_value": 2.0}),
         "HeaderMatcher" => json!({"name": "x"}),
         "HeaderValue" => json!({"key": "x"}),
         "HeaderValueOption" => json!({"header": {"key": "x", "value": "y"}}),
