@@ -150,6 +150,8 @@ pub struct Forward {
     pub host_rewrite: HostRewrite,
     /// What is hashed, if the cluster's policy chooses by hash and does not say it itself.
     pub hash_policies: Vec<HashPolicy>,
+    /// Of several clusters the hash chooses, too, if there is one.
+    pub hash_chooses_cluster: bool,
 }
 
 /// `RouteAction.host_rewrite_specifier`.

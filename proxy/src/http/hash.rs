@@ -36,8 +36,8 @@ pub struct Hashed {
 pub struct Client {
     /// The client, as far as it is known.
     pub address: Option<IpAddr>,
-    /// Both ends of its connection: the other one and ours.
-    pub connection: (Option<SocketAddr>, Option<SocketAddr>),
+    /// Both ends of its connection, the other one and ours; `None` if it is to get no cookie.
+    pub connection: Option<(Option<SocketAddr>, Option<SocketAddr>)>,
 }
 
 impl Hashed {
@@ -76,7 +76,9 @@ impl Hashed {
             return Some(xxh64(value, 0));
         }
         let attributes = &generated?.attributes;
-        let (peer, local) = client.connection;
+        let Some((peer, local)) = client.connection else {
+            return Some(xxh64(b"", 0)); // as in Envoy
+        };
         let mut ends = TextHash::default();
         for end in [peer, local].into_iter().flatten() {
             ends.add(&end);
@@ -196,7 +198,7 @@ mod tests {
         let address: SocketAddr = "10.0.0.9:5000".parse().expect("an address");
         let client = Client {
             address: Some(address.ip()),
-            connection: (Some(address), "10.0.0.1:80".parse().ok()),
+            connection: Some((Some(address), "10.0.0.1:80".parse().ok())),
         };
         Hashed::new(policies, &request, client)
     }

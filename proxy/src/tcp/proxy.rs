@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::config;
+use crate::config::hash_policy::HashSource;
 use crate::downstream::Downstream;
 use crate::net::NetStream;
 use crate::tcp::TcpManager;
@@ -81,8 +82,7 @@ async fn connect_upstream(
     cluster: &ClusterHandle,
 ) -> Option<(Connected, (Open, ActiveRequest))> {
     let config = Arc::clone(&session.manager.config);
-    let client = session.downstream.peer.filter(|_| config.hashes_source_ip);
-    let hash = client.map(|client| TextHash::of(&client.ip()));
+    let hash = hash(session, cluster);
     loop {
         let (cluster_config, host) = worker.pools.pick(cluster, &session.downstream, hash);
         let Some(host) = host else {
@@ -119,6 +119,27 @@ async fn connect_upstream(
             tokio::time::sleep(pause).await;
         }
     }
+}
+
+/// The hash of the client, if the proxy or the cluster's policy wants one. Of what such a policy may
+/// name a stream has only its client's address.
+fn hash(session: &Session, cluster: &ClusterHandle) -> Option<u64> {
+    let current = cluster.load();
+    let hashing = current.config.load_balancing.policy.hashing()?;
+    let client = TextHash::of(&session.downstream.peer?.ip());
+    if hashing.policies.is_empty() {
+        return session.manager.config.hashes_source_ip.then_some(client);
+    }
+    let mut hash: Option<u64> = None;
+    for policy in &hashing.policies {
+        if policy.source == HashSource::SourceIp {
+            hash = Some(hash.map_or(0, |hash| hash.rotate_left(1)) ^ client);
+        }
+        if policy.terminal && hash.is_some() {
+            break;
+        }
+    }
+    hash
 }
 
 async fn attempt(

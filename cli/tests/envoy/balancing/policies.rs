@@ -9,6 +9,7 @@ use super::client::Client;
 use super::cluster;
 use super::differences;
 use super::listener;
+use super::member;
 use super::members;
 use super::origins;
 use super::typed_policy;
@@ -42,13 +43,17 @@ async fn every_policy_hashes_the_same() {
     ]}});
     let own = typed_policy("maglev", "Maglev", own);
     let nobody = json!([{"lb_endpoints": [gone]}]);
-    let clusters = [
+    let mut clusters = vec![
         cluster("ring", &localities, &json!({"lb_policy": "RING_HASH"})),
         cluster("own", &localities, &own),
         cluster("turns", &localities, &json!({})),
         cluster("gone", &nobody, &json!({"lb_policy": "RING_HASH"})),
         cluster("own-gone", &nobody, &own),
     ];
+    clusters.extend((0..3).map(|place| {
+        let only = json!([{"lb_endpoints": [member(&origins[place], 1)]}]);
+        cluster(&format!("only-{place}"), &only, &json!({}))
+    }));
     let routes: Value = routes()
         .into_iter()
         .map(|(name, route)| {
@@ -171,6 +176,20 @@ fn with(mut route: Value, name: &str, value: &str) -> Value {
     route
 }
 
+/// Clusters of one member each; the hash chooses among them.
+fn weighted(policies: &[Value]) -> Value {
+    let weights = [1, 3, 6];
+    let clusters = weights
+        .iter()
+        .enumerate()
+        .map(|(place, weight)| json!({"name": format!("only-{place}"), "weight": weight}));
+    let clusters: Vec<Value> = clusters.collect();
+    json!({
+        "weighted_clusters": {"clusters": clusters, "use_hash_policy": true},
+        "hash_policy": policies,
+    })
+}
+
 /// What is hashed by name of the route.
 fn routes() -> Vec<(&'static str, Value)> {
     let session = json!({"cookie": {"name": "session", "ttl": "0s"}});
@@ -215,6 +234,11 @@ fn routes() -> Vec<(&'static str, Value)> {
         (
             "own",
             json!({"cluster": "own", "hash_policy": [header("x-a")]}),
+        ),
+        ("weighted", weighted(&[header("x-a"), terminal(ip(true))])),
+        (
+            "weighted-made",
+            weighted(&[terminal(header("x-a")), made()]),
         ),
         ("gone", json!({"cluster": "gone", "hash_policy": [made()]})),
         ("own-gone", json!({"cluster": "own-gone"})),

@@ -10,6 +10,7 @@ use super::cluster;
 use super::listener;
 use super::members;
 use super::origins;
+use super::typed_policy;
 use crate::identity::bootstrap;
 use crate::identity::free_ports;
 use crate::identity::of_both;
@@ -26,15 +27,23 @@ async fn clients_are_told_apart_by_their_address_only() {
     }
     let origins = origins();
     let localities = json!([{"lb_endpoints": members(&origins)}]);
-    let policies = ["RING_HASH", "MAGLEV"];
+    let ip = json!({"connection_properties": {"source_ip": true}});
+    let own = json!([{"header": {"header_name": "x"}, "terminal": true}, ip, ip]);
+    let own = json!({"consistent_hashing_lb_config": {"hash_policy": own}});
+    let policies = [
+        ("ring", json!({"lb_policy": "RING_HASH"})),
+        ("table", json!({"lb_policy": "MAGLEV"})),
+        ("own", typed_policy("maglev", "Maglev", own)),
+    ];
     let ports = free_ports(policies.len());
     let mut listeners = Vec::new();
     let mut clusters = Vec::new();
-    for (policy, port) in policies.iter().zip(&ports) {
-        clusters.push(cluster(policy, &localities, &json!({"lb_policy": policy})));
-        let proxy = json!({
-            "stat_prefix": "tcp", "cluster": policy, "hash_policy": [{"source_ip": {}}],
-        });
+    for ((name, policy), port) in policies.iter().zip(&ports) {
+        clusters.push(cluster(name, &localities, policy));
+        let mut proxy = json!({"stat_prefix": "tcp", "cluster": name});
+        if *name != "own" {
+            proxy["hash_policy"] = json!([{"source_ip": {}}]);
+        }
         let proxy = typed("extensions.filters.network.tcp_proxy.v3.TcpProxy", proxy);
         listeners.push(listener(port.number(), &proxy));
     }

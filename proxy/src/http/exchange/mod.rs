@@ -131,9 +131,7 @@ impl Exchange {
             return Ok(Decision::Reply(reply));
         }
         let table = self.connection.manager.routes.load();
-        let tls = self.connection.downstream.tls.as_deref();
-        let asked = (self.scheme, authority.as_str());
-        let found = prepare::find_route(&table, &parts, asked, tls)?;
+        let found = prepare::find_route(self, &table, &parts, authority.as_str())?;
         self.route = Some((Arc::clone(&table), found.place()));
         if !found.keeps_response_headers() {
             finish::remember_for_edits(self, &parts, &authority);

@@ -19,6 +19,7 @@ use crate::http::path;
 use crate::http::router;
 use crate::http::router::Match;
 use crate::http::router::RequestView;
+use crate::http::router::Target;
 use crate::net::tls::Facts;
 use crate::upstream::ClusterHandle;
 
@@ -159,15 +160,36 @@ fn scheme_of(parts: &Parts) -> &'static str {
 
 /// The route of a prepared request.
 pub(super) fn find_route<'t>(
+    exchange: &Exchange,
     table: &'t Routes,
     parts: &Parts,
-    (scheme, authority): (&str, &str),
-    tls: Option<&Facts>,
+    authority: &str,
 ) -> Result<Match<'t, ClusterHandle>, ProxyError> {
-    let view = view(parts, (scheme, authority), tls);
-    table
+    let downstream = &exchange.connection.downstream;
+    let view = view(
+        parts,
+        (exchange.scheme, authority),
+        downstream.tls.as_deref(),
+    );
+    let found = table
         .find(&view, fastrand::u64(..))
-        .ok_or_else(|| Reason::NoRoute.into())
+        .ok_or(Reason::NoRoute)?;
+    let Target::Forward { forward, .. } = found.target else {
+        return Ok(found);
+    };
+    if !forward.hash_chooses_cluster {
+        return Ok(found);
+    }
+    let client = Client {
+        address: exchange
+            .client
+            .or(downstream.peer)
+            .map(|client| client.ip()),
+        connection: None,
+    };
+    let hash = Hashed::new(&forward.hash_policies, &view, client).hash;
+    let chosen = hash.and_then(|hash| table.choose_again(found.place(), hash));
+    Ok(chosen.unwrap_or(found))
 }
 
 fn view<'r>(
@@ -214,7 +236,7 @@ pub(super) fn hash(
     let request = view(parts, (exchange.scheme, authority), tls);
     let client = Client {
         address: client.map(|client| client.ip()),
-        connection: (peer, downstream.local),
+        connection: Some((peer, downstream.local)),
     };
     Hashed {
         cookies_are_last: is_own, // as with Envoy

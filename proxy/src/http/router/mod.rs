@@ -137,6 +137,14 @@ impl<C> RouteTable<C> {
         })
     }
 
+    /// The same route, with the cluster that `value` chooses by weight.
+    #[must_use]
+    pub fn choose_again(&self, place: Place, value: u64) -> Option<Match<'_, C>> {
+        let compiled = self.hosts.get(place.host)?.routes.get(place.route)?;
+        let choice = compiled.choose(value)?;
+        self.at(Place { choice, ..place })
+    }
+
     /// The levels in the order they apply; the last one has the last word.
     fn edits_in_order<'t>(
         &'t self,

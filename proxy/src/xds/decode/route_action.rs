@@ -120,6 +120,10 @@ fn forward(context: &mut Context, action: pb::RouteAction) -> Option<Forward> {
         None => Some(HostRewrite::Keep),
     };
     let hash_policies = hash_policy::list(context, hash_policy);
+    let hash_chooses_cluster = match &cluster_specifier {
+        Some(PbClusterSpecifier::WeightedClusters(clusters)) => uses_hash(clusters),
+        _ => false,
+    };
     let cluster = match cluster_specifier {
         Some(specifier) => cluster(context, specifier),
         None => context.refuse("", "needs a cluster or weighted_clusters"),
@@ -132,6 +136,7 @@ fn forward(context: &mut Context, action: pb::RouteAction) -> Option<Forward> {
         prefix_rewrite: prefix_rewrite.filter(|text| !text.is_empty()),
         host_rewrite: host_rewrite?,
         hash_policies,
+        hash_chooses_cluster,
     })
 }
 
@@ -204,6 +209,14 @@ fn cluster(context: &mut Context, specifier: PbClusterSpecifier) -> Option<Clust
     }
 }
 
+/// Without anything to hash on the route it makes no difference, as with Envoy.
+fn uses_hash(weighted: &pb::WeightedCluster) -> bool {
+    matches!(
+        &weighted.random_value_specifier,
+        Some(RandomValueSpecifier::UseHashPolicy(wanted)) if wanted.value
+    )
+}
+
 fn weighted(context: &mut Context, weighted: pb::WeightedCluster) -> Option<ClusterSpecifier> {
     let pb::WeightedCluster {
         clusters,
@@ -218,10 +231,7 @@ fn weighted(context: &mut Context, weighted: pb::WeightedCluster) -> Option<Clus
         Some(RandomValueSpecifier::HeaderName(_)) => {
             context.reject_unsupported("header_name", "not supported");
         }
-        Some(RandomValueSpecifier::UseHashPolicy(wanted)) if wanted.value => {
-            context.warn("use_hash_policy", "not supported, has no effect");
-        }
-        Some(RandomValueSpecifier::UseHashPolicy(_)) => {}
+        Some(RandomValueSpecifier::UseHashPolicy(_)) => {} // see `uses_hash`
     }
     let count = clusters.len();
     let clusters = context.each("clusters", clusters, cluster_weight);

@@ -166,6 +166,7 @@ fn route(cluster: &str) -> Route {
             prefix_rewrite: None,
             host_rewrite: HostRewrite::Keep,
             hash_policies: Vec::new(),
+            hash_chooses_cluster: false,
         })),
         headers: HeaderEdits::default(),
     }

@@ -70,6 +70,7 @@ fn forward_to(cluster: ClusterSpecifier) -> Action {
         prefix_rewrite: None,
         host_rewrite: HostRewrite::Keep,
         hash_policies: Vec::new(),
+        hash_chooses_cluster: false,
     }))
 }
 

@@ -118,3 +118,14 @@ fn what_cannot_be_hashed_is_refused() {
         ],
     );
 }
+
+#[test]
+fn the_hash_may_choose_the_cluster() {
+    let weighted = |uses_hash: bool| {
+        let clusters = json!([{"name": "a", "weight": 1}]);
+        let weighted = json!({"clusters": clusters, "use_hash_policy": uses_hash});
+        forward(json!({"cluster": null, "weighted_clusters": weighted})).hash_chooses_cluster
+    };
+    assert!(weighted(true) && !weighted(false));
+    assert!(!forward(json!({})).hash_chooses_cluster);
+}
