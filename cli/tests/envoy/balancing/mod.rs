@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `bounded` | hashing that spares members with too many requests |
 //! | `client` | a connection that is kept, from an address of choice |
+//! | `joined` | headers on several lines |
 //! | `localities` | shares of localities and members |
 //! | `policies` | what of a request is hashed |
 //! | `slow_start` | a new member takes less at first |
@@ -12,6 +13,7 @@
 
 mod bounded;
 mod client;
+mod joined;
 mod localities;
 mod policies;
 mod slow_start;
