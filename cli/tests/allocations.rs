@@ -30,6 +30,18 @@ const HTTP1: u64 = 1;
 /// Of one request on a stream, HTTP/2 to HTTP/2.
 const HTTP2: u64 = 13;
 
+/// Hashes what there is of a request, and chooses by it.
+const HASHED_ROUTE: &str = "route:
+                  cluster: origin
+                  hash_policy:
+                  - header: { header_name: ':path' }
+                  - query_parameter: { name: q }
+                  - cookie: { name: c }
+                  - connection_properties: { source_ip: true }";
+const HASHED_CLUSTER: &str = "type: STATIC
+    lb_policy: RING_HASH
+    common_lb_config: { consistent_hashing_lb_config: { hash_balance_factor: 100 } }";
+
 /// Requests before counting: pools and lazily made values are there afterwards.
 const WARM_UP: usize = 50;
 
@@ -91,18 +103,15 @@ fn requests_allocate_as_recorded() {
         .enable_all()
         .build()
         .expect("a runtime");
-    let http2 = Protocol::Http2 { streams: 1 };
+    let http1 = include_str!("../../bench/peers/envoy/h1-h1.yaml");
+    let http2 = include_str!("../../bench/peers/envoy/h2-h2.yaml");
+    let hashed = http1
+        .replace("route: { cluster: origin }", HASHED_ROUTE)
+        .replace("type: STATIC", HASHED_CLUSTER);
     for (protocol, template, recorded) in [
-        (
-            Protocol::Http1,
-            include_str!("../../bench/peers/envoy/h1-h1.yaml"),
-            HTTP1,
-        ),
-        (
-            http2,
-            include_str!("../../bench/peers/envoy/h2-h2.yaml"),
-            HTTP2,
-        ),
+        (Protocol::Http1, http1, HTTP1),
+        (Protocol::Http1, &hashed, HTTP1),
+        (Protocol::Http2 { streams: 1 }, http2, HTTP2),
     ] {
         for counted in runtime.block_on(count(protocol, template)) {
             // What several requests share, a chunk of heads or a table, disappears in the rounding.
