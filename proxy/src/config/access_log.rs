@@ -74,6 +74,8 @@ pub enum TemplatePart {
 /// Envoy's command operators that are supported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
+    /// `ACCESS_LOG_TYPE`: why the entry is written.
+    AccessLogType,
     /// `BYTES_RECEIVED`: body bytes from the downstream.
     BytesReceived,
     /// `BYTES_SENT`: body bytes to the downstream.
@@ -102,7 +104,8 @@ pub enum Command {
     Duration,
     /// `HOSTNAME` of this machine.
     Hostname,
-    /// What never has a value here: `VIRTUAL_CLUSTER_NAME`, ids of TLS sessions.
+    /// What never has a value here: `VIRTUAL_CLUSTER_NAME`, ids of TLS sessions, failures of the
+    /// client's transport.
     Nothing,
     /// `PROTOCOL` of the downstream.
     Protocol,

@@ -21,6 +21,8 @@ pub struct TcpProxy {
     /// That age grows by a random share of itself up to this, so that connections that came together
     /// do not go together.
     pub max_duration_jitter: f64,
+    /// When the upstream is connected to.
+    pub connect_when: ConnectWhen,
     /// How often an upstream connection is tried, at least once.
     pub connect_attempts_max: u32,
     /// Pause before another try; none if there is none.
@@ -29,6 +31,19 @@ pub struct TcpProxy {
     pub access_logs: Vec<AccessLog>,
     /// When, besides at the end.
     pub log_times: LogTimes,
+}
+
+/// `UpstreamConnectMode`. The handshake of the client's TLS is always over by then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConnectWhen {
+    /// At once.
+    #[default]
+    Accepted,
+    /// Once the client has sent something.
+    Data {
+        /// Most of it that is read before the upstream is connected to.
+        early_bytes_max: usize,
+    },
 }
 
 /// One choice.

@@ -79,6 +79,16 @@ enum State {
 }
 
 impl Direction {
+    /// One of which these bytes were read before.
+    pub(super) fn after(early: Vec<u8>) -> Self {
+        Self {
+            received: early.len() as u64,
+            needs_flush: !early.is_empty(),
+            rest: early,
+            ..Self::default()
+        }
+    }
+
     /// Whether it has ended, and the other side knows.
     pub(super) fn has_ended(&self) -> bool {
         self.state == State::Ended

@@ -3,9 +3,13 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tokio::io::AsyncReadExt;
+
 use crate::config;
 use crate::config::hash_policy::HashSource;
+use crate::config::tcp_proxy::ConnectWhen;
 use crate::downstream::Downstream;
+use crate::error::Reason;
 use crate::net::NetStream;
 use crate::tcp::TcpManager;
 use crate::tcp::relay::Ended;
@@ -13,9 +17,11 @@ use crate::tcp::relay::Patience;
 use crate::tcp::relay::Relay;
 use crate::tcp::session::Session;
 use crate::telemetry::ResponseFlag;
+use crate::telemetry::access_log::Occasion;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
 use crate::upstream::connect;
+use crate::upstream::connect::ConnectFailure;
 use crate::upstream::connect::Connected;
 use crate::upstream::connect::Open;
 use crate::upstream::connect::Purpose;
@@ -29,12 +35,19 @@ pub async fn serve(
     worker: Rc<WorkerContext>,
     manager: Arc<TcpManager>,
     downstream: Downstream,
-    stream: NetStream,
+    mut stream: NetStream,
     mut drain: ConnectionGuard,
 ) {
     let mut session = Session::new(manager, downstream);
     if session.manager.config.log_times.on_start {
-        session.log();
+        session.log(Occasion::TcpConnectionStart);
+    }
+    if let ConnectWhen::Data { early_bytes_max } = session.manager.config.connect_when {
+        // Apart, because it is rare.
+        Box::pin(hear(&mut session, &mut stream, &mut drain, early_bytes_max)).await;
+        if session.early.is_empty() {
+            return;
+        }
     }
     let Some(cluster) = session.manager.choose(fastrand::u64(..)) else {
         session.manager.stats.downstream_cx_no_route().inc();
@@ -57,9 +70,11 @@ pub async fn serve(
     session.upstream_local = upstream.local_address();
     session.upstream_tls = tls;
     let patience = patience(&session);
-    session.relay = Some((Relay::new(stream, upstream, patience), open));
+    let early = std::mem::take(&mut session.early);
+    let both = Relay::new((stream, early), upstream, patience);
+    session.relay = Some((both, open));
     if session.manager.config.log_times.on_connected {
-        session.log();
+        session.log(Occasion::TcpUpstreamConnected);
     }
     relay(&mut session, &mut drain).await;
 }
@@ -72,6 +87,43 @@ fn patience(session: &Session) -> Patience {
             session.born + max.mul_f64(1.0 + config.max_duration_jitter * fastrand::f64())
         }),
         log_interval: config.log_times.interval,
+    }
+}
+
+/// Reads what the client says first, or as much of it as is wanted; nothing if it ends, or its time is
+/// over, before it says anything.
+async fn hear(
+    session: &mut Session,
+    stream: &mut NetStream,
+    drain: &mut ConnectionGuard,
+    bytes_max: usize,
+) {
+    let Patience { idle, end, .. } = patience(session);
+    let idle = idle.map(|idle| session.born + idle);
+    let over = async {
+        match [idle, end].into_iter().flatten().min() {
+            Some(deadline) => tokio::time::sleep_until(deadline).await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut early = Vec::new();
+    let mut limited = stream.take(u64::try_from(bytes_max).unwrap_or(u64::MAX));
+    tokio::select! {
+        biased;
+        () = drain.chain.draining() => {}
+        _ = limited.read_buf(&mut early) => {} // after an error there is nothing
+        () = over => timed_out(session, idle.is_none_or(|idle| end.is_some_and(|end| end <= idle))),
+    }
+    session.early = early;
+}
+
+fn timed_out(session: &mut Session, is_old: bool) {
+    let stats = &session.manager.stats;
+    if is_old {
+        stats.max_downstream_connection_duration().inc();
+        session.flag(ResponseFlag::DurationTimeout);
+    } else {
+        stats.idle_timeout().inc();
     }
 }
 
@@ -103,7 +155,9 @@ async fn connect_upstream(
             }
             Err(failure) => {
                 session.flag(ResponseFlag::UpstreamConnectionFailure);
-                session.failure = Some(failure);
+                // Of one that was only slow Envoy says nothing in the log of a stream.
+                let is_slow = failure.reason == Reason::ConnectTimeout;
+                session.failure = (!is_slow).then(|| failure.text());
             }
         }
         if session.attempts >= config.connect_attempts_max {
@@ -146,7 +200,7 @@ async fn attempt(
     worker: &WorkerContext,
     (cluster, config, host): (&ClusterHandle, &Arc<config::Cluster>, &Arc<Host>),
     client: &Downstream,
-) -> Result<(Connected, (Open, ActiveRequest)), Box<str>> {
+) -> Result<(Connected, (Open, ActiveRequest)), ConnectFailure> {
     let stats = cluster.stats();
     let counts = worker.pools.counts(config, stats, host);
     let purpose = Purpose {
@@ -159,7 +213,7 @@ async fn attempt(
             let open = Open::enter(stats, &counts);
             Ok((connected, (open, ActiveRequest::enter(&counts))))
         }
-        Err(failure) => Err(failure.text()),
+        Err(failure) => Err(failure),
     }
 }
 
@@ -172,7 +226,7 @@ async fn relay(session: &mut Session, drain: &mut ConnectionGuard) {
         match relay.run(drain).await {
             Ended::LogDue => {
                 session.count();
-                session.log();
+                session.log(Occasion::TcpPeriodic);
                 continue;
             }
             Ended::Both => {}
@@ -181,12 +235,8 @@ async fn relay(session: &mut Session, drain: &mut ConnectionGuard) {
                 relay.downstream.reset_on_close();
                 session.flag(ResponseFlag::UpstreamRemoteReset);
             }
-            Ended::Idle => session.manager.stats.idle_timeout().inc(),
-            Ended::TooOld => {
-                let stats = &session.manager.stats;
-                stats.max_downstream_connection_duration().inc();
-                session.flag(ResponseFlag::DurationTimeout);
-            }
+            Ended::Idle => timed_out(session, false),
+            Ended::TooOld => timed_out(session, true),
             Ended::Drained => {}
         }
         return;

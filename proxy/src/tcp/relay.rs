@@ -56,12 +56,17 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    pub(super) fn new(downstream: NetStream, upstream: NetStream, patience: Patience) -> Self {
+    /// `early` was read from `downstream` before.
+    pub(super) fn new(
+        (downstream, early): (NetStream, Vec<u8>),
+        upstream: NetStream,
+        patience: Patience,
+    ) -> Self {
         let now = Instant::now();
         Self {
             downstream,
             upstream,
-            received: Direction::default(),
+            received: Direction::after(early),
             sent: Direction::default(),
             patience,
             moved_at: now,

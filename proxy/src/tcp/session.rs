@@ -14,6 +14,7 @@ use crate::tcp::relay::Relay;
 use crate::telemetry::ResponseFlag;
 use crate::telemetry::ResponseFlags;
 use crate::telemetry::access_log::ExchangeRecord;
+use crate::telemetry::access_log::Occasion;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
 use crate::upstream::connect::Open;
@@ -31,6 +32,8 @@ pub(super) struct Session {
     pub(super) attempts: u32,
     pub(super) flags: ResponseFlags,
     pub(super) failure: Option<Box<str>>,
+    /// What was read of the client before both sides stand.
+    pub(super) early: Vec<u8>,
     /// Once both sides stand, with the count of the upstream's.
     pub(super) relay: Option<(Relay, (Open, ActiveRequest))>,
     start: SystemTime,
@@ -53,6 +56,7 @@ impl Session {
             attempts: 0,
             flags: ResponseFlags::NONE,
             failure: None,
+            early: Vec::new(),
             relay: None,
             #[expect(clippy::disallowed_methods, reason = "for the access log")]
             start: SystemTime::now(),
@@ -66,12 +70,13 @@ impl Session {
     }
 
     /// Writes an entry of what is known now.
-    pub(super) fn log(&self) {
+    pub(super) fn log(&self, occasion: Occasion) {
         if self.manager.loggers.is_empty() {
             return;
         }
         let [received, sent, _] = self.moved();
         let record = ExchangeRecord {
+            occasion,
             duration: Some(self.born.elapsed()),
             flags: self.flags,
             bytes_received: received,
@@ -114,7 +119,8 @@ impl Session {
     }
 
     fn moved(&self) -> [u64; 3] {
-        self.relay.as_ref().map_or([0; 3], |(relay, _)| {
+        let early = self.early.len() as u64;
+        self.relay.as_ref().map_or([early, 0, 0], |(relay, _)| {
             let (received, sent) = (&relay.received, &relay.sent);
             let spliced = received.spliced + sent.spliced;
             [received.received, sent.received, spliced]
@@ -126,6 +132,6 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.count();
         self.manager.stats.downstream_cx_active().dec();
-        self.log();
+        self.log(Occasion::TcpConnectionEnd);
     }
 }

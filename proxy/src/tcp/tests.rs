@@ -25,6 +25,7 @@ use crate::config::endpoint::Endpoint;
 use crate::config::endpoint::HealthStatus;
 use crate::config::endpoint::LocalityEndpoints;
 use crate::config::listener_filter::KeptTlvs;
+use crate::config::tcp_proxy::ConnectWhen;
 use crate::config::tcp_proxy::LogTimes;
 use crate::config::tcp_proxy::TcpProxy;
 use crate::config::tcp_proxy::WeightedCluster;
@@ -61,6 +62,7 @@ fn config() -> TcpProxy {
         idle_timeout: None,
         max_duration: None,
         max_duration_jitter: 0.0,
+        connect_when: ConnectWhen::Accepted,
         connect_attempts_max: 1,
         hashes_source_ip: false,
         backoff: None,

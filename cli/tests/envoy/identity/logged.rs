@@ -83,7 +83,13 @@ const TCP: &str = "tcp";
 fn commands() -> Vec<String> {
     let downstream = DOWNSTREAM.map(|name| format!("%DOWNSTREAM_{name}%"));
     let upstream = UPSTREAM.map(|name| format!("%UPSTREAM_{name}%"));
-    let others = ["%REQUESTED_SERVER_NAME%", "%VIRTUAL_CLUSTER_NAME%"].map(str::to_owned);
+    let others = [
+        "%ACCESS_LOG_TYPE%",
+        "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%",
+        "%REQUESTED_SERVER_NAME%",
+        "%VIRTUAL_CLUSTER_NAME%",
+    ];
+    let others = others.map(str::to_owned);
     [&downstream[..], &upstream, &others].concat()
 }
 
@@ -250,7 +256,11 @@ fn check_breadth(told: &[String]) {
     assert!(told.iter().any(|told| told.contains(&local)));
     for command in commands() {
         let name = command.replace('%', "");
-        let has_none = ["VIRTUAL_CLUSTER_NAME", "DOWNSTREAM_LOCAL_EMAIL_SAN"];
+        let has_none = [
+            "VIRTUAL_CLUSTER_NAME",
+            "DOWNSTREAM_LOCAL_EMAIL_SAN",
+            "DOWNSTREAM_TRANSPORT_FAILURE_REASON",
+        ];
         let with_value = format!("\"{name}\": \"");
         let is_told = told.iter().any(|told| told.contains(&with_value));
         assert_eq!(is_told, !has_none.contains(&&*name), "{name}");

@@ -32,6 +32,7 @@ use crate::telemetry::ResponseFlag;
 use crate::telemetry::ResponseFlags;
 use crate::telemetry::access_log;
 use crate::telemetry::access_log::ExchangeRecord;
+use crate::telemetry::access_log::Occasion;
 use crate::telemetry::access_log::RequestFacts;
 
 /// What a log entry needs and the exchange itself does not keep. Headers are only those the
@@ -231,7 +232,10 @@ impl Drop for Exchange {
         self.count(now - self.deadlines.started);
         self.connection.leave(now);
         if let Some(log) = self.log.take() {
-            let record = self.record(&log);
+            let record = ExchangeRecord {
+                occasion: Occasion::DownstreamEnd,
+                ..self.record(&log)
+            };
             for logger in &self.connection.manager.loggers {
                 logger.log(&record);
             }
@@ -363,6 +367,7 @@ pub fn log_refused(connection: &Connection, violation: Violation) {
     )]
     let start = SystemTime::now();
     let record = ExchangeRecord {
+        occasion: Occasion::DownstreamEnd,
         flags,
         response_code: Some(status),
         response_code_details: Some(violation.details()),

@@ -43,6 +43,7 @@ impl<'a> Value<'a> {
     /// What `command` gives for `record`.
     pub(super) fn of(command: &'a Command, record: &ExchangeRecord<'a>) -> Self {
         match command {
+            Command::AccessLogType => bytes(record.occasion.as_str().as_bytes()),
             Command::BytesReceived => Self::Number(record.bytes_received),
             Command::BytesSent => Self::Number(record.bytes_sent),
             Command::ConnectionId => Self::Number(record.connection_id),

@@ -33,6 +33,7 @@ pub use logger::Logger;
 pub use logger::flush_aged;
 pub use logger::flush_all;
 pub use record::ExchangeRecord;
+pub use record::Occasion;
 pub use record::RequestFacts;
 pub use time::rfc3339;
 pub use writer::AccessLogWriter;

@@ -13,9 +13,44 @@ use crate::config::endpoint::Address;
 use crate::net::tls::Facts;
 use crate::telemetry::response_flag::ResponseFlags;
 
+/// Why an entry is written (`%ACCESS_LOG_TYPE%`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Occasion {
+    /// An exchange is over.
+    DownstreamEnd,
+    /// None is written: a header is edited.
+    #[default]
+    NotSet,
+    /// A stream is over.
+    TcpConnectionEnd,
+    /// A stream begins.
+    TcpConnectionStart,
+    /// A stream goes on.
+    TcpPeriodic,
+    /// A stream's upstream connection stands.
+    TcpUpstreamConnected,
+}
+
+impl Occasion {
+    /// Envoy's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DownstreamEnd => "DownstreamEnd",
+            Self::NotSet => "NotSet",
+            Self::TcpConnectionEnd => "TcpConnectionEnd",
+            Self::TcpConnectionStart => "TcpConnectionStart",
+            Self::TcpPeriodic => "TcpPeriodic",
+            Self::TcpUpstreamConnected => "TcpUpstreamConnected",
+        }
+    }
+}
+
 /// What there is to say about one exchange or connection.
 #[derive(Clone, Copy, Debug)]
 pub struct ExchangeRecord<'a> {
+    /// Why it is said.
+    pub occasion: Occasion,
     /// When the first byte of the request came, or the connection.
     pub start: SystemTime,
     /// From `start` to the end.
@@ -98,6 +133,7 @@ impl ExchangeRecord<'_> {
     #[must_use]
     pub const fn new(start: SystemTime) -> Self {
         Self {
+            occasion: Occasion::NotSet,
             start,
             duration: None,
             request_duration: None,

@@ -17,12 +17,16 @@ use super::hash_policy;
 use super::value;
 use crate::config::limits;
 use crate::config::tcp_proxy::Backoff;
+use crate::config::tcp_proxy::ConnectWhen;
 use crate::config::tcp_proxy::LogTimes;
 use crate::config::tcp_proxy::TcpProxy;
 use crate::config::tcp_proxy::WeightedCluster;
 
 /// Shortest `access_log_flush_interval`, as in Envoy.
 const FLUSH_INTERVAL_MIN: Duration = Duration::from_millis(1);
+
+/// Largest `max_early_data_bytes`, as in Envoy.
+const EARLY_BYTES_MAX: u32 = 1024 * 1024;
 
 /// Reads a TCP proxy.
 #[expect(
@@ -56,16 +60,18 @@ pub(crate) fn decode(context: &mut Context, proxy: pb::TcpProxy) -> Option<TcpPr
     } = proxy;
     unsupported!(context, reject: on_demand, metadata_match, tunneling_config, proxy_protocol_tlvs);
     let proxy_protocol_tlv_merge_policy = proxy_protocol_tlv_merge_policy != 0;
-    unsupported!(context, warn: downstream_idle_timeout, upstream_idle_timeout, proxy_protocol_tlv_merge_policy,
-        max_early_data_bytes);
+    unsupported!(context, warn: proxy_protocol_tlv_merge_policy);
+    unsupported!(context, warn "has no effect, as in Envoy": downstream_idle_timeout, upstream_idle_timeout);
     let check_drain_close = value::is_true(check_drain_close);
     unsupported!(context, warn: check_drain_close);
-    match value::enumeration(context, "upstream_connect_mode", upstream_connect_mode)? {
-        UpstreamConnectMode::Immediate => {}
-        UpstreamConnectMode::OnDownstreamData | UpstreamConnectMode::OnDownstreamTlsHandshake => {
-            context.reject_unsupported("upstream_connect_mode", "only IMMEDIATE is supported");
-        }
-    }
+    let mode = value::enumeration(context, "upstream_connect_mode", upstream_connect_mode)?;
+    let early_bytes_max = value::number(
+        context,
+        "max_early_data_bytes",
+        max_early_data_bytes,
+        (0, EARLY_BYTES_MAX),
+    );
+    let connect_when = connect_when(context, mode, early_bytes_max)?;
     if stat_prefix.is_empty() {
         context.reject("stat_prefix", "must not be empty");
     }
@@ -125,10 +131,37 @@ pub(crate) fn decode(context: &mut Context, proxy: pb::TcpProxy) -> Option<TcpPr
         idle_timeout,
         max_duration,
         max_duration_jitter: jitter.unwrap_or(0.0),
+        connect_when,
         connect_attempts_max: attempts.unwrap_or(1),
         backoff,
         access_logs,
         log_times,
+    })
+}
+
+/// Envoy connects before the handshake of the client's TLS unless it is told to wait; we always wait.
+fn connect_when(
+    context: &mut Context,
+    mode: UpstreamConnectMode,
+    early_bytes_max: Option<u32>,
+) -> Option<ConnectWhen> {
+    if mode == UpstreamConnectMode::Immediate {
+        if early_bytes_max.is_some() {
+            let reason = "has no effect with IMMEDIATE, what comes early stays in the socket";
+            context.warn("max_early_data_bytes", reason);
+        }
+        return Some(ConnectWhen::Accepted);
+    }
+    let Some(most) = early_bytes_max else {
+        return context.missing("max_early_data_bytes");
+    };
+    if mode == UpstreamConnectMode::OnDownstreamTlsHandshake {
+        return Some(ConnectWhen::Accepted);
+    }
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    // At least one has to be read to know of it; one read takes no more than the buffer of a direction.
+    Some(ConnectWhen::Data {
+        early_bytes_max: most.clamp(1, limits::BUFFER_BYTES),
     })
 }
 

@@ -171,6 +171,7 @@ fn command(raw: &Raw<'_>) -> Result<Command, TemplateError> {
 
 fn plain(name: &str) -> Option<Command> {
     Some(match name {
+        "ACCESS_LOG_TYPE" => Command::AccessLogType,
         "BYTES_RECEIVED" => Command::BytesReceived,
         "BYTES_SENT" => Command::BytesSent,
         "CONNECTION_ID" => Command::ConnectionId,
@@ -185,6 +186,8 @@ fn plain(name: &str) -> Option<Command> {
         "DOWNSTREAM_REMOTE_ADDRESS" => Command::DownstreamRemoteAddress,
         "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Command::DownstreamRemoteAddressWithoutPort,
         "DOWNSTREAM_REMOTE_PORT" => Command::DownstreamRemotePort,
+        // Whose transport fails has no exchange and no stream that could be logged.
+        "DOWNSTREAM_TRANSPORT_FAILURE_REASON" => Command::Nothing,
         "DURATION" => Command::Duration,
         "HOSTNAME" => Command::Hostname,
         "PROTOCOL" => Command::Protocol,
