@@ -10,6 +10,7 @@
 //! | `chains` | generated filter chains and connections, equal choices |
 //! | `handshake` | whom TLS lets in, in every cell of a matrix of clients |
 //! | `identity` | who the client is, told to upstreams, routes and logs alike |
+//! | `sockets` | what is set on listening sockets |
 //! | `streams` | what becomes of TCP streams, and what is logged of them |
 //! | `upstream` | how servers are met: transports, names, sessions |
 //! | `secrets` | certificates and trust by name, and their rotation |
@@ -26,6 +27,7 @@ mod handshake;
 mod identity;
 mod secrets;
 mod setting;
+mod sockets;
 mod streams;
 mod upstream;
 mod world;

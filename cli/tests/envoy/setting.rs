@@ -65,6 +65,15 @@ pub(crate) fn nginx_is_there() -> bool {
     is_there(Nginx::locate(), "nginx is not installed")
 }
 
+/// The same of `ss`.
+///
+/// # Panics
+/// When peers are required.
+pub(crate) fn ss_is_there() -> bool {
+    let version = Command::new("ss").arg("-V").output();
+    is_there(version, "ss of iproute2 is not installed")
+}
+
 fn is_there<T>(found: Result<T, impl Display>, otherwise: &str) -> bool {
     let Err(error) = found else {
         return true;

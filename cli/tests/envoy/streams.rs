@@ -148,71 +148,82 @@ impl Client {
 /// One listener: its name, its cluster, its client, and what its proxy has beside.
 type Case = (&'static str, &'static str, Client, Value);
 
-fn cases() -> Vec<Case> {
-    let none = || json!({});
-    let on_data = json!({
-        "upstream_connect_mode": "ON_DOWNSTREAM_DATA", "max_early_data_bytes": 64,
-    });
-    let and = |more: Value| {
-        let mut both = on_data.clone();
-        for (name, value) in more.as_object().into_iter().flatten() {
-            both[name] = value.clone();
-        }
-        both
-    };
-    let logs = json!({"access_log_options": {
+/// Entries before the end of a stream.
+fn logs() -> Value {
+    json!({"access_log_options": {
         "flush_access_log_on_start": true, "flush_access_log_on_connected": true,
-    }});
+    }})
+}
+
+/// Streams whose upstream is connected to at once.
+fn immediate() -> Vec<Case> {
+    let none = || json!({});
+    let old = || json!({"max_downstream_connection_duration": "0.3s"});
+    // Twice before its end, both times long after the last byte.
+    let periodic = json!({
+        "access_log_options": {"access_log_flush_interval": "0.3s"},
+        "max_downstream_connection_duration": "0.75s",
+    });
+    let idle = json!({"idle_timeout": "0.3s"});
+    let twice = json!({"max_connect_attempts": 2});
     vec![
         ("half closes", "echoes", Client::Ends, none()),
         ("origin ends first", "ends", Client::Talks, none()),
         ("origin greets", "greets", Client::Ends, none()),
         ("origin resets", "resets", Client::Talks, none()),
         ("client resets", "echoes", Client::Resets, none()),
-        (
-            "idle",
-            "silent",
-            Client::Talks,
-            json!({"idle_timeout": "0.3s"}),
-        ),
-        (
-            "too old",
-            "silent",
-            Client::Talks,
-            json!({"max_downstream_connection_duration": "0.3s"}),
-        ),
+        ("idle", "silent", Client::Talks, idle),
+        ("too old", "silent", Client::Talks, old()),
         ("refused", "dead", Client::Silent, none()),
-        (
-            "refused twice",
-            "dead",
-            Client::Silent,
-            json!({"max_connect_attempts": 2}),
-        ),
+        ("refused twice", "dead", Client::Silent, twice),
         ("too slow", "slow", Client::Silent, none()),
         ("TLS too slow", "tls-silent", Client::Silent, none()),
         ("no member", "empty", Client::Silent, none()),
         ("no cluster", "nowhere", Client::Silent, none()),
-        ("logged thrice", "echoes", Client::Ends, logs.clone()),
-        ("on data", "echoes", Client::Ends, on_data.clone()),
-        ("on data, refused", "dead", Client::Talks, on_data.clone()),
+        ("logged thrice", "echoes", Client::Ends, logs()),
         (
-            "on data, idle",
-            "greets",
-            Client::Silent,
-            and(json!({"idle_timeout": "0.3s"})),
+            "logged thrice, again and again",
+            "silent",
+            Client::Talks,
+            periodic,
         ),
+    ]
+}
+
+/// Streams whose upstream is connected to later.
+fn delayed() -> Vec<Case> {
+    let on_data = |more: Value| {
+        let mut both = more;
+        both["upstream_connect_mode"] = "ON_DOWNSTREAM_DATA".into();
+        both["max_early_data_bytes"] = 64.into();
+        both
+    };
+    let idle = on_data(json!({"idle_timeout": "0.3s"}));
+    let old = on_data(json!({"max_downstream_connection_duration": "0.3s"}));
+    let handshake = json!({
+        "upstream_connect_mode": "ON_DOWNSTREAM_TLS_HANDSHAKE", "max_early_data_bytes": 0,
+    });
+    vec![
+        ("on data", "echoes", Client::Ends, on_data(json!({}))),
         (
-            "on data, too old",
-            "greets",
-            Client::Silent,
-            and(json!({"max_downstream_connection_duration": "0.3s"})),
+            "on data, refused",
+            "dead",
+            Client::Talks,
+            on_data(json!({})),
         ),
-        ("on data, logged thrice", "echoes", Client::Ends, and(logs)),
+        ("on data, idle", "greets", Client::Silent, idle),
+        ("on data, too old", "greets", Client::Silent, old),
+        (
+            "on data, logged thrice",
+            "echoes",
+            Client::Ends,
+            on_data(logs()),
+        ),
         (
             "on a handshake, without one",
             "greets",
             Client::Ends,
-            json!({"upstream_connect_mode": "ON_DOWNSTREAM_TLS_HANDSHAKE", "max_early_data_bytes": 0}),
+            handshake,
         ),
     ]
 }
@@ -334,7 +345,7 @@ async fn streams_end_and_are_logged_alike() {
     }
     let world = World::start().await;
     let file = world.folder.path().join("access.log");
-    let cases = cases();
+    let cases = [immediate(), delayed()].concat();
     let ports = free_ports(cases.len() + 1);
     let mut listeners: Vec<Value> = cases
         .iter()

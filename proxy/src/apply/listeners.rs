@@ -376,13 +376,13 @@ type Bound = (Vec<(usize, BoundSocket)>, Vec<Address>);
 
 /// Binds all addresses, or none.
 fn bind(config: &config::Listener, workers: usize) -> Result<Bound, (Address, io::Error)> {
-    let how = How {
-        backlog: config.backlog,
-        reuse_port: config.reuse_port,
-        options: &config.socket_options,
-    };
     let (mut sockets, mut addresses) = (Vec::new(), Vec::new());
-    for address in config.binding().0 {
+    for (address, options) in config.binding().0 {
+        let how = How {
+            backlog: config.backlog,
+            reuse_port: config.reuse_port,
+            options,
+        };
         let (bound, real) = BoundSocket::bind_all(address, how, workers)
             .map_err(|error| (address.clone(), error))?;
         sockets.extend(bound.into_iter().enumerate());

@@ -14,6 +14,7 @@ use crate::config::cluster::Http2Options;
 use crate::config::endpoint::Address;
 use crate::config::filter_chain::FilterChain;
 use crate::config::listener_filter::ListenerFilter;
+use crate::config::socket::ListenAddress;
 use crate::config::socket::SocketOptions;
 
 /// One listener.
@@ -24,8 +25,8 @@ pub struct Listener {
     /// Where it accepts; port 0 only if it comes from the bootstrap.
     pub address: Address,
     /// Where it accepts as well.
-    pub additional_addresses: Vec<Address>,
-    /// Of all its sockets.
+    pub additional_addresses: Vec<ListenAddress>,
+    /// Of the sockets of the first address.
     pub socket_options: SocketOptions,
     /// In order; each finds out something of a connection.
     pub listener_filters: Vec<ListenerFilter>,
@@ -51,10 +52,11 @@ pub struct Listener {
 
 impl Listener {
     /// What decides whether its sockets can stay: where they are bound, and how.
-    pub fn binding(&self) -> (Vec<&Address>, &SocketOptions, bool) {
-        let first = std::iter::once(&self.address);
-        let addresses = first.chain(&self.additional_addresses).collect();
-        (addresses, &self.socket_options, self.reuse_port)
+    pub fn binding(&self) -> (Vec<(&Address, &SocketOptions)>, bool) {
+        let first = std::iter::once((&self.address, &self.socket_options));
+        let others = self.additional_addresses.iter();
+        let others = others.map(|other| (&other.address, &other.options));
+        (first.chain(others).collect(), self.reuse_port)
     }
 }
 

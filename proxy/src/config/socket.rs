@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::config::endpoint::Address;
+
 /// All options of a listener's sockets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SocketOptions {
@@ -9,8 +11,19 @@ pub struct SocketOptions {
     pub freebind: bool,
     /// Take connections to any address (TPROXY).
     pub transparent: bool,
+    /// Clients may use several paths (MPTCP, RFC 8684).
+    pub multipath: bool,
     /// In the order of the configuration.
     pub options: Vec<SocketOption>,
+}
+
+/// An address with what is set on its sockets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenAddress {
+    /// Where.
+    pub address: Address,
+    /// How.
+    pub options: SocketOptions,
 }
 
 /// One option (`core.v3.SocketOption`, by its numbers on Linux).

@@ -92,11 +92,12 @@ fn bind_tcp(
 }
 
 fn listen_tcp(address: SocketAddr, how: How<'_>) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let protocol = if how.options.multipath {
+        Protocol::MPTCP
+    } else {
+        Protocol::TCP
+    };
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(protocol))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(how.reuse_port)?;
     socket.set_nonblocking(true)?;
@@ -241,6 +242,7 @@ mod tests {
         const OPTIONS: &SocketOptions = &SocketOptions {
             freebind: true,
             transparent: false,
+            multipath: false,
             options: Vec::new(),
         };
         How {
@@ -284,6 +286,35 @@ mod tests {
             18_000,
             "the system doubles it"
         );
+    }
+
+    #[test]
+    fn clients_of_one_path_are_welcome_where_several_are() {
+        let options = SocketOptions {
+            multipath: true,
+            options: vec![SocketOption::Keepalive(true)],
+            ..SocketOptions::default()
+        };
+        let how = How {
+            options: &options,
+            ..how(true)
+        };
+        let any = Address::Socket(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let bound = BoundSocket::bind_all(&any, how, 1);
+        if matches!(&bound, Err(error) if error.raw_os_error().is_some()) {
+            return; // a kernel without it says so, and the listener is not made
+        }
+        let (sockets, real) = bound.unwrap();
+        let (Some(BoundSocket::Tcp(listener)), Address::Socket(real)) = (sockets.first(), real)
+        else {
+            unreachable!("TCP was asked for")
+        };
+        let protocol = socket2::SockRef::from(listener).protocol().unwrap();
+        assert_eq!(protocol, Some(Protocol::MPTCP));
+        listener.set_nonblocking(false).unwrap();
+        let _client = std::net::TcpStream::connect(real).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        assert!(socket2::SockRef::from(&stream).keepalive().unwrap());
     }
 
     #[test]

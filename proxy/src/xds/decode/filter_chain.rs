@@ -156,7 +156,7 @@ fn conditions(context: &mut Context, conditions: pb::FilterChainMatch) -> Option
         transport_protocol,
         application_protocols,
     } = conditions;
-    unsupported!(context, reject: address_suffix, suffix_len);
+    unsupported!(context, reject "not supported, Envoy does not implement it either": address_suffix, suffix_len);
     let destination_port = match destination_port {
         None => None,
         Some(port) => Some(value::port(context, "destination_port", port.value)?),

@@ -115,9 +115,10 @@ pub(crate) fn decode(
         append_local_overload, add_proxy_protocol_connection_state);
     // Who the client is, what path and authority the request has, what is answered.
     unsupported!(context, reject: scheme_header_transformation, original_ip_detection_extensions,
-        early_header_mutation_extensions, forward_client_cert_matcher, local_reply_config,
+        early_header_mutation_extensions, local_reply_config,
         path_normalization_options, strip_trailing_host_dot, typed_header_validation_config,
         forward_proto_config);
+    unsupported!(context, reject "is not supported, forward_client_cert_details is for all requests": forward_client_cert_matcher);
     unsupported!(context, warn "the second GOAWAY follows the answer to a PING": drain_timeout);
     let client_certificate = client_certificate::decode(
         context,

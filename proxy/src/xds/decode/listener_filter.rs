@@ -121,8 +121,9 @@ fn proxy_protocol(
         stat_prefix,
         tlv_location,
     } = filter;
-    unsupported!(context, warn: rules, stat_prefix);
-    unsupported!(context, warn "there is no dynamic metadata, TLVs are kept with the connection": tlv_location);
+    unsupported!(context, warn: stat_prefix);
+    unsupported!(context, reject "not supported: nothing could read the metadata; pass_through_tlvs keeps TLVs for the upstream": rules);
+    unsupported!(context, warn "has no effect without rules": tlv_location);
     let disallowed = context.each("disallowed_versions", disallowed_versions, version);
     let kept_tlvs = context.optional("pass_through_tlvs", pass_through_tlvs, kept_tlvs);
     Some(ProxyProtocol {

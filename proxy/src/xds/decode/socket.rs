@@ -5,6 +5,7 @@ use std::time::Duration;
 use xds_proto::pb::envoy::config::core::v3 as core;
 use xds_proto::pb::envoy::config::core::v3::socket_option::SocketState;
 use xds_proto::pb::envoy::config::core::v3::socket_option::Value;
+use xds_proto::pb::google::protobuf::UInt32Value;
 
 use super::Context;
 use super::value;
@@ -65,13 +66,19 @@ fn known(level: i64, name: i64, number: u32, size: usize) -> Option<SocketOption
     })
 }
 
-/// Reads `TcpKeepalive`; without values it turns probes on as the system has them.
+/// Reads `TcpKeepalive`; without values it turns probes on as the system has them, with a zero anywhere
+/// it leaves them off.
 pub(crate) fn keepalive(context: &mut Context, keepalive: core::TcpKeepalive) -> Vec<SocketOption> {
     let core::TcpKeepalive {
         keepalive_probes,
         keepalive_time,
         keepalive_interval,
     } = keepalive;
+    let values = [&keepalive_probes, &keepalive_time, &keepalive_interval];
+    let is_zero = |value: &&Option<_>| matches!(value, Some(UInt32Value { value: 0 }));
+    if values.iter().any(is_zero) {
+        return Vec::new(); // an option that turns them on stands, as in Envoy
+    }
     let bounds = (1, 32_767); // the system's
     let probes = value::number(context, "keepalive_probes", keepalive_probes, bounds);
     let time = value::number(context, "keepalive_time", keepalive_time, bounds);

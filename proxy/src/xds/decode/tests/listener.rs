@@ -251,10 +251,25 @@ fn sockets() {
                 json!({"additional_addresses": [{"address": address(81)}]}),
                 "ok",
             ),
+            (
+                json!({"additional_addresses": [{
+                    "address": address(81),
+                    "socket_options": {"socket_options": [{"level": 1, "name": 9}]},
+                    "tcp_keepalive": {"keepalive_time": 40_000},
+                }]}),
+                "additional_addresses[0].socket_options.socket_options[0]",
+            ),
+            (json!({"enable_mptcp": true}), "ok"),
+            (
+                json!({"tcp_fast_open_queue_length": 5}),
+                "warn tcp_fast_open_queue_length",
+            ),
+            (json!({"tcp_fast_open_queue_length": 0}), "ok"),
             (json!({"freebind": true, "transparent": true}), "ok"),
             (json!({"tcp_keepalive": {"keepalive_time": 9}}), "ok"),
+            (json!({"tcp_keepalive": {"keepalive_time": 0}}), "ok"),
             (
-                json!({"tcp_keepalive": {"keepalive_time": 0}}),
+                json!({"tcp_keepalive": {"keepalive_time": 40_000}}),
                 "tcp_keepalive.keepalive_time",
             ),
             (
