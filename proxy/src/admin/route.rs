@@ -5,6 +5,7 @@ use std::fmt::Write;
 use http::Method;
 use http::StatusCode;
 
+use crate::admin::endpoint::certs;
 use crate::admin::endpoint::clusters;
 use crate::admin::endpoint::config_dump;
 use crate::admin::endpoint::control;
@@ -63,7 +64,7 @@ const FILTER: (&str, &str) = ("filter", "regular expression on names");
 const USED_ONLY: (&str, &str) = ("usedonly", "only what was ever counted");
 
 /// Every endpoint, by path.
-pub(super) static ENDPOINTS: [Endpoint; 18] = [
+pub(super) static ENDPOINTS: [Endpoint; 19] = [
     Endpoint {
         path: "/",
         access: Access::Read,
@@ -71,6 +72,14 @@ pub(super) static ENDPOINTS: [Endpoint; 18] = [
         parameters: Parameters::Any(&[]),
         heavy: false,
         run: |_| home::page(),
+    },
+    Endpoint {
+        path: "/certs",
+        access: Access::Read,
+        help: "certificates in use, and how long they last",
+        parameters: Parameters::Only(&[]),
+        heavy: true,
+        run: certs::reply,
     },
     Endpoint {
         path: "/clusters",

@@ -14,6 +14,7 @@ use xds_proto::pb::google::protobuf::Any;
 use crate::config::endpoint::Address;
 use crate::config::endpoint::HealthStatus;
 use crate::config::endpoint::Locality;
+use crate::net::tls::facts::Names;
 use crate::telemetry::log::LogControl;
 use crate::telemetry::stats::Registry;
 use crate::upstream::latency::Standing;
@@ -55,6 +56,9 @@ pub trait Inspect: fmt::Debug + Send + Sync {
 
     /// Every listener that is bound, by name.
     fn listeners(&self) -> Vec<ListenerView>;
+
+    /// The certificates of every TLS context that can be used.
+    fn tls_contexts(&self) -> Vec<TlsContextView>;
 
     /// The configuration as received.
     fn config(&self) -> ConfigView;
@@ -114,6 +118,30 @@ pub struct ServerInfo {
     pub command_line_options: Value,
     /// `core.v3.Node` as sent to the control plane, as JSON.
     pub node: Value,
+}
+
+/// The certificates of one TLS context.
+#[derive(Clone, Debug, Default)]
+pub struct TlsContextView {
+    /// Whom it trusts.
+    pub roots: Vec<CertificateView>,
+    /// Who it is.
+    pub own: Vec<CertificateView>,
+}
+
+/// One certificate.
+#[derive(Clone, Debug)]
+pub struct CertificateView {
+    /// The file it was read from.
+    pub path: String,
+    /// What it says of its owner.
+    pub names: Names,
+    /// When it begins.
+    pub begin: SystemTime,
+    /// When it ends.
+    pub end: SystemTime,
+    /// Until then.
+    pub left: Duration,
 }
 
 /// One cluster.

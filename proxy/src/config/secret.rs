@@ -204,7 +204,11 @@ impl UpstreamTls {
 }
 
 impl CommonTls {
-    fn resolve(&self, secrets: &Secrets) -> Result<Self, String> {
+    /// The same with certificates and trust in it.
+    ///
+    /// # Errors
+    /// What it lacks, or what cannot be used with the rest.
+    pub fn resolve(&self, secrets: &Secrets) -> Result<Self, String> {
         let mut resolved = self.clone();
         for named in &self.secrets.certificates {
             let Secret::Certificate(certificate) = find(named, secrets)? else {
@@ -278,6 +282,10 @@ impl Validation {
             allows_expired: self.allows_expired || dynamic.allows_expired,
             accepts_untrusted: self.accepts_untrusted || dynamic.accepts_untrusted,
             hides_issuers: self.hides_issuers || dynamic.hides_issuers,
+            trusted_ca_path: match dynamic.trust {
+                Trust::Hashes => self.trusted_ca_path.clone(),
+                Trust::Roots(_) | Trust::Spiffe(_) => dynamic.trusted_ca_path.clone(),
+            },
         }
     }
 }

@@ -136,6 +136,8 @@ pub struct Certificate {
     pub chain: Vec<CertificateDer<'static>>,
     /// Belongs to the leaf.
     pub key: PrivateKeyDer<'static>,
+    /// The file it was read from, if it was one.
+    pub path: Option<Box<str>>,
 }
 
 /// Who the peer must be (`CertificateValidationContext`).
@@ -163,6 +165,8 @@ pub struct Validation {
     pub accepts_untrusted: bool,
     /// Do not tell clients which issuers we trust.
     pub hides_issuers: bool,
+    /// The file the trusted roots were read from, if it was one.
+    pub trusted_ca_path: Option<Box<str>>,
 }
 
 impl Validation {
@@ -179,6 +183,7 @@ impl Validation {
             allows_expired: false,
             accepts_untrusted: false,
             hides_issuers: false,
+            trusted_ca_path: None,
         }
     }
 

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use crate::config::Secrets;
 use crate::config::filter_chain::TransportSocket;
 use crate::config::limits;
+use crate::config::tls::CommonTls;
 use crate::config::tls::DownstreamTls;
 use crate::downstream::Downstream;
 use crate::listener::ActiveChain;
@@ -63,6 +64,14 @@ impl Transport {
         tls.context.refresh(names, secrets, make)
             && old.secret(names.validation.as_ref())
                 != tls.context.load().secret(names.validation.as_ref())
+    }
+
+    /// Its TLS with the secrets in use, if it has TLS that can be used.
+    pub(crate) fn resolved(&self) -> Option<CommonTls> {
+        let Self::Tls(tls) = self else { return None };
+        let current = tls.context.load();
+        current.context.as_ref().ok()?;
+        tls.config.common.resolve(&current.all_secrets()).ok()
     }
 
     /// Whether a client that was let in would be let in now, as far as that can be told.

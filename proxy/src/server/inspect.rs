@@ -29,12 +29,14 @@ use crate::admin::Resources;
 use crate::admin::ServerInfo;
 use crate::admin::ServerState;
 use crate::admin::ThresholdsView;
+use crate::admin::TlsContextView;
 use crate::apply::Applier;
 use crate::bootstrap::Bootstrap;
 use crate::config::endpoint::Address;
 use crate::config::endpoint::Locality;
 use crate::listener::ActiveListener;
 use crate::server::Options;
+use crate::server::certificates;
 use crate::telemetry::access_log::AccessLogWriter;
 use crate::telemetry::stats::Registry;
 use crate::upstream::ClusterHandle;
@@ -327,6 +329,22 @@ impl Inspect for Inspector {
         views.collect()
     }
 
+    fn tls_contexts(&self) -> Vec<TlsContextView> {
+        let applied = self
+            .0
+            .applied
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (listeners, clusters) = (applied.listeners.clone(), applied.clusters.clone());
+        drop(applied); // reading certificates takes its time
+        let now = super::clock();
+        let contexts = certificates::contexts(&listeners, &clusters);
+        contexts
+            .iter()
+            .map(|context| certificates::view(context, now))
+            .collect()
+    }
+
     fn config(&self) -> ConfigView {
         let statics = self.0.statics();
         ConfigView {
@@ -335,7 +353,7 @@ impl Inspect for Inspector {
             endpoints: self.resources(ResourceType::Endpoints, &[], statics.read),
             listeners: self.resources(ResourceType::Listener, &statics.listeners, statics.read),
             routes: self.resources(ResourceType::RouteConfig, &[], statics.read),
-            secrets: self.resources(ResourceType::Secret, &statics.secrets, statics.read),
+            secrets: self.secrets(&statics),
         }
     }
 
@@ -354,6 +372,18 @@ impl Inspect for Inspector {
 }
 
 impl Inspector {
+    /// Those of every source.
+    fn secrets(&self, statics: &Statics) -> Resources {
+        let secret = ResourceType::Secret;
+        let mut all = self.resources(secret, &statics.secrets, statics.read);
+        self.0.xds.with_secrets(|stores| {
+            let known = stores.values().flat_map(|store| store.resources(secret));
+            let views = known.map(|(name, stored)| stored_view(secret, name, stored));
+            all.resources.extend(views);
+        });
+        all
+    }
+
     fn resources(
         &self,
         resource_type: ResourceType,

@@ -12,10 +12,12 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `certificates` | which certificates are in use, and how long they last |
 //! | `inspect` | what the admin server reads |
 //! | `reload` | the bootstrap read again: what changes without a restart |
 //! | `sources` | from a bootstrap to what the xDS driver needs |
 
+mod certificates;
 mod inspect;
 mod reload;
 mod sources;
@@ -45,6 +47,7 @@ use crate::upstream::dns;
 use crate::worker::WorkerHandle;
 use crate::xds;
 use crate::xds::stage::StaticResources;
+use certificates::CertificateWatch;
 use inspect::Inspector;
 pub use inspect::Live;
 pub use reload::Reloader;
@@ -121,6 +124,7 @@ pub struct Server {
     options: Options,
     quit: watch::Receiver<bool>,
     reloader: Reloader,
+    certificates: CertificateWatch,
     tasks: tokio::task::JoinSet<()>,
 }
 
@@ -157,6 +161,7 @@ impl Server {
             options,
             quit,
             reloader,
+            certificates: CertificateWatch::default(),
             tasks,
         })
     }
@@ -187,7 +192,7 @@ impl Server {
             tokio::select! {
                 () = &mut shutdown => break,
                 _ = self.quit.changed() => break,
-                _ = record.tick() => self.live.record_xds(),
+                _ = record.tick() => self.record(),
                 _ = feedback.tick(), if !self.applier.following().is_empty() => {
                     let now = began.elapsed();
                     self.applier.following().iter().for_each(|cluster| cluster.feed_back(now));
@@ -211,7 +216,21 @@ impl Server {
         self.stop().await;
     }
 
+    fn record(&mut self) {
+        self.live.record_xds();
+        if self.certificates.is_stale() {
+            let listeners: Vec<_> = self.applier.listeners().cloned().collect();
+            let clusters: Vec<_> = self.applier.clusters().cloned().collect();
+            let contexts = certificates::contexts(&listeners, &clusters);
+            self.certificates.take(&contexts, &self.live.registry);
+        }
+        self.certificates.record(clock());
+    }
+
     async fn apply(&mut self, change: Change) {
+        if !matches!(change, Change::Endpoints { .. }) {
+            self.certificates.mark_stale();
+        }
         if let Err(errors) = self.applier.apply(change).await {
             for error in errors {
                 tracing::error!(%error, "not applied, what was good before stays");

@@ -134,6 +134,7 @@ impl Leaf {
         Arc::new(Certificate {
             chain: vec![self.der.clone()],
             key: PrivateKeyDer::try_from(self.key.serialize_der()).unwrap(),
+            path: None,
         })
     }
 }

@@ -44,9 +44,11 @@ impl<C> Current<C> {
     }
 
     /// All it was made of, those that were there.
-    pub fn secrets(&self) -> impl Iterator<Item = (&SecretKey, &Secret)> {
+    pub fn all_secrets(&self) -> Secrets {
         let pairs = self.keys.iter().zip(&self.made_of);
-        pairs.filter_map(|(key, secret)| Some((key, secret.as_ref()?)))
+        pairs
+            .filter_map(|(key, secret)| Some((key.clone(), secret.clone()?)))
+            .collect()
     }
 }
 

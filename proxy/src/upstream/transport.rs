@@ -14,6 +14,7 @@ use crate::config::cluster::AutoNames;
 use crate::config::cluster::ProxyHeader;
 use crate::config::cluster::UpstreamTransport;
 use crate::config::endpoint::Labels;
+use crate::config::tls::CommonTls;
 use crate::config::tls::UpstreamTls;
 use crate::downstream::Downstream;
 use crate::net::NetStream;
@@ -100,6 +101,22 @@ impl Transports {
         for transport in all.chain([&self.default]) {
             transport.refresh(secrets);
         }
+    }
+
+    /// The TLS that can be used, with the secrets in use; `config` is the cluster's.
+    pub fn resolved(&self, config: &config::Cluster) -> Vec<CommonTls> {
+        let matches = config.transport_matches.iter().map(|one| &one.transport);
+        let configured = matches.chain([&config.transport]);
+        let live = self.matches.iter().map(|(_, transport)| transport);
+        let live = live.chain([&self.default]);
+        let both = configured.zip(live);
+        both.filter_map(|(configured, live)| {
+            let (configured, live) = (configured.tls.as_ref()?, live.tls.as_ref()?);
+            let current = live.context.load();
+            current.context.as_ref().ok()?;
+            configured.common.resolve(&current.all_secrets()).ok()
+        })
+        .collect()
     }
 
     /// That of members about which nothing is said.

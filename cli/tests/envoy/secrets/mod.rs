@@ -3,6 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `authority` | roots, and leaves as secrets |
+//! | `certs` | `/certs` of both proxies |
 //! | `caller` | one TLS connection, and whose certificate it saw |
 //! | `site` | bootstraps, listeners and clusters that name secrets |
 //! | `peers` | connections and sessions whose trust is withdrawn |
@@ -13,6 +14,7 @@
 
 mod authority;
 mod caller;
+mod certs;
 mod files;
 mod missing;
 mod mutual;

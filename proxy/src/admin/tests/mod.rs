@@ -29,6 +29,7 @@ use crate::admin::state::Readiness;
 use crate::admin::state::ServerInfo;
 use crate::admin::state::ServerState;
 use crate::admin::state::ThresholdsView;
+use crate::admin::state::TlsContextView;
 use crate::config::endpoint::Address;
 use crate::config::endpoint::HealthStatus;
 use crate::config::endpoint::Locality;
@@ -88,6 +89,10 @@ impl Inspect for Process {
                 Address::Pipe("/run/weir.sock".into()),
             ],
         }]
+    }
+
+    fn tls_contexts(&self) -> Vec<TlsContextView> {
+        Vec::new()
     }
 
     fn config(&self) -> ConfigView {

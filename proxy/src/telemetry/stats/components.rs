@@ -123,6 +123,15 @@ stats! {
 }
 
 stats! {
+    /// Of one certificate in use, or of a bundle of roots.
+    pub struct CertificateStats(CertificateCells) in "ssl.certificate" by "envoy_ssl_certificate" {
+        level expiration_unix_time_seconds: "When it expires, in seconds since 1970.";
+        level seconds_to_expiration: "Seconds until it expires.";
+        level is_expiring: "1 when it expires soon, or has expired.";
+    }
+}
+
+stats! {
     /// Of all TLS inspectors.
     pub struct TlsInspectorStats(TlsInspectorCells) in "tls_inspector" {
         counter tls_found: "Connections that begin with a ClientHello.";

@@ -36,6 +36,7 @@ pub use cell::Gauge;
 pub use cell::GaugeGuard;
 pub use cell::Level;
 pub use components::AccessLogStats;
+pub use components::CertificateStats;
 pub use components::ClusterManagerStats;
 pub use components::ClusterStats;
 pub use components::ConnectionLimitStats;

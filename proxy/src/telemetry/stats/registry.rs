@@ -13,6 +13,7 @@ use std::sync::PoisonError;
 use std::sync::Weak;
 
 use crate::telemetry::stats::AccessLogStats;
+use crate::telemetry::stats::CertificateStats;
 use crate::telemetry::stats::ClusterManagerStats;
 use crate::telemetry::stats::ClusterStats;
 use crate::telemetry::stats::ConnectionLimitStats;
@@ -57,6 +58,7 @@ pub struct Registry {
 
 #[derive(Default)]
 struct Named {
+    certificates: Instances<CertificateStats>,
     clusters: Instances<ClusterStats>,
     cluster_tls: Instances<TlsStats>,
     connection_limits: Instances<ConnectionLimitStats>,
@@ -137,6 +139,11 @@ impl Registry {
         &self.server
     }
 
+    /// Of the certificate with this name.
+    pub fn certificate(&self, name: &str) -> Arc<CertificateStats> {
+        self.named().certificates.get(name, self.workers)
+    }
+
     /// Of the cluster with this name.
     pub fn cluster(&self, name: &str) -> Arc<ClusterStats> {
         self.named().clusters.get(name, self.workers)
@@ -183,6 +190,7 @@ impl Registry {
     pub fn groups(&self) -> Vec<GroupList> {
         let named = self.named();
         let mut all = vec![
+            named.certificates.list(),
             named.clusters.list(),
             named.cluster_tls.list_among(ClusterStats::SCOPE),
             named.connection_limits.list(),

@@ -46,6 +46,16 @@ pub(crate) fn secret(context: &mut Context, source: core::DataSource) -> Option<
     Some(bytes)
 }
 
+/// The file that the source names, if it names one.
+pub(crate) fn path(source: Option<&core::DataSource>) -> Option<Box<str>> {
+    match source?.specifier.as_ref()? {
+        Specifier::Filename(path) => Some(path.as_str().into()),
+        Specifier::EnvironmentVariable(_)
+        | Specifier::InlineBytes(_)
+        | Specifier::InlineString(_) => None,
+    }
+}
+
 /// Takes note of a directory in which a change means that files are to be read again.
 pub(crate) fn watched(context: &mut Context, directory: Option<core::WatchedDirectory>) {
     let Some(directory) = directory else { return };

@@ -31,6 +31,7 @@ pub(super) fn decode(
     data_source::watched(context, watched_directory);
     unsupported!(context, reject: pkcs12, private_key_provider, password, ocsp_staple,
         signed_certificate_timestamp, tls_params);
+    let path = data_source::path(certificate_chain.as_ref());
     let chain = context.required("certificate_chain", certificate_chain, |context, source| {
         chain(context, source)
     });
@@ -45,6 +46,7 @@ pub(super) fn decode(
     let certificate = Certificate {
         chain: chain?,
         key: key?,
+        path,
     };
     match Credential::new(&certificate) {
         Ok(_) => Some(Arc::new(certificate)),

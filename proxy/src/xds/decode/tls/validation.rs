@@ -75,6 +75,7 @@ pub(super) fn part(
     if side == Side::Upstream {
         unsupported!(context, warn "has no effect on a cluster": suppress_client_ca_list);
     }
+    let trusted_ca_path = data_source::path(trusted_ca.as_ref());
     let trust = trust(context, trusted_ca, custom_validator_config);
     let mut names = names(
         context,
@@ -105,6 +106,7 @@ pub(super) fn part(
         allows_expired: allow_expired_certificate,
         accepts_untrusted: untrusted,
         hides_issuers: suppress_client_ca_list,
+        trusted_ca_path,
     });
     match Verifier::new(&validation) {
         Ok(_) => Some(validation),
