@@ -292,6 +292,7 @@ fn decoded(resource: &LoadedResource) -> Result<Vec<FieldError>, DecodeError> {
         type_url::CLUSTER_LOAD_ASSIGNMENT => decode::endpoints(bytes).map(warnings),
         type_url::LISTENER => decode::listener(bytes).map(warnings),
         type_url::ROUTE_CONFIGURATION => decode::route_config(bytes).map(warnings),
+        type_url::SECRET => decode::secret(bytes).map(warnings),
         _ => Ok(Vec::new()),
     }
 }

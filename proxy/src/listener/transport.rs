@@ -19,6 +19,7 @@ use crate::tls;
 use crate::tls::ServerContext;
 use crate::tls::failure::Kind;
 use crate::tls::live::Following;
+use crate::tls::live::Ticket;
 
 /// A chain's transport, ready for use.
 #[derive(Debug)]
@@ -61,9 +62,18 @@ impl Transport {
         let names = &tls.config.common.secrets;
         let old = tls.context.load();
         let make = || make(&tls.config, secrets);
-        tls.context.refresh(names, secrets, make)
-            && old.secret(names.validation.as_ref())
-                != tls.context.load().secret(names.validation.as_ref())
+        if !tls.context.refresh(names, secrets, make) {
+            return false;
+        }
+        tls.stats.context_update_by_sds().inc();
+        old.secret(names.validation.as_ref())
+            != tls.context.load().secret(names.validation.as_ref())
+    }
+
+    /// Its counters, with the connections made with the secrets of now and with older ones.
+    pub(crate) fn connections(&self) -> Option<(&Arc<TlsStats>, (usize, usize))> {
+        let Self::Tls(tls) = self else { return None };
+        Some((&tls.stats, tls.context.connections()))
     }
 
     /// Its TLS with the secrets in use, if it has TLS that can be used.
@@ -111,20 +121,22 @@ fn make(config: &DownstreamTls, secrets: &Secrets) -> Result<ServerContext, Stri
 }
 
 /// The stream as the chain's filter reads it; none if the client failed to get there. What the
-/// transport learns of the client is added to `downstream`.
+/// transport learns of the client is added to `downstream`; `ticket` is held as long as the stream
+/// is open.
 pub(super) async fn accept(
     chain: &ActiveChain,
     stats: &ListenerStats,
     stream: NetStream,
-    downstream: &mut Downstream,
+    (downstream, ticket): (&mut Downstream, &mut Option<Arc<Ticket>>),
 ) -> Option<NetStream> {
     if matches!(chain.transport, Transport::Raw) {
         return Some(stream);
     }
     let connection = downstream.connection_id;
     let handshake = Box::pin(handshake(chain, stats, stream, connection));
-    let (stream, facts) = handshake.await?;
+    let (stream, facts, held) = handshake.await?;
     downstream.tls = Some(Arc::new(facts));
+    *ticket = Some(held);
     Some(stream)
 }
 
@@ -134,18 +146,21 @@ async fn handshake(
     stats: &ListenerStats,
     stream: NetStream,
     connection: u64,
-) -> Option<(NetStream, Facts)> {
+) -> Option<(NetStream, Facts, Arc<Ticket>)> {
     let Transport::Tls(tls) = &chain.transport else {
         return None;
     };
     let timeout = chain.config.transport_timeout;
     let deadline = Instant::now() + timeout.unwrap_or(limits::TLS_HANDSHAKE_TIMEOUT);
     let current = tls.context.load();
-    let context = current.context.as_ref().ok()?;
+    let Ok(context) = &current.context else {
+        stats.downstream_context_secrets_not_ready().inc();
+        return None;
+    };
     match context.accept(stream, Vec::new(), deadline).await {
         Ok((stream, facts)) => {
             tls::count::handshake(&tls.stats, &facts);
-            Some((stream, facts))
+            Some((stream, facts, Arc::clone(&current.ticket)))
         }
         Err(failure) => {
             tls::count::failure(&tls.stats, failure.kind);

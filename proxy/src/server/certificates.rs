@@ -47,6 +47,27 @@ pub(super) fn contexts(
     all
 }
 
+/// Brings the numbers of connections by the age of their secrets up to now. Chains of a listener have
+/// the same counters.
+pub(super) fn count_connections<'a>(listeners: impl Iterator<Item = &'a Arc<ActiveListener>>) {
+    for listener in listeners {
+        let chains = listener.chains();
+        let counted = chains
+            .all()
+            .filter_map(|chain| chain.transport.connections());
+        let (mut current, mut older, mut stats) = (0, 0, None);
+        for (of_chain, (now, before)) in counted {
+            current += now;
+            older += before;
+            stats = Some(of_chain);
+        }
+        if let Some(stats) = stats {
+            stats.connections_with_current_secrets().set_count(current);
+            stats.connections_with_older_secrets().set_count(older);
+        }
+    }
+}
+
 /// As `/certs` shows it.
 pub(super) fn view(context: &CommonTls, now: SystemTime) -> TlsContextView {
     let own = context.certificates.iter().filter_map(|certificate| {

@@ -216,6 +216,7 @@ impl Live {
         for (resource_type, stats) in [
             (ResourceType::Cluster, self.registry.cds()),
             (ResourceType::Listener, self.registry.lds()),
+            (ResourceType::Secret, self.registry.sds()),
         ] {
             let before = recorded.remove(&resource_type).unwrap_or_default();
             let now = facts.types.get(&resource_type).cloned().unwrap_or_default();

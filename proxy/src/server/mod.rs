@@ -225,6 +225,7 @@ impl Server {
             self.certificates.take(&contexts, &self.live.registry);
         }
         self.certificates.record(clock());
+        certificates::count_connections(self.applier.listeners());
     }
 
     async fn apply(&mut self, change: Change) {

@@ -4,6 +4,9 @@
 //! current; nothing here waits or locks.
 
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::Weak;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
@@ -21,7 +24,14 @@ pub struct Following<C> {
     current: ArcSwap<Current<C>>,
     /// That of `current`, for those who only compare.
     generation: AtomicU32,
+    /// Of contexts that are gone, as long as there are connections. Locked when one goes, and by
+    /// readers.
+    older: Mutex<Vec<Weak<Ticket>>>,
 }
+
+/// Held by each connection, so that those of a context can be counted.
+#[derive(Debug, Default)]
+pub struct Ticket(());
 
 /// A context made of certain secrets.
 #[derive(Debug)]
@@ -30,6 +40,8 @@ pub struct Current<C> {
     pub context: Result<C, String>,
     /// Tells it from those before.
     pub generation: u32,
+    /// For the connections made with it.
+    pub ticket: Arc<Ticket>,
     /// In the order of their names.
     made_of: Vec<Option<Secret>>,
     keys: Vec<SecretKey>,
@@ -66,10 +78,12 @@ impl<C> Following<C> {
             current: ArcSwap::from_pointee(Current {
                 context,
                 generation: 0,
+                ticket: Arc::default(),
                 made_of,
                 keys: keys(names),
             }),
             generation: AtomicU32::new(0),
+            older: Mutex::default(),
         }
     }
 
@@ -81,6 +95,14 @@ impl<C> Following<C> {
     /// That of the context a handshake would get now.
     pub fn generation(&self) -> u32 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    /// Connections made with the context of now, and those made with older ones.
+    pub fn connections(&self) -> (usize, usize) {
+        let current = self.current.load();
+        let older = self.older.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = older.iter().map(Weak::strong_count).sum();
+        (Arc::strong_count(&current.ticket) - 1, old)
     }
 
     /// Takes in changed secrets; says whether there is another context now. If all of them are there
@@ -106,9 +128,14 @@ impl<C> Following<C> {
         self.current.store(Arc::new(Current {
             context,
             generation,
+            ticket: Arc::default(),
             made_of,
             keys: keys(names),
         }));
+        let mut older = self.older.lock().unwrap_or_else(PoisonError::into_inner);
+        older.retain(|ticket| ticket.strong_count() > 0);
+        older.push(Arc::downgrade(&old.ticket));
+        drop(older);
         self.generation.store(generation, Ordering::Release);
         true
     }
@@ -156,6 +183,8 @@ mod tests {
             (&Ok(1), 1)
         );
         assert!(!following.refresh(&names, &with(1), || Ok(9)), "the same");
+        let connection = Arc::clone(&following.load().ticket);
+        assert_eq!(following.connections(), (1, 0));
         let unusable = || Err("cannot be used".to_owned());
         assert!(!following.refresh(&names, &with(2), unusable));
         assert_eq!(following.load().context, Ok(1), "the last good one");
@@ -165,5 +194,8 @@ mod tests {
             "without it nobody gets in"
         );
         assert_eq!(following.generation(), 2);
+        assert_eq!(following.connections(), (0, 1));
+        drop(connection);
+        assert_eq!(following.connections(), (0, 0));
     }
 }

@@ -96,6 +96,10 @@ pub async fn connect(
     let failure = match tokio::time::timeout_at(deadline, connecting).await {
         Ok(Ok(connected)) => return Ok(connected),
         Ok(Err(TransportFailure::Io(error))) => ConnectFailure::of_io(&error),
+        Ok(Err(TransportFailure::NotReady)) => {
+            stats.upstream_context_secrets_not_ready().inc();
+            ConnectFailure::new("TLS_error: Secret is not supplied by SDS") // as Envoy
+        }
         Ok(Err(TransportFailure::Tls(failure))) => ConnectFailure::new(&failure.to_string()),
         Err(_) => {
             stats.upstream_cx_connect_timeout().inc();

@@ -155,6 +155,8 @@ pub(super) struct Established {
 #[derive(Debug)]
 pub(super) enum TransportFailure {
     Io(io::Error),
+    /// The TLS cannot be used, for want of its secrets.
+    NotReady,
     Tls(Failure),
 }
 
@@ -184,8 +186,10 @@ impl Transport {
             return;
         };
         let named = &config.common.secrets;
-        tls.context
-            .refresh(named, secrets, || make(config, names, secrets));
+        let make = || make(config, names, secrets);
+        if tls.context.refresh(named, secrets, make) {
+            tls.stats.context_update_by_sds().inc();
+        }
     }
 
     /// Tells connections made with older secrets from those made with the secrets of now.
@@ -223,9 +227,8 @@ impl Transport {
             });
         };
         let current = tls.context.load();
-        let context = match &current.context {
-            Ok(context) => context,
-            Err(error) => return Err(io::Error::other(error.clone()).into()),
+        let Ok(context) = &current.context else {
+            return Err(TransportFailure::NotReady);
         };
         match context.connect(stream, target).await {
             Ok((stream, facts)) => {

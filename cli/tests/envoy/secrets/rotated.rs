@@ -8,6 +8,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use proxy::telemetry::stats::Group;
+use proxy::telemetry::stats::Reading;
 use tokio::time::Instant;
 
 use super::authority::Authority;
@@ -87,10 +89,36 @@ async fn rotate(api_type: &str, source: &serde_json::Value) {
         old.ask().await.expect("the first connection goes on");
     }
     let (asked, failed) = load.stop().await;
+    let counted = until(|| async {
+        let current = gauge(&weir, port.number(), "connections_with_current_secrets");
+        let older = gauge(&weir, port.number(), "connections_with_older_secrets");
+        let found = (current, older);
+        // The first connection is all there is.
+        (found == (0, 1))
+            .then_some(())
+            .ok_or_else(|| format!("{found:?}"))
+    });
+    counted
+        .await
+        .expect("connections are counted by their secrets");
     assert_eq!(failed, Vec::<String>::new(), "of {asked}");
     assert!(asked > u64::from(ROTATIONS), "{asked}");
     assert!(quickest < SWAP_MAX, "{quickest:?}");
     weir.stop().await;
+}
+
+/// A number of the TLS of the listener on this port.
+fn gauge(weir: &Weir, port: u16, name: &str) -> i64 {
+    let stats = weir
+        .live()
+        .registry
+        .listener_tls(&format!("127.0.0.1_{port}"));
+    let mut fields = stats.fields().iter();
+    let place = fields.position(|field| field.name == format!("ssl.{name}"));
+    match place.and_then(|place| stats.read(place)) {
+        Some(Reading::Gauge(value)) => value,
+        _ => -1,
+    }
 }
 
 /// Clients that ask again and again, each time on a new connection.

@@ -34,6 +34,7 @@ stats! {
         level membership_total: "Hosts.";
         level membership_healthy: "Hosts that are healthy.";
         counter membership_change: "Changes of the set of hosts.";
+        counter upstream_context_secrets_not_ready as "client_ssl_socket_factory.upstream_context_secrets_not_ready": "Connections not made because their TLS has not its secrets.";
     }
 }
 
@@ -94,6 +95,7 @@ stats! {
         counter downstream_listener_filter_remote_close: "Connections that ended in listener filters.";
         counter no_filter_chain_match: "Connections that no filter chain matched.";
         counter downstream_cx_transport_socket_connect_timeout: "Connections whose TLS handshake took too long.";
+        counter downstream_context_secrets_not_ready as "server_ssl_socket_factory.downstream_context_secrets_not_ready": "Connections closed because their TLS has not its secrets.";
     }
 }
 
@@ -119,6 +121,9 @@ stats! {
         counter rsa_aes128 as "ssl.ciphers.ECDHE-RSA-AES128-GCM-SHA256": "TLS handshakes by cipher suite.";
         counter rsa_aes256 as "ssl.ciphers.ECDHE-RSA-AES256-GCM-SHA384": "TLS handshakes by cipher suite.";
         counter rsa_chacha20 as "ssl.ciphers.ECDHE-RSA-CHACHA20-POLY1305": "TLS handshakes by cipher suite.";
+        counter context_update_by_sds as "ssl.context_update_by_sds": "Times new secrets were taken in.";
+        level connections_with_current_secrets as "ssl.connections_with_current_secrets": "Clients that came with the secrets of now.";
+        level connections_with_older_secrets as "ssl.connections_with_older_secrets": "Clients that came with secrets of before.";
     }
 }
 

@@ -52,6 +52,7 @@ pub struct Registry {
     inspectors: InspectorStats,
     lds: Arc<SubscriptionStats>,
     listener_manager: Arc<ListenerManagerStats>,
+    sds: Arc<SubscriptionStats>,
     server: Arc<ServerStats>,
     named: Mutex<Named>,
 }
@@ -86,6 +87,7 @@ impl Registry {
             },
             lds: Arc::new(Declared::with_workers(workers)),
             listener_manager: Arc::new(Declared::with_workers(workers)),
+            sds: Arc::new(Declared::with_workers(workers)),
             server: Arc::new(Declared::with_workers(workers)),
             named: Mutex::default(),
         };
@@ -117,6 +119,11 @@ impl Registry {
     /// The subscription to listeners.
     pub const fn lds(&self) -> &Arc<SubscriptionStats> {
         &self.lds
+    }
+
+    /// The subscriptions to secrets, of all sources.
+    pub const fn sds(&self) -> &Arc<SubscriptionStats> {
+        &self.sds
     }
 
     /// The stream to the control plane.
@@ -212,6 +219,7 @@ impl Registry {
             only(&self.server),
             only_in("cluster_manager.cds", &self.cds),
             only_in("listener_manager.lds", &self.lds),
+            only_in("sds", &self.sds),
         ]);
         all
     }
