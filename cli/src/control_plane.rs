@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use control_plane::Server;
+use control_plane::ca::Authority;
+use control_plane::ca::SpiffeId;
+use control_plane::source::secrets::Tls;
 use proxy::command::logging;
 use proxy::command::logging::LogArgs;
 use proxy::command::signals::Asked;
@@ -16,16 +20,26 @@ use tokio::net::TcpListener;
 #[command(after_help = "\
 Examples:
   weir control-plane --resources ./resources --listen 127.0.0.1:18000
+  weir control-plane --resources ./resources --ca ca --tls-identity spiffe://mesh.example/control-plane
 
 The directory holds YAML or JSON files shaped like Envoy's file-based discovery responses; it is
 watched. Files in a subdirectory serve only nodes whose id or cluster is the subdirectory's name.
+
+With --ca, clients get their own certificate as the secrets `default` and `spiffe://...`, and the
+roots with their revocation lists as `ROOTCA` and `spiffe://DOMAIN`; see weir ca --help. A client is
+known by its certificate, or once by a join token in the header `authorization: Bearer TOKEN`.
 
 Exit status: 0 after a graceful stop, 1 if it cannot start, 2 for wrong flags.
 Signals: TERM, INT and QUIT stop; a second INT stops at once; HUP reads the directory now.")]
 pub(crate) struct ControlPlaneArgs {
     /// Directory of resource files
-    #[arg(long, value_name = "DIR", env = "WEIR_RESOURCES")]
-    resources: PathBuf,
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "WEIR_RESOURCES",
+        required_unless_present = "ca"
+    )]
+    resources: Option<PathBuf>,
     /// Where clients connect; `:18000` is every address
     #[arg(
         long,
@@ -34,6 +48,19 @@ pub(crate) struct ControlPlaneArgs {
         default_value = "127.0.0.1:18000"
     )]
     listen: String,
+    /// Directory of a certificate authority whose secrets are served
+    #[arg(long, value_name = "DIR", env = "WEIR_CA_DIR")]
+    ca: Option<PathBuf>,
+    /// Take connections over TLS with a certificate of this identity
+    #[arg(long, value_name = "ID", env = "WEIR_TLS_IDENTITY", requires = "ca")]
+    tls_identity: Option<SpiffeId>,
+    /// Send clients without a certificate away
+    #[arg(
+        long,
+        env = "WEIR_REQUIRE_CLIENT_CERTIFICATE",
+        requires = "tls_identity"
+    )]
+    require_client_certificate: bool,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -52,12 +79,13 @@ pub(crate) fn run(args: &ControlPlaneArgs) -> ExitCode {
 fn serve(args: &ControlPlaneArgs) -> Result<ExitCode, String> {
     logging::init(&args.log)?;
     let address = parse_listen(&args.listen)?;
-    if !args.resources.is_dir() {
+    if let Some(dir) = args.resources.as_ref().filter(|dir| !dir.is_dir()) {
         return Err(format!(
             "error: --resources {}: not a directory",
-            args.resources.display()
+            dir.display()
         ));
     }
+    let server = server(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -69,14 +97,21 @@ fn serve(args: &ControlPlaneArgs) -> Result<ExitCode, String> {
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             address = ?listener.local_addr().ok(),
-            resources = %args.resources.display(),
+            resources = ?args.resources,
+            ca = ?args.ca,
+            tls = ?args.tls_identity.as_ref().map(SpiffeId::to_string),
             "weir control plane started",
         );
-        let server = control_plane::Server::builder()
-            .resources_dir(&args.resources)
-            .build();
+        if args.ca.is_some() && args.tls_identity.is_none() && !address.ip().is_loopback() {
+            tracing::warn!("--ca without --tls-identity: only clients of this machine get secrets");
+        }
         let told = Told::default();
         let handle = server.handle();
+        if args.resources.is_none() {
+            // Nothing comes from elsewhere, so clients need not wait for it.
+            let committed = handle.commit("", &[]);
+            committed.map_err(|error| format!("error: {error}"))?;
+        }
         let ask = |asked| match asked {
             Asked::Reload => handle.reread_files(),
             Asked::ReopenLogs => {} // there is only standard error
@@ -88,6 +123,35 @@ fn serve(args: &ControlPlaneArgs) -> Result<ExitCode, String> {
             code = told.told_twice() => Ok(code),
         }
     })
+}
+
+fn server(args: &ControlPlaneArgs) -> Result<Server, String> {
+    let mut builder = Server::builder();
+    if let Some(dir) = &args.resources {
+        builder = builder.resources_dir(dir);
+    }
+    if let Some(dir) = &args.ca {
+        let authority = Authority::open(dir).map_err(|error| format!("error: --ca {error}"))?;
+        check_identity(args, &authority)?;
+        builder = builder.authority(authority);
+    }
+    if let Some(identity) = &args.tls_identity {
+        builder = builder.tls(Tls {
+            identity: identity.clone(),
+            requires_certificate: args.require_client_certificate,
+        });
+    }
+    Ok(builder.build())
+}
+
+fn check_identity(args: &ControlPlaneArgs, authority: &Authority) -> Result<(), String> {
+    match &args.tls_identity {
+        Some(identity) if identity.domain() != authority.domain() => Err(format!(
+            "error: --tls-identity {identity}: the authority of --ca vouches for {} only",
+            authority.domain().id()
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn parse_listen(text: &str) -> Result<SocketAddr, String> {

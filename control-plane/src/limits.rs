@@ -176,3 +176,16 @@ pub const CA_MAINTENANCE: Duration = Duration::from_hours(1);
 
 /// Authorities of one rank at once; a rotation each hour would need so many.
 pub const AUTHORITIES_MAX: usize = 32;
+
+/// Secrets of the CA one stream may ask for. A proxy has use for four names; more is a mistake.
+pub const OWN_SECRETS_MAX: usize = 64;
+
+/// How long a stream waits for the CA before it answers without. The CA takes milliseconds; this
+/// is for a disk that hangs.
+pub const OWN_SECRETS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often the CA looks whether another process changed its state, such as `weir ca revoke`.
+pub const CA_POLL: Duration = Duration::from_secs(1);
+
+/// From accept to the end of the TLS handshake. A handshake is two round trips.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

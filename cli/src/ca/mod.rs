@@ -43,6 +43,7 @@ Examples:
   weir ca list --dir ca
   weir ca rotate --dir ca root
   weir ca revoke --dir ca --name spiffe://mesh.example/cart
+  weir control-plane --resources DIR --ca ca
 
 Exit status: 0 done, 1 failed, 2 wrong flags, 5 refused, with the reason.")]
 pub(crate) struct CaArgs {

@@ -3,11 +3,13 @@
 //! | file | holds |
 //! |---|---|
 //! | `support` | the programs |
+//! | `client` | one request over mutual TLS |
+//! | `envoy` | a real Envoy that lives on our secrets |
 //! | `agree` | what openssl says about our certificates, lists and requests |
 //! | `killed` | kill -9 at every system call that touches the directory |
 //! | `show` | what a person sees |
 //!
-//! Without openssl or strace these tests say so on the standard error and pass; with
+//! Without openssl, strace or Envoy these tests say so on the standard error and pass; with
 //! `WEIR_REQUIRE_PEERS=1` they fail.
 
 #![expect(
@@ -17,6 +19,8 @@
 )]
 
 mod agree;
+mod client;
+mod envoy;
 mod killed;
 mod show;
 mod support;

@@ -32,6 +32,8 @@ pub enum Caller {
         /// The certificate's, in hexadecimal.
         serial: String,
     },
+    /// By nothing that counts: anybody on the way could read what they get.
+    Exposed,
     /// By the user of a local process.
     Local {
         /// User id.
@@ -64,7 +66,7 @@ impl Caller {
     #[must_use]
     pub fn identity(&self) -> Option<&SpiffeId> {
         match self {
-            Self::Anonymous => None,
+            Self::Anonymous | Self::Exposed => None,
             Self::Local { identity, .. } => identity.as_ref(),
             Self::Certificate { identity, .. } | Self::Token { identity, .. } => Some(identity),
         }
@@ -75,6 +77,7 @@ impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Anonymous => f.write_str("anonymous"),
+            Self::Exposed => f.write_str("exposed"),
             Self::Certificate { identity, serial } => write!(f, "certificate {serial} {identity}"),
             Self::Local { uid, gid, .. } => write!(f, "local uid {uid} gid {gid}"),
             Self::Token { id, identity } => write!(f, "token {id} {identity}"),

@@ -17,6 +17,9 @@ pub enum Refusal {
     /// The self-signature does not fit the key.
     #[error("the signing request is not signed by the key in it")]
     BadSignature,
+    /// A private key over a wire anybody can read.
+    #[error("the connection is neither encrypted nor local; secrets need TLS")]
+    Exposed,
     /// What the issuing certificate can still give is too short.
     #[error(
         "the issuing certificate ends in {seconds} s, which is too soon; rotate the intermediate"
@@ -126,6 +129,7 @@ impl Refusal {
             Self::Anonymous => "anonymous",
             Self::AsksForAuthority => "asks_for_authority",
             Self::BadSignature => "bad_signature",
+            Self::Exposed => "exposed",
             Self::IssuerEnds { .. } => "issuer_ends",
             Self::KeyNotAllowed { .. } => "key_not_allowed",
             Self::KeyUnknown { .. } => "key_unknown",

@@ -1,4 +1,7 @@
-//! Accepts a bounded number of connections.
+//! Accepts a bounded number of connections, and shakes hands if there is TLS.
+//!
+//! Handshakes go on beside each other and beside accepting, so a slow client delays only itself; each
+//! has its place among the connections, and a deadline.
 //!
 //! Past the bound nothing is accepted, so the rest waits in the kernel's queue instead of in our
 //! memory. Accept errors are survived: they belong to one peer, or pass.
@@ -13,6 +16,7 @@ use std::task::Poll;
 use std::task::ready;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
@@ -20,22 +24,38 @@ use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tonic::codegen::tokio_stream::Stream;
 use tonic::transport::server::Connected;
-use tonic::transport::server::TcpConnectInfo;
+use tracing::info;
 use tracing::warn;
 
-type Accepting = Pin<Box<dyn Future<Output = Connection> + Send>>;
+use crate::ca::access::Caller;
+use crate::ca::access::caller_of;
+use crate::limits::HANDSHAKE_TIMEOUT;
+use crate::service::Info;
+
+type Accepting = Pin<Box<dyn Future<Output = Accepted> + Send>>;
 
 /// The connections of one listener.
 pub(super) struct Incoming {
     listener: Arc<TcpListener>,
     places: Arc<Semaphore>,
     accepting: Accepting,
+    tls: Option<watch::Receiver<Option<Arc<ServerConfig>>>>,
+    handshakes: JoinSet<Option<Connection>>,
 }
 
 impl Incoming {
-    pub(super) fn new(listener: TcpListener, connections_max: usize) -> Self {
+    /// With `tls`, connections are made with its newest value.
+    pub(super) fn new(
+        listener: TcpListener,
+        connections_max: usize,
+        tls: Option<watch::Receiver<Option<Arc<ServerConfig>>>>,
+    ) -> Self {
         let (listener, places) = (
             Arc::new(listener),
             Arc::new(Semaphore::new(connections_max)),
@@ -45,6 +65,8 @@ impl Incoming {
             listener,
             places,
             accepting,
+            tls,
+            handshakes: JoinSet::new(),
         }
     }
 }
@@ -53,14 +75,63 @@ impl Stream for Incoming {
     type Item = io::Result<Connection>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let connection = ready!(self.accepting.as_mut().poll(cx));
-        let (listener, places) = (Arc::clone(&self.listener), Arc::clone(&self.places));
-        self.accepting = Box::pin(accept(listener, places));
-        Poll::Ready(Some(Ok(connection)))
+        loop {
+            match self.handshakes.poll_join_next(cx) {
+                Poll::Ready(Some(Ok(Some(connection)))) => {
+                    return Poll::Ready(Some(Ok(connection)));
+                }
+                // One that failed was told of where it failed.
+                Poll::Ready(Some(_)) => continue,
+                Poll::Ready(None) | Poll::Pending => {}
+            }
+            let accepted = ready!(self.accepting.as_mut().poll(cx));
+            let (listener, places) = (Arc::clone(&self.listener), Arc::clone(&self.places));
+            self.accepting = Box::pin(accept(listener, places));
+            let Some(tls) = &self.tls else {
+                return Poll::Ready(Some(Ok(Connection::plain(accepted))));
+            };
+            let Some(config) = tls.borrow().clone() else {
+                warn!(peer = ?accepted.peer, "sent away: there is no certificate to show yet");
+                continue;
+            };
+            self.handshakes.spawn(shake_hands(accepted, config));
+        }
     }
 }
 
-async fn accept(listener: Arc<TcpListener>, places: Arc<Semaphore>) -> Connection {
+async fn shake_hands(accepted: Accepted, config: Arc<ServerConfig>) -> Option<Connection> {
+    let Accepted {
+        stream,
+        peer,
+        place,
+    } = accepted;
+    let shaking = TlsAcceptor::from(config).accept(stream);
+    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, shaking).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            info!(%peer, %error, "TLS handshake failed");
+            return None;
+        }
+        Err(_) => {
+            info!(%peer, "TLS handshake took too long");
+            return None;
+        }
+    };
+    let shown = stream.get_ref().1.peer_certificates();
+    let caller = shown.and_then(|chain| chain.first());
+    let caller = caller.map_or(Caller::Anonymous, |own| caller_of(own));
+    Some(Connection {
+        info: Info {
+            remote: Some(peer),
+            is_encrypted: true,
+            caller,
+        },
+        stream: Transport::Tls(Box::new(stream)),
+        _place: place,
+    })
+}
+
+async fn accept(listener: Arc<TcpListener>, places: Arc<Semaphore>) -> Accepted {
     loop {
         // Never closed, so this fails never; waiting forever would be the answer if it did.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -71,9 +142,10 @@ async fn accept(listener: Arc<TcpListener>, places: Arc<Semaphore>) -> Connectio
                 if let Err(error) = stream.set_nodelay(true) {
                     warn!(%peer, %error, "cannot disable Nagle's algorithm");
                 }
-                return Connection {
+                return Accepted {
                     stream,
-                    _place: place,
+                    peer,
+                    place,
                 };
             }
             Err(error) => {
@@ -84,22 +156,46 @@ async fn accept(listener: Arc<TcpListener>, places: Arc<Semaphore>) -> Connectio
     }
 }
 
+/// A connection nothing was said on.
+struct Accepted {
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: OwnedSemaphorePermit,
+}
+
 /// One accepted connection; gives its place back when dropped.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Transport,
+    info: Info,
     _place: OwnedSemaphorePermit,
 }
 
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+#[derive(Debug)]
+enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        let address = |result: io::Result<SocketAddr>| result.ok();
-        TcpConnectInfo {
-            local_addr: address(self.stream.local_addr()),
-            remote_addr: address(self.stream.peer_addr()),
+impl Connection {
+    fn plain(accepted: Accepted) -> Self {
+        Self {
+            info: Info {
+                remote: Some(accepted.peer),
+                is_encrypted: false,
+                caller: Caller::Anonymous,
+            },
+            stream: Transport::Plain(accepted.stream),
+            _place: accepted.place,
         }
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Info;
+
+    fn connect_info(&self) -> Info {
+        self.info.clone()
     }
 }
 
@@ -109,7 +205,10 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        match &mut self.stream {
+            Transport::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
     }
 }
 
@@ -119,15 +218,24 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        match &mut self.stream {
+            Transport::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        match &mut self.stream {
+            Transport::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        match &mut self.stream {
+            Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 
     fn poll_write_vectored(
@@ -135,11 +243,17 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        match &mut self.stream {
+            Transport::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match &self.stream {
+            Transport::Plain(stream) => stream.is_write_vectored(),
+            Transport::Tls(stream) => stream.is_write_vectored(),
+        }
     }
 }
 

@@ -13,12 +13,16 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::sync::watch;
 
+use crate::ca::Authority;
 use crate::limits::Limits;
 use crate::service;
 use crate::service::Shared;
 use crate::source::file::FileSource;
 use crate::source::push::Files;
 use crate::source::push::Handle;
+use crate::source::secrets::Keeper;
+use crate::source::secrets::Secrets;
+use crate::source::secrets::Tls;
 use crate::status::Registry;
 use crate::store::Store;
 use crate::stream::Policy;
@@ -33,16 +37,20 @@ pub struct Server {
     policy: Policy,
     identifier: Arc<str>,
     files: Option<FileSource>,
+    secrets: Option<(Secrets, Keeper)>,
+    has_tls: bool,
     store: Store,
     registry: Registry,
 }
 
 /// What [`Server::builder`] collects.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Builder {
     policy: Policy,
     identifier: String,
     resources_dir: Option<PathBuf>,
+    authority: Option<Authority>,
+    tls: Option<Tls>,
 }
 
 /// Why the server ended other than by request.
@@ -61,6 +69,8 @@ impl Server {
             policy: Policy::default(),
             identifier: concat!("weir/", env!("CARGO_PKG_VERSION")).to_owned(),
             resources_dir: None,
+            authority: None,
+            tls: None,
         }
     }
 
@@ -87,7 +97,14 @@ impl Server {
     ) -> Result<(), ServeError> {
         let limits = self.policy.limits.clone();
         let (stopper, stop) = watch::channel(false);
+        let (secrets, keeper) = self.secrets.unzip();
+        let keeper = match keeper {
+            Some(keeper) => Some(keeper.start().await),
+            None => None,
+        };
+        let tls = secrets.as_ref().filter(|_| self.has_tls).map(Secrets::tls);
         let shared = Shared {
+            secrets,
             streams: Arc::new(Semaphore::new(limits.streams_max)),
             store: self.store,
             registry: self.registry,
@@ -109,16 +126,24 @@ impl Server {
                 None => pending().await,
             }
         };
+        let keeping = async {
+            match keeper {
+                Some(keeper) => keeper.run().await,
+                None => pending().await,
+            }
+        };
+        let incoming = Incoming::new(listener, limits.connections_max, tls);
         let serving = tonic::transport::Server::builder()
             .tcp_nodelay(true)
             .http2_keepalive_interval(Some(limits.keepalive_interval))
             .http2_keepalive_timeout(Some(limits.keepalive_timeout))
             .max_concurrent_streams(limits.streams_per_connection_max)
             .add_routes(service::routes(shared))
-            .serve_with_incoming_shutdown(Incoming::new(listener, limits.connections_max), stopped);
+            .serve_with_incoming_shutdown(incoming, stopped);
         tokio::select! {
             served = serving => Ok(served?),
             () = following => Ok(()),
+            () = keeping => Ok(()),
         }
     }
 }
@@ -129,6 +154,22 @@ impl Builder {
     #[must_use]
     pub fn resources_dir(mut self, path: impl AsRef<Path>) -> Self {
         self.resources_dir = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// Serves the secrets of this authority: `default`, `ROOTCA` and `spiffe://...`, to whom they
+    /// belong.
+    #[must_use]
+    pub fn authority(mut self, authority: Authority) -> Self {
+        self.authority = Some(authority);
+        self
+    }
+
+    /// Takes connections over TLS, with a certificate of the authority, and knows clients by theirs.
+    /// Does nothing without an authority.
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
         self
     }
 
@@ -164,6 +205,10 @@ impl Builder {
             policy: self.policy,
             identifier: Arc::from(self.identifier),
             files,
+            has_tls: self.tls.is_some(),
+            secrets: self
+                .authority
+                .map(|authority| Secrets::new(authority, self.tls)),
             store,
             registry: Registry::default(),
         }

@@ -7,6 +7,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
@@ -26,6 +27,8 @@ use tonic::server::StreamingService;
 use tonic::service::Routes;
 use tonic_prost::ProstCodec;
 
+use crate::ca::access::Caller;
+use crate::source::secrets::Secrets;
 use crate::status::Registry;
 use crate::store::Store;
 use crate::stream::Policy;
@@ -45,6 +48,8 @@ use driver::Sotw;
 pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) registry: Registry,
+    /// Secrets for one client alone, if there is a CA.
+    pub(crate) secrets: Option<Secrets>,
     pub(crate) policy: Policy,
     /// `control_plane.identifier` in every response.
     pub(crate) identifier: Arc<str>,
@@ -52,6 +57,29 @@ pub(crate) struct Shared {
     pub(crate) streams: Arc<Semaphore>,
     /// Turns true when the server stops; ends every stream.
     pub(crate) stop: watch::Receiver<bool>,
+}
+
+/// What is known of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Info {
+    pub(crate) remote: Option<SocketAddr>,
+    pub(crate) is_encrypted: bool,
+    /// Whom the client's certificate names.
+    pub(crate) caller: Caller,
+}
+
+impl Info {
+    /// Of a transport that says nothing.
+    pub(crate) const UNKNOWN: Self = Self {
+        remote: None,
+        is_encrypted: false,
+        caller: Caller::Anonymous,
+    };
+
+    /// Whether a private key may go over it.
+    pub(crate) fn is_private(&self) -> bool {
+        self.is_encrypted || self.remote.is_some_and(|remote| remote.ip().is_loopback())
+    }
 }
 
 /// All discovery services.

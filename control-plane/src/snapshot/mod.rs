@@ -260,6 +260,30 @@ impl Snapshot {
         Ok(next)
     }
 
+    /// The same with `own` resources of one type for one client alone. What is in the snapshot wins:
+    /// somebody wrote it there.
+    #[must_use]
+    pub fn overlaid(&self, type_url: &str, own: &[Arc<Resource>]) -> Self {
+        let shared = self.types.get(type_url);
+        let mut resources = shared.map(|set| set.resources.clone()).unwrap_or_default();
+        for resource in own {
+            let name = Arc::clone(resource.name());
+            resources
+                .entry(name)
+                .or_insert_with(|| Arc::clone(resource));
+        }
+        // Without a lineage, so that any two of these are compared whole; they are small.
+        let set = TypeSet {
+            version: Some(Version::of_set(resources.values().map(|r| r.version()))),
+            has_ttl: resources.values().any(|r| r.ttl().is_some()),
+            resources,
+            ..TypeSet::default()
+        };
+        let mut overlaid = self.clone();
+        overlaid.types.insert(Arc::from(type_url), Arc::new(set));
+        overlaid
+    }
+
     fn duplicate(&self, first: &Resource, second: &Resource) -> Duplicate {
         let place = |r: &Resource| r.origin().unwrap_or("an unnamed source").to_owned();
         Duplicate {

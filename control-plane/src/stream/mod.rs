@@ -239,6 +239,13 @@ impl Session {
         deadlines.min()
     }
 
+    /// The names of one type the client asks for.
+    pub fn names_of(&self, type_url: &str) -> impl Iterator<Item = &Arc<str>> {
+        let mut subscriptions = self.subscriptions.iter();
+        let found = subscriptions.find(|s| &**s.type_url() == type_url);
+        found.into_iter().flat_map(Subscription::names)
+    }
+
     /// Who the client is.
     #[must_use]
     pub fn node(&self) -> Option<&wire::Node> {

@@ -188,6 +188,11 @@ impl Subscription {
         self.is_wildcard
     }
 
+    /// The names that are wanted explicitly.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.names.iter()
+    }
+
     /// How many names are wanted explicitly.
     #[must_use]
     pub fn names_len(&self) -> usize {

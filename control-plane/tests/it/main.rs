@@ -10,3 +10,4 @@
 mod files;
 mod grpc;
 mod peer;
+mod secrets;

@@ -2,24 +2,35 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
 use std::time::Duration;
 
 use control_plane::Handle;
 use control_plane::Server;
 use control_plane::server::Builder;
 use control_plane::types;
+use hyper_util::rt::TokioIo;
 use prost::Message;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::Streaming;
+use tonic::codegen::Service;
+use tonic::codegen::http::Uri;
 use tonic::transport::Channel;
 use xds_proto::pb::envoy::config::cluster::v3::Cluster;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::ClusterDiscoveryType;
 use xds_proto::pb::envoy::config::core::v3::Node;
 use xds_proto::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use xds_proto::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use xds_proto::pb::envoy::service::cluster::v3::cluster_discovery_service_client::ClusterDiscoveryServiceClient;
 use xds_proto::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use xds_proto::pb::envoy::service::discovery::v3::DeltaDiscoveryResponse;
@@ -27,6 +38,7 @@ use xds_proto::pb::envoy::service::discovery::v3::DiscoveryRequest;
 use xds_proto::pb::envoy::service::discovery::v3::DiscoveryResponse;
 use xds_proto::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use xds_proto::pb::envoy::service::endpoint::v3::endpoint_discovery_service_client::EndpointDiscoveryServiceClient;
+use xds_proto::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
 use xds_proto::pb::google::protobuf::Any;
 use xds_proto::pb::google::rpc;
 
@@ -105,6 +117,30 @@ pub(crate) const VARIANTS: [Variant; 4] = [
     Variant::DeltaSeparate,
 ];
 
+/// Connects over TLS, as a client with or without a certificate.
+#[derive(Clone)]
+pub(crate) struct Tls(pub(crate) Arc<rustls::ClientConfig>);
+
+impl Service<Uri> for Tls {
+    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = std::io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connector = TlsConnector::from(Arc::clone(&self.0));
+        Box::pin(async move {
+            let address = uri.authority().unwrap().as_str();
+            let stream = TcpStream::connect(address).await?;
+            let name = "control-plane.test".try_into().unwrap();
+            Ok(TokioIo::new(connector.connect(name, stream).await?))
+        })
+    }
+}
+
 enum Stream {
     Sotw(mpsc::Sender<DiscoveryRequest>, Streaming<DiscoveryResponse>),
     Delta(
@@ -129,6 +165,8 @@ pub(crate) struct Peer {
     variant: Variant,
     node: Node,
     address: SocketAddr,
+    token: Option<String>,
+    tls: Option<Tls>,
     streams: HashMap<String, Stream>,
 }
 
@@ -143,8 +181,40 @@ impl Peer {
             variant,
             node,
             address,
+            token: None,
+            tls: None,
             streams: HashMap::new(),
         }
+    }
+
+    /// Opens streams with this join token.
+    pub(crate) fn with_token(mut self, token: &str) -> Self {
+        self.token = Some(token.to_owned());
+        self
+    }
+
+    /// Connects over TLS.
+    pub(crate) fn with_tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    async fn connect(&self) -> Result<Channel, Status> {
+        let endpoint = Channel::from_shared(format!("http://{}", self.address)).unwrap();
+        let connected = match &self.tls {
+            None => within(endpoint.connect()).await,
+            Some(tls) => within(endpoint.connect_with_connector(tls.clone())).await,
+        };
+        connected.map_err(|error| Status::unavailable(format!("{error:?}")))
+    }
+
+    fn opening<T>(&self, requests: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(requests);
+        if let Some(token) = &self.token {
+            let header = format!("Bearer {token}").parse().unwrap();
+            request.metadata_mut().insert("authorization", header);
+        }
+        request
     }
 
     pub(crate) fn named(mut self, id: &str, cluster: &str) -> Self {
@@ -168,11 +238,10 @@ impl Peer {
         if self.streams.contains_key(&key) {
             return Ok(());
         }
-        let channel = Channel::from_shared(format!("http://{}", self.address)).unwrap();
-        let channel = within(channel.connect()).await.unwrap();
+        let channel = self.connect().await?;
         let stream = if self.is_sotw() {
             let (sender, requests) = mpsc::channel(16);
-            let requests = ReceiverStream::new(requests);
+            let requests = self.opening(ReceiverStream::new(requests));
             let streaming = match (self.variant, type_url) {
                 (Variant::SotwAds, _) => {
                     AggregatedDiscoveryServiceClient::new(channel)
@@ -184,6 +253,11 @@ impl Peer {
                         .stream_clusters(requests)
                         .await
                 }
+                (_, types::SECRET) => {
+                    SecretDiscoveryServiceClient::new(channel)
+                        .stream_secrets(requests)
+                        .await
+                }
                 _ => {
                     EndpointDiscoveryServiceClient::new(channel)
                         .stream_endpoints(requests)
@@ -193,7 +267,7 @@ impl Peer {
             Stream::Sotw(sender, streaming?.into_inner())
         } else {
             let (sender, requests) = mpsc::channel(16);
-            let requests = ReceiverStream::new(requests);
+            let requests = self.opening(ReceiverStream::new(requests));
             let streaming = match (self.variant, type_url) {
                 (Variant::DeltaAds, _) => {
                     AggregatedDiscoveryServiceClient::new(channel)
@@ -203,6 +277,11 @@ impl Peer {
                 (_, types::CLUSTER) => {
                     ClusterDiscoveryServiceClient::new(channel)
                         .delta_clusters(requests)
+                        .await
+                }
+                (_, types::SECRET) => {
+                    SecretDiscoveryServiceClient::new(channel)
+                        .delta_secrets(requests)
                         .await
                 }
                 _ => {
@@ -329,6 +408,7 @@ fn name_of(any: &Any) -> String {
                 .unwrap()
                 .cluster_name
         }
+        types::SECRET => Secret::decode(any.value.as_slice()).unwrap().name,
         other => panic!("unexpected type {other}"),
     }
 }

@@ -85,6 +85,13 @@ pub enum AuthorityError {
     Store(#[from] StoreError),
 }
 
+/// Equal as long as nobody has to hear anything new.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trust {
+    list_number: u64,
+    authorities: Vec<String>,
+}
+
 /// The authority of one trust domain.
 #[derive(Debug)]
 pub struct Authority {
@@ -150,6 +157,29 @@ impl Authority {
         &self.refusals
     }
 
+    /// Changes with everything that decides whom others believe.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn trust(&mut self, now: UnixTime) -> Result<Trust, AuthorityError> {
+        let _lock = self.enter(now.as_secs())?;
+        let state = self.store.state();
+        let below = state.intermediates.iter().map(|below| below.id.clone());
+        let roots = state.roots.iter().map(|root| root.id.clone());
+        Ok(Trust {
+            list_number: state.list_number,
+            authorities: roots.chain(below).collect(),
+        })
+    }
+
+    /// Whether a leaf was revoked, as far as is known here.
+    #[must_use]
+    pub fn is_revoked(&self, serial: Serial) -> bool {
+        let serial = serial.to_string();
+        let mut revoked = self.store.state().revoked.iter();
+        revoked.any(|revoked| revoked.serial == serial)
+    }
+
     /// Whether a caller may have a secret; a refusal is counted and audited.
     ///
     /// # Errors
@@ -171,7 +201,10 @@ impl Authority {
     }
 
     fn judge(&self, caller: &Caller, name: &str) -> Result<Grant, Refusal> {
-        let identity = caller.identity().ok_or(Refusal::Anonymous)?;
+        let identity = match caller {
+            Caller::Exposed => return Err(Refusal::Exposed),
+            _ => caller.identity().ok_or(Refusal::Anonymous)?,
+        };
         if let Caller::Certificate { serial, .. } = caller {
             let mut revoked = self.store.state().revoked.iter();
             if revoked.any(|revoked| revoked.serial == *serial) {

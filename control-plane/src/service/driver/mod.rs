@@ -9,7 +9,6 @@
 use std::future::Future;
 use std::future::pending;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
@@ -26,10 +25,12 @@ use tracing::debug;
 use tracing::info;
 use tracing::warn;
 
+use super::Info;
 use super::Shared;
 use crate::limits::REQUESTS_PER_TURN_MAX;
 use crate::snapshot::Snapshot;
 use crate::snapshot::short_type;
+use crate::source::secrets::Personal;
 use crate::status::ClientStatus;
 use crate::status::Entry;
 use crate::stream;
@@ -39,7 +40,13 @@ use crate::stream::Session;
 use crate::subscription::Batch;
 use crate::subscription::Moment;
 use crate::subscription::Variant;
+use crate::types::SECRET;
 use crate::wire;
+
+mod own;
+
+use own::changed_own;
+use own::token_of;
 
 /// One of the two variants, as messages.
 pub(super) trait Protocol: Send + 'static {
@@ -121,8 +128,12 @@ pub(super) struct Driver<P: Protocol> {
     requests: Streaming<P::Request>,
     session: Session,
     started_at: Instant,
-    peer: Option<SocketAddr>,
+    info: Info,
+    /// The header `authorization` of the stream.
+    token: Option<String>,
     joined: Option<Joined>,
+    /// The client may ask for other secrets than before.
+    is_wish_new: bool,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -131,6 +142,8 @@ struct Joined {
     group: Arc<str>,
     snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
     entry: Entry,
+    /// Secrets for this client alone, if there is a CA.
+    personal: Option<Personal>,
 }
 
 /// Something that may give the session a reason to speak.
@@ -152,9 +165,11 @@ impl<P: Protocol> Driver<P> {
             stop: shared.stop.clone(),
             session: Session::new(P::VARIANT, scope, shared.policy.clone()),
             started_at: Instant::now(),
-            peer: request.remote_addr(),
+            info: request.extensions().get().cloned().unwrap_or(Info::UNKNOWN),
+            token: token_of(request.metadata()),
             requests: request.into_inner(),
             joined: None,
+            is_wish_new: false,
             shared,
             _permit: permit,
         }
@@ -167,7 +182,7 @@ impl<P: Protocol> Driver<P> {
             Ok(None) => None,
             Err(status) => {
                 let node = self.session.node().map_or("", |node| &*node.id);
-                let (peer, reason) = (self.peer, status.message());
+                let (peer, reason) = (self.info.remote, status.message());
                 debug!(node, ?peer, code = ?status.code(), reason, "stream ended");
                 Some(Err(status))
             }
@@ -182,6 +197,7 @@ impl<P: Protocol> Driver<P> {
             if !self.read_waiting_requests().await? {
                 return Ok(None);
             }
+            self.settle_own().await?;
             let batch = self.session.next_batch(self.now());
             self.report();
             if batch.is_some() {
@@ -211,6 +227,7 @@ impl<P: Protocol> Driver<P> {
             .handle_node(P::node(&request))
             .map_err(to_status)?
             .clone();
+        let personal = self.personal().await?;
         let store = &self.shared.store;
         let group = store.group_of(&node.id, &node.cluster);
         let mut snapshots = store.watch(&group);
@@ -223,10 +240,10 @@ impl<P: Protocol> Driver<P> {
             return Ok(false);
         };
         self.session.handle_snapshot(self.now(), &snapshot);
-        info!(node = node.id, group = &*group, peer = ?self.peer, variant = ?P::VARIANT, "client connected");
+        info!(node = node.id, group = &*group, peer = ?self.info.remote, variant = ?P::VARIANT, "client connected");
         let entry = self.shared.registry.add(ClientStatus {
             id: 0,
-            peer: self.peer,
+            peer: self.info.remote,
             node_id: node.id,
             node_cluster: node.cluster,
             user_agent: node.user_agent_name,
@@ -238,6 +255,7 @@ impl<P: Protocol> Driver<P> {
             group,
             snapshots,
             entry,
+            personal,
         });
         self.follow_store();
         self.handle_request(&request)?;
@@ -274,11 +292,15 @@ impl<P: Protocol> Driver<P> {
             .session
             .deadline(self.now())
             .map(|at| self.started_at + at);
-        let snapshots = self.joined.as_mut().map(|joined| &mut joined.snapshots);
+        let (snapshots, personal) = match &mut self.joined {
+            Some(joined) => (Some(&mut joined.snapshots), joined.personal.as_mut()),
+            None => (None, None),
+        };
         tokio::select! {
             () = stopped(&mut self.stop) => Ok(Event::Stop),
             request = self.requests.message() => Ok(Event::Request(request?)),
             () = changed(snapshots) => Ok(Event::Snapshot),
+            () = changed_own(personal) => Ok(Event::Snapshot),
             () = sleep_until(deadline) => Ok(Event::Timer),
         }
     }
@@ -296,6 +318,7 @@ impl<P: Protocol> Driver<P> {
             );
         }
         let now = self.now();
+        self.is_wish_new = true;
         P::handle(&mut self.session, now, request).map_err(to_status)
     }
 
@@ -305,6 +328,8 @@ impl<P: Protocol> Driver<P> {
         let Some(joined) = &mut self.joined else {
             return;
         };
+        // A name may have come to the shared set, or gone from it.
+        self.is_wish_new = true;
         let (id, cluster) = self
             .session
             .node()
@@ -315,7 +340,15 @@ impl<P: Protocol> Driver<P> {
             joined.group = group;
         }
         let snapshot = joined.snapshots.borrow_and_update().clone();
-        if let Some(snapshot) = snapshot {
+        let own = joined
+            .personal
+            .as_mut()
+            .map(Personal::own)
+            .unwrap_or_default();
+        if let Some(mut snapshot) = snapshot {
+            if !own.resources.is_empty() {
+                snapshot = Arc::new(snapshot.overlaid(SECRET, &own.resources));
+            }
             self.session.handle_snapshot(now, &snapshot);
         }
     }

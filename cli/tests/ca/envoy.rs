@@ -1,0 +1,244 @@
+//! A stock Envoy is a workload of the mesh: it joins the control plane over mutual TLS, serves with
+//! the certificate it gets as `default`, and believes whom `ROOTCA` says, through rotation and
+//! revocation.
+
+use std::net::SocketAddr;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+
+use bench::peer::Envoy;
+use bench::ports::ReservedPort;
+use serde_json::Value;
+use serde_json::json;
+use tokio::time::Instant;
+use tokio::time::sleep;
+
+use crate::client::Answer;
+use crate::client::get;
+use crate::support::Place;
+use crate::support::is_missing;
+
+const CART: &str = "spiffe://mesh.example/cart";
+const EDGE: &str = "spiffe://mesh.example/edge";
+const SERVER: &str = "spiffe://mesh.example/control-plane";
+
+/// Longest wait for anything; a busy machine needs a part of it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A started control plane, ended with this value.
+struct ControlPlane(Child);
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to end.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl ControlPlane {
+    fn start(place: &Place, listen: SocketAddr) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command
+            .args(["control-plane", "--resources", "resources", "--ca", "ca"])
+            .args(["--tls-identity", SERVER, "--require-client-certificate"])
+            .args(["--listen", &listen.to_string()])
+            .current_dir(place.path());
+        let command = command.stdin(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+}
+
+/// What the listener serves with.
+fn listener(port: u16) -> Value {
+    let ads = json!({"resource_api_version": "V3", "ads": {}});
+    let typed = |name: &str, more: Value| {
+        let mut typed = more;
+        typed["@type"] = format!("type.googleapis.com/envoy.{name}").into();
+        typed
+    };
+    let tls = json!({
+        "require_client_certificate": true,
+        "common_tls_context": {
+            "tls_certificate_sds_secret_configs": [{"name": "default", "sds_config": ads}],
+            "validation_context_sds_secret_config": {"name": "ROOTCA", "sds_config": ads},
+        },
+    });
+    let tls = typed(
+        "extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        tls,
+    );
+    let answer = json!({"status": 200, "body": {"inline_string": "hello"}});
+    let routes = json!([{"match": {"prefix": "/"}, "direct_response": answer}]);
+    let router = typed("extensions.filters.http.router.v3.Router", json!({}));
+    let manager = json!({
+        "stat_prefix": "http",
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
+        "http_filters": [{"name": "router", "typed_config": router}],
+    });
+    let kind = "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+    let listener = json!({
+        "name": "front",
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+        "filter_chains": [{
+            "transport_socket": {"name": "tls", "typed_config": tls},
+            "filters": [{"name": "http", "typed_config": typed(kind, manager)}],
+        }],
+    });
+    json!({"resources": [typed("config.listener.v3.Listener", listener)]})
+}
+
+/// JSON in block style as far as it goes, because a section is added to it behind.
+fn bootstrap(place: &Place, api_type: &str, control_plane: SocketAddr) -> String {
+    let file = |name: &str| json!({"filename": place.file(name)});
+    let context = json!({
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        "common_tls_context": {
+            "tls_certificates": [{
+                "certificate_chain": file("edge.pem"),
+                "private_key": file("edge.key"),
+            }],
+            "validation_context": {
+                "trusted_ca": file("roots.pem"),
+                "match_typed_subject_alt_names": [
+                    {"san_type": "URI", "matcher": {"exact": SERVER}},
+                ],
+            },
+        },
+    });
+    let port = control_plane.port();
+    format!(
+        "\
+node: {{id: edge-1, cluster: edge}}
+dynamic_resources:
+  ads_config:
+    api_type: {api_type}
+    transport_api_version: V3
+    grpc_services: [{{envoy_grpc: {{cluster_name: control-plane}}}}]
+  lds_config: {{resource_api_version: V3, ads: {{}}}}
+static_resources:
+  clusters:
+  - name: control-plane
+    type: STATIC
+    transport_socket: {{name: tls, typed_config: {context}}}
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        '@type': type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {{http2_protocol_options: {{}}}}
+    load_assignment:
+      cluster_name: control-plane
+      endpoints:
+      - lb_endpoints:
+        - endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}}}
+"
+    )
+}
+
+/// Asks until the answer is as wanted.
+async fn until(
+    front: SocketAddr,
+    place: &Place,
+    client: Option<&str>,
+    wanted: impl Fn(&Result<Answer, String>) -> bool,
+) -> Result<Answer, String> {
+    let began = Instant::now();
+    loop {
+        let answer = get(front, place, client);
+        if wanted(&answer) || began.elapsed() > PATIENCE {
+            assert!(wanted(&answer), "after {PATIENCE:?}: {answer:?}");
+            return answer;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn is_hello(answer: &Result<Answer, String>) -> bool {
+    answer.as_ref().is_ok_and(|answer| answer.body == "hello")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn envoy_lives_on_our_secrets_over_sotw_ads() {
+    live("GRPC").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn envoy_lives_on_our_secrets_over_delta_ads() {
+    live("DELTA_GRPC").await;
+}
+
+async fn live(api_type: &str) {
+    if is_missing("Envoy", Envoy::locate().is_ok()) {
+        return;
+    }
+    let place = Place::with_authority();
+    let [front, xds] = [(); 2].map(|()| ReservedPort::new().unwrap());
+    place.ok(&format!("ca issue --dir ca {EDGE} --out edge"));
+    place.ok(&format!("ca issue --dir ca {CART} --out old"));
+    place.write(
+        "roots.pem",
+        place.json("ca bundle --dir ca")["roots"].as_str().unwrap(),
+    );
+    std::fs::create_dir(place.file("resources")).unwrap();
+    place.write("resources/all.json", listener(front.number()).to_string());
+    let _control_plane = ControlPlane::start(&place, xds.addr());
+    let envoy = Envoy::start(&bootstrap(&place, api_type, xds.addr()))
+        .await
+        .unwrap();
+
+    let first = until(front.addr(), &place, Some("old"), is_hello)
+        .await
+        .unwrap();
+    assert_eq!(first.identity.as_deref(), Some(EDGE));
+    until(front.addr(), &place, None, Result::is_err)
+        .await
+        .unwrap_err();
+    place.ok("ca init --dir evil --trust-domain mesh.example");
+    place.ok(&format!("ca issue --dir evil {CART} --out evil"));
+    until(front.addr(), &place, Some("evil"), Result::is_err)
+        .await
+        .unwrap_err();
+
+    // A root that signs at once: the hard case, in which nobody was told before.
+    place.ok("ca rotate --dir ca root --after 0s");
+    place.ok(&format!("ca issue --dir ca {CART} --out new"));
+    until(front.addr(), &place, Some("new"), is_hello)
+        .await
+        .unwrap();
+    until(front.addr(), &place, Some("old"), is_hello)
+        .await
+        .unwrap();
+
+    let list = place.json("ca list --dir ca");
+    let leaves = list["certificates"].as_array().unwrap();
+    let old = leaves.iter().find(|leaf| leaf["name"] == CART);
+    let old = old.unwrap()["serial"].as_str().unwrap();
+    place.ok(&format!("ca revoke --dir ca --serial {old}"));
+    until(front.addr(), &place, Some("old"), Result::is_err)
+        .await
+        .unwrap_err();
+    until(front.addr(), &place, Some("new"), is_hello)
+        .await
+        .unwrap();
+
+    // What Envoy serves with was stolen: it gets another one.
+    let mut of_edge = leaves.iter().filter(|leaf| leaf["name"] == EDGE);
+    assert!(of_edge.any(|leaf| leaf["serial"] == first.serial.as_str()));
+    place.ok(&format!("ca revoke --dir ca --serial {}", first.serial));
+    let is_other = |answer: &Result<Answer, String>| {
+        answer
+            .as_ref()
+            .is_ok_and(|answer| answer.serial != first.serial)
+    };
+    until(front.addr(), &place, Some("new"), is_other)
+        .await
+        .unwrap();
+    let stats = envoy.admin().stats().await.unwrap();
+    let secrets = stats
+        .iter()
+        .filter(|(name, _)| name.ends_with("update_rejected"));
+    for (name, count) in secrets {
+        assert_eq!(*count, 0, "{name}");
+    }
+}
