@@ -189,3 +189,14 @@ pub const CA_POLL: Duration = Duration::from_secs(1);
 
 /// From accept to the end of the TLS handshake. A handshake is two round trips.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How far the clock may be after the last time the CA did anything. A running one notes the time
+/// each day; more than the life of an intermediate means that everything would be made anew.
+pub const CLOCK_JUMP_MAX: Duration = Duration::from_hours(400 * 24);
+
+/// How often the CA notes the time when nothing else happens.
+pub const CLOCK_NOTED: Duration = Duration::from_hours(24);
+
+/// How long revocations and used tokens are remembered after their end, in case it was the clock
+/// that ended them.
+pub const REFUSALS_KEPT: Duration = Duration::from_hours(30 * 24);

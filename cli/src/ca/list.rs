@@ -14,6 +14,9 @@ use crate::moment::Moment;
 
 pub(super) fn run(args: &ListArgs, now: UnixTime) -> Result<Done, Failed> {
     let mut authority = open(&args.common)?;
+    if args.trust_clock {
+        authority.trust_clock(now)?;
+    }
     let overview = authority.overview(now)?;
     let seconds = now.as_secs();
     let mut text = format!("trust domain {}\n", authority.domain());

@@ -159,6 +159,9 @@ struct IssueArgs {
 struct ListArgs {
     #[command(flatten)]
     common: Common,
+    /// Believe the clock although it is far after the last time anything was done
+    #[arg(long)]
+    trust_clock: bool,
 }
 
 #[derive(Args, Debug)]

@@ -80,6 +80,7 @@ impl Authority {
             allow_ed25519: options.allow_ed25519,
             serials_until: 0,
             next_authority: 1,
+            clock: now,
             list_number: 0,
             roots: Vec::new(),
             intermediates: Vec::new(),
@@ -95,7 +96,7 @@ impl Authority {
             }
             None => {
                 let root = new_root(&mut state, now)?;
-                let below = new_intermediate(&mut state, &root, now, now)?;
+                let below = new_intermediate(&mut state, &root, now, Duration::ZERO)?;
                 keys.push((key_file(&root.record.id), root.key));
                 keys.push((key_file(&below.record.id), below.key));
                 state.roots.push(root.record);
@@ -157,8 +158,8 @@ pub(super) fn new_root(state: &mut State, now: u64) -> Result<Made<Root>, Author
 pub(super) fn new_intermediate(
     state: &mut State,
     root: &Made<Root>,
-    signs_from: u64,
     now: u64,
+    spread: Duration,
 ) -> Result<Made<Intermediate>, AuthorityError> {
     let unusable = |reason: String| AuthorityError::Given {
         what: "the root",
@@ -185,12 +186,22 @@ pub(super) fn new_intermediate(
         id,
         root: root.record.id.clone(),
         chain: vec![made.pem()],
-        signs_from,
+        signs_from: signs_from(now, spread),
     };
     Ok(Made {
         record,
         key: key.serialize_pem(),
     })
+}
+
+/// When a new intermediate begins. At once means a little earlier, so that a clock that is set back
+/// by seconds does not find nobody who signs.
+pub(super) fn signs_from(now: u64, spread: Duration) -> u64 {
+    if spread.is_zero() {
+        now.saturating_sub(CLOCK_SKEW.as_secs())
+    } else {
+        now + spread.as_secs()
+    }
 }
 
 /// A certificate in PEM.

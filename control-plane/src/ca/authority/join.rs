@@ -18,6 +18,7 @@ use crate::ca::store::state::UsedToken;
 use crate::ca::store::state::hex;
 use crate::ca::token::Claims;
 use crate::limits::LEAF_LIFE_MIN;
+use crate::limits::REFUSALS_KEPT;
 use crate::limits::TOKEN_LIFE_MAX;
 use crate::limits::USED_TOKENS_MAX;
 
@@ -67,7 +68,8 @@ impl Authority {
             Err(refusal) => return Err(self.refuse(seconds, actor, "join", refusal)),
         };
         let mut state = self.store.state().clone();
-        state.used_tokens.retain(|used| used.until >= seconds);
+        let ended = seconds.saturating_sub(REFUSALS_KEPT.as_secs());
+        state.used_tokens.retain(|used| used.until >= ended);
         let count = state.used_tokens.len();
         if count >= USED_TOKENS_MAX {
             let what = "used join tokens";
@@ -78,7 +80,7 @@ impl Authority {
             until: claims.until,
         });
         self.audit_token(seconds, actor, "used", &claims)?;
-        self.commit(state)?;
+        self.commit(seconds, state)?;
         Ok(Caller::Token {
             id: claims.id,
             identity: claims.name,

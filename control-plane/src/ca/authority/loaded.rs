@@ -71,10 +71,12 @@ impl Loaded {
         ready.max_by_key(|below| below.signs_from)
     }
 
-    /// The newest root that can sign.
-    pub(super) fn newest_root(&self) -> Option<(&LoadedRoot, &Issuer<'static, KeyPair>)> {
-        let mut roots = self.roots.iter().rev();
-        roots.find_map(|root| Some((root, root.issuer.as_ref()?)))
+    /// The newest root that can sign at this time.
+    pub(super) fn newest_root(&self, now: u64) -> Option<(&LoadedRoot, &Issuer<'static, KeyPair>)> {
+        let roots = self.roots.iter().rev();
+        let mut valid =
+            roots.filter(|root| (root.validity.from..root.validity.until).contains(&now));
+        valid.find_map(|root| Some((root, root.issuer.as_ref()?)))
     }
 }
 

@@ -22,6 +22,8 @@ use super::refusal::Refusal;
 use super::store::Store;
 use super::store::StoreError;
 use super::store::state::State;
+use crate::limits::CA_MAINTENANCE;
+use crate::limits::CLOCK_JUMP_MAX;
 
 mod external;
 mod init;
@@ -56,6 +58,14 @@ pub enum AuthorityError {
     /// A certificate could not be made or used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// The clock is not believed.
+    #[error(
+        "the clock is {days} days after the last time anything was done here; if it is right, run weir ca list --trust-clock"
+    )]
+    Clock {
+        /// How far.
+        days: u64,
+    },
     /// Only an authority with its own root can.
     #[error(
         "the root is somebody else's, so its key is not here; have a new intermediate signed there and give it with --certificate and --key"
@@ -230,7 +240,9 @@ impl Authority {
         if is_changed {
             self.reload()?;
         }
-        if now >= self.due {
+        self.check_clock(now)?;
+        // A clock that was set back must not postpone it.
+        if now >= self.due || now + CA_MAINTENANCE.as_secs() < self.due {
             self.look_after(now)?;
         }
         Ok(lock)
@@ -243,8 +255,31 @@ impl Authority {
     }
 
     /// Makes a state the new one, on disk and here.
-    fn commit(&mut self, state: State) -> Result<(), AuthorityError> {
+    fn commit(&mut self, now: u64, mut state: State) -> Result<(), AuthorityError> {
+        state.clock = state.clock.max(now);
         self.store.commit(state)?;
+        Ok(())
+    }
+
+    /// Believes the clock, however far it is from what was known.
+    ///
+    /// # Errors
+    /// When it cannot be stored.
+    pub fn trust_clock(&mut self, now: UnixTime) -> Result<(), AuthorityError> {
+        let (_lock, _) = self.store.enter()?;
+        let mut state = self.store.state().clone();
+        state.clock = now.as_secs();
+        self.store.commit(state)?;
+        self.reload()
+    }
+
+    /// A machine that woke up in another decade would replace and forget everything.
+    fn check_clock(&self, now: u64) -> Result<(), AuthorityError> {
+        let known = self.store.state().clock;
+        let days = now.saturating_sub(known) / (24 * 3_600);
+        if now > known + CLOCK_JUMP_MAX.as_secs() {
+            return Err(AuthorityError::Clock { days });
+        }
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! What there is, for people.
 
+use std::collections::BTreeSet;
+
 use rustls_pki_types::UnixTime;
 
 use super::Authority;
@@ -61,9 +63,9 @@ impl Authority {
         });
         let mut leaves = self.store.issued()?;
         leaves.retain(|leaf| leaf.until >= seconds);
+        let revoked: BTreeSet<&str> = state.revoked.iter().map(|one| &*one.serial).collect();
         let leaves = leaves.into_iter().map(|leaf| {
-            let serial = leaf.serial.to_string();
-            let is_revoked = state.revoked.iter().any(|revoked| revoked.serial == serial);
+            let is_revoked = revoked.contains(&*leaf.serial.to_string());
             (leaf, is_revoked)
         });
         Ok(Overview {

@@ -1,5 +1,7 @@
 //! Revoking leaves, and what everybody needs to check a peer: roots and revocation lists.
 
+use std::collections::BTreeSet;
+
 use rustls_pki_types::UnixTime;
 
 use super::Authority;
@@ -55,15 +57,20 @@ impl Authority {
         let seconds = now.as_secs();
         let _lock = self.enter(seconds)?;
         let mut state = self.store.state().clone();
+        let known = state.revoked.iter().map(|one| one.serial.clone());
+        let known: BTreeSet<String> = known.collect();
+        let name = match which {
+            Which::Name(name) => Some(name.to_string()),
+            Which::Serial(_) => None,
+        };
         let mut records = self.store.issued()?;
         records.retain(|record| {
-            let serial = record.serial.to_string();
             let is_meant = match which {
-                Which::Name(name) => record.name == name.to_string(),
+                Which::Name(_) => name.as_ref() == Some(&record.name),
                 Which::Serial(serial) => record.serial == *serial,
             };
-            let is_known = state.revoked.iter().any(|known| known.serial == serial);
-            is_meant && record.until >= seconds && !is_known
+            let is_alive = record.until >= seconds;
+            is_meant && is_alive && !known.contains(&record.serial.to_string())
         });
         if records.is_empty() {
             return Err(AuthorityError::Unknown(match which {
@@ -91,7 +98,7 @@ impl Authority {
             };
             self.store.audit(seconds, actor, &event)?;
         }
-        self.commit(state)?;
+        self.commit(seconds, state)?;
         Ok(records)
     }
 
@@ -113,7 +120,7 @@ impl Authority {
         let roots = roots.filter_map(|one| Some((&one.id, one.issuer.as_ref()?, &one.der)));
         let mut lists = String::new();
         for (id, issuer, der) in below.chain(roots) {
-            let entries = self.entries(id);
+            let entries = self.entries(id, seconds);
             let number = self.store.state().list_number << LIST_NUMBER_SHIFT | seconds;
             let list = certificate::revocation_list(issuer, der, &entries, number, validity)?;
             lists += &to_pem_list(list.der());
@@ -126,9 +133,9 @@ impl Authority {
         })
     }
 
-    fn entries(&self, issuer: &str) -> Vec<Entry> {
+    fn entries(&self, issuer: &str, now: u64) -> Vec<Entry> {
         let revoked = self.store.state().revoked.iter();
-        let own = revoked.filter(|revoked| revoked.issuer == issuer);
+        let own = revoked.filter(|revoked| revoked.issuer == issuer && revoked.until >= now);
         own.filter_map(|revoked| {
             Some(Entry {
                 serial: unhex(&revoked.serial)?,

@@ -17,6 +17,7 @@ use super::external::take_external;
 use super::init::Made;
 use super::init::new_intermediate;
 use super::init::new_root;
+use super::init::signs_from;
 use crate::ca::certificate::Validity;
 use crate::ca::store::StoreError;
 use crate::ca::store::audit::Event;
@@ -26,6 +27,8 @@ use crate::ca::store::state::State;
 use crate::ca::store::state::key_file;
 use crate::limits::AUTHORITIES_MAX;
 use crate::limits::CA_MAINTENANCE;
+use crate::limits::CLOCK_NOTED;
+use crate::limits::REFUSALS_KEPT;
 use crate::limits::SPREAD;
 
 impl Authority {
@@ -60,7 +63,7 @@ impl Authority {
         let _lock = self.enter(seconds)?;
         let mut state = self.store.state().clone();
         let mut made = take_external(&mut state, external, seconds)?;
-        made.record.signs_from += spread.as_secs();
+        made.record.signs_from = signs_from(seconds, spread);
         self.add(seconds, state, None, made, actor)
     }
 
@@ -87,8 +90,8 @@ impl Authority {
         actor: &str,
     ) -> Result<String, AuthorityError> {
         let mut state = self.store.state().clone();
-        let root = self.newest_root(&state)?;
-        let made = new_intermediate(&mut state, &root, now + spread.as_secs(), now)?;
+        let root = self.newest_root(&state, now)?;
+        let made = new_intermediate(&mut state, &root, now, spread)?;
         self.add(now, state, None, made, actor)
     }
 
@@ -100,11 +103,10 @@ impl Authority {
     ) -> Result<String, AuthorityError> {
         let mut state = self.store.state().clone();
         // Only who has a root can replace it.
-        self.newest_root(&state)?;
+        self.newest_root(&state, now)?;
         let root = new_root(&mut state, now)?;
-        let signs_from = now + spread.as_secs();
-        let below = new_intermediate(&mut state, &root, signs_from, now)?;
-        let gone_at = signs_from + state.leaf_life;
+        let below = new_intermediate(&mut state, &root, now, spread)?;
+        let gone_at = now + spread.as_secs() + state.leaf_life;
         for old in &mut state.roots {
             old.trusted_until.get_or_insert(gone_at);
         }
@@ -112,10 +114,10 @@ impl Authority {
     }
 
     /// The newest root, with its key.
-    fn newest_root(&self, state: &State) -> Result<Made<Root>, AuthorityError> {
+    fn newest_root(&self, state: &State, now: u64) -> Result<Made<Root>, AuthorityError> {
         let (root, _) = self
             .loaded
-            .newest_root()
+            .newest_root(now)
             .ok_or(AuthorityError::ForeignRoot)?;
         let record = state.roots.iter().find(|known| known.id == root.id);
         Ok(Made {
@@ -155,7 +157,7 @@ impl Authority {
             id: &id,
         };
         self.store.audit(now, actor, &event)?;
-        self.commit(state)?;
+        self.commit(now, state)?;
         self.reload()?;
         Ok(id)
     }
@@ -166,18 +168,19 @@ impl Authority {
         // Set first: what comes below asks for the state again, and must not end here again.
         self.due = now + CA_MAINTENANCE.as_secs();
         let is_old = |validity: Validity| now > validity.from.midpoint(validity.until);
-        let root = self.loaded.newest_root().map(|(root, _)| root.validity);
+        let root = self.loaded.newest_root(now);
+        let root = root.map(|(root, _)| root.validity);
         let newest = self
             .loaded
             .intermediates
             .iter()
             .max_by_key(|below| below.signs_from);
         let newest = newest.map(|below| below.validity);
+        let is_signing = self.loaded.signing(now).is_some();
         if root.is_some_and(is_old) {
             self.add_root(now, SPREAD, OWN_ACCORD)?;
-        } else if root.is_some() && newest.is_none_or(is_old) {
+        } else if root.is_some() && (newest.is_none_or(is_old) || !is_signing) {
             // Without one that signs there is nobody to wait for.
-            let is_signing = self.loaded.signing(now).is_some();
             let spread = if is_signing { SPREAD } else { Duration::ZERO };
             self.add_intermediate(now, spread, OWN_ACCORD)?;
         }
@@ -201,8 +204,9 @@ impl Authority {
     fn let_go(&mut self, now: u64) -> Result<(), AuthorityError> {
         let old = self.store.state();
         let mut state = old.clone();
-        state.revoked.retain(|revoked| revoked.until >= now);
-        state.used_tokens.retain(|used| used.until >= now);
+        let ended = now.saturating_sub(REFUSALS_KEPT.as_secs());
+        state.revoked.retain(|revoked| revoked.until >= ended);
+        state.used_tokens.retain(|used| used.until >= ended);
         let signing = self.loaded.signing(now).map(|below| below.id.clone());
         let may_go = state.intermediates.len() > 1 || old.roots.len() > 1;
         if may_go && signing.is_some() {
@@ -218,7 +222,7 @@ impl Authority {
                 root.trusted_until.is_none_or(|until| until > now) || is_needed(&root.id)
             });
         }
-        if state == *old {
+        if state == *old && now < old.clock + CLOCK_NOTED.as_secs() {
             return Ok(());
         }
         let kept: Vec<&String> = ids(&state).collect();
@@ -230,7 +234,7 @@ impl Authority {
             };
             self.store.audit(now, OWN_ACCORD, &event)?;
         }
-        self.commit(state)?;
+        self.commit(now, state)?;
         for id in &gone {
             self.store.remove_key(&key_file(id))?;
         }

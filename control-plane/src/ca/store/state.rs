@@ -21,6 +21,8 @@ pub(crate) struct State {
     pub(crate) serials_until: u64,
     /// Number of the next authority; also never used twice.
     pub(crate) next_authority: u64,
+    /// The latest time at which anything was done; a clock far ahead of it is not believed.
+    pub(crate) clock: u64,
     /// Number of the newest revocation list.
     pub(crate) list_number: u64,
     /// Oldest first.

@@ -71,7 +71,12 @@ impl Rack {
             .bundle
             .as_ref()
             .is_none_or(|held| moment >= held.renew_at);
-        if is_old || self.trust.as_ref() != Some(&trust) {
+        let is_news = self.trust.as_ref() != Some(&trust);
+        if is_news {
+            let revoked = |held: &HeldLeaf| authority.is_revoked(held.leaf.record.serial);
+            self.leaves.retain(|_, held| !revoked(held));
+        }
+        if is_old || is_news {
             // Before the leaves: whoever gets a new leaf finds peers that know its issuer.
             self.bundle = Some(new_bundle(authority, now)?);
         }
@@ -88,9 +93,7 @@ impl Rack {
         now: UnixTime,
     ) -> Result<(), AuthorityError> {
         let moment = Duration::from_secs(now.as_secs());
-        let is_good = |held: &HeldLeaf| {
-            moment < held.renew_at && !authority.is_revoked(held.leaf.record.serial)
-        };
+        let is_good = |held: &HeldLeaf| moment < held.renew_at;
         let due = identities.iter();
         let due: Vec<&SpiffeId> = due
             .filter(|identity| !self.leaves.get(identity).is_some_and(is_good))

@@ -18,6 +18,7 @@ use crate::limits::AUDIT_REFUSALS_PER_SECOND;
 use crate::limits::REVOCATION_LIST_LIFE;
 
 mod attacks;
+mod clock;
 mod crashes;
 mod rotation;
 
@@ -134,8 +135,19 @@ fn a_leaf_begins_before_now_and_ends_with_its_issuer_at_the_latest() {
     );
     let wanted = name("a");
     let life = Some(Duration::from_secs(31 * DAY));
-    // Nobody looked after the authority for most of a year.
-    authority.due = u64::MAX;
+    // An intermediate of somebody else, which nobody replaces.
+    let theirs = &authority.loaded;
+    let external = External {
+        chain: theirs.intermediates[0].pem.clone(),
+        key: Secret::new(authority.store.read_key("intermediate-2.key").unwrap()),
+        root: theirs.roots[0].pem.clone(),
+    };
+    let options = Options {
+        external: Some(external),
+        ..options()
+    };
+    let disk = Box::new(Simulated::default());
+    let mut authority = Authority::init_on(disk, &options, START).unwrap();
     let late = START + 364 * DAY;
     let leaf = authority
         .issue(
@@ -212,7 +224,7 @@ fn a_revoked_leaf_is_refused_and_others_are_not() {
     let again = authority.revoke(at(START + 2), &Which::Name(name("a")), "test");
     assert!(matches!(again, Err(AuthorityError::Unknown(_))));
     // Its end makes the revocation superfluous.
-    authority.overview(at(START + 2 * DAY)).unwrap();
+    authority.overview(at(START + 40 * DAY)).unwrap();
     assert!(authority.store.state().revoked.is_empty());
     assert_eq!(after.until, START + 1 + REVOCATION_LIST_LIFE.as_secs());
 }
@@ -258,7 +270,7 @@ fn a_token_opens_once_also_after_a_restart() {
         error,
         AuthorityError::Refused(Refusal::TokenExpired)
     ));
-    authority.overview(at(START + 2 * DAY)).unwrap();
+    authority.overview(at(START + 40 * DAY)).unwrap();
     assert!(authority.store.state().used_tokens.is_empty());
 }
 

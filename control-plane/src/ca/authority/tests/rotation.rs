@@ -126,6 +126,7 @@ fn authorities_replace_themselves_in_time() {
     // Asleep for two years: the intermediate has ended, and a new one signs at once.
     let now = START + 4 * 365 * DAY;
     mesh.leaves.clear();
+    mesh.authority.trust_clock(at(now)).unwrap();
     mesh.step(now, 0);
     // The root's half life.
     let now = START + 5 * 365 * DAY + 1;
