@@ -1,19 +1,26 @@
 //! `weir control-plane`: serves a directory of resources over xDS.
 
+use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use clap::Args;
 use control_plane::Server;
 use control_plane::ca::Authority;
 use control_plane::ca::SpiffeId;
+use control_plane::ca::access::LocalUsers;
+use control_plane::server::Listener;
 use control_plane::source::secrets::Tls;
 use proxy::command::logging;
 use proxy::command::logging::LogArgs;
 use proxy::command::signals::Asked;
 use proxy::command::signals::Told;
 use tokio::net::TcpListener;
+use tokio::net::UnixListener;
 
 /// Flags of the control plane.
 #[derive(Args, Debug)]
@@ -27,7 +34,8 @@ watched. Files in a subdirectory serve only nodes whose id or cluster is the sub
 
 With --ca, clients get their own certificate as the secrets `default` and `spiffe://...`, and the
 roots with their revocation lists as `ROOTCA` and `spiffe://DOMAIN`; see weir ca --help. A client is
-known by its certificate, or once by a join token in the header `authorization: Bearer TOKEN`.
+known by its certificate, by its user on a unix socket, or once by a join token in the header
+`authorization: Bearer TOKEN`.
 
 Exit status: 0 after a graceful stop, 1 if it cannot start, 2 for wrong flags.
 Signals: TERM, INT and QUIT stop; a second INT stops at once; HUP reads the directory now.")]
@@ -40,7 +48,7 @@ pub(crate) struct ControlPlaneArgs {
         required_unless_present = "ca"
     )]
     resources: Option<PathBuf>,
-    /// Where clients connect; `:18000` is every address
+    /// Where clients connect; `:18000` is every address, `unix:PATH` a socket of this machine
     #[arg(
         long,
         value_name = "ADDR",
@@ -54,6 +62,10 @@ pub(crate) struct ControlPlaneArgs {
     /// Take connections over TLS with a certificate of this identity
     #[arg(long, value_name = "ID", env = "WEIR_TLS_IDENTITY", requires = "ca")]
     tls_identity: Option<SpiffeId>,
+    /// Who a local user is, for --listen unix:PATH: uid:1000=spiffe://... or gid:50=...; may be
+    /// repeated
+    #[arg(long, value_name = "USER", requires = "ca")]
+    local_user: Vec<String>,
     /// Send clients without a certificate away
     #[arg(
         long,
@@ -78,7 +90,7 @@ pub(crate) fn run(args: &ControlPlaneArgs) -> ExitCode {
 
 fn serve(args: &ControlPlaneArgs) -> Result<ExitCode, String> {
     logging::init(&args.log)?;
-    let address = parse_listen(&args.listen)?;
+    let place: Place = args.listen.parse()?;
     if let Some(dir) = args.resources.as_ref().filter(|dir| !dir.is_dir()) {
         return Err(format!(
             "error: --resources {}: not a directory",
@@ -91,18 +103,16 @@ fn serve(args: &ControlPlaneArgs) -> Result<ExitCode, String> {
         .build();
     let runtime = runtime.map_err(|error| format!("error: cannot start: {error}"))?;
     runtime.block_on(async {
-        let listener = TcpListener::bind(address).await;
-        let listener =
-            listener.map_err(|error| format!("error: cannot listen on {address}: {error}"))?;
+        let listener = place.listen(args).await?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
-            address = ?listener.local_addr().ok(),
+            address = args.listen,
             resources = ?args.resources,
             ca = ?args.ca,
             tls = ?args.tls_identity.as_ref().map(SpiffeId::to_string),
             "weir control plane started",
         );
-        if args.ca.is_some() && args.tls_identity.is_none() && !address.ip().is_loopback() {
+        if args.ca.is_some() && args.tls_identity.is_none() && !place.is_local() {
             tracing::warn!("--ca without --tls-identity: only clients of this machine get secrets");
         }
         let told = Told::default();
@@ -154,15 +164,78 @@ fn check_identity(args: &ControlPlaneArgs, authority: &Authority) -> Result<(), 
     }
 }
 
-fn parse_listen(text: &str) -> Result<SocketAddr, String> {
-    let full = if text.starts_with(':') {
-        format!("0.0.0.0{text}")
-    } else {
-        text.to_owned()
-    };
-    full.parse().map_err(|_| {
-        format!("error: --listen {text}: an address looks like :18000 or 127.0.0.1:18000")
-    })
+/// Where to listen.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    Network(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl Place {
+    async fn listen(&self, args: &ControlPlaneArgs) -> Result<Listener, String> {
+        match self {
+            Self::Network(address) => match TcpListener::bind(address).await {
+                Ok(listener) => Ok(listener.into()),
+                Err(error) => Err(format!("error: cannot listen on {address}: {error}")),
+            },
+            Self::Unix(path) => {
+                let mut users = LocalUsers::default();
+                for user in &args.local_user {
+                    let added = users.add(user);
+                    added.map_err(|error| format!("error: --local-user {error}"))?;
+                }
+                let listener = bind(path).map_err(|error| {
+                    format!("error: cannot listen on {}: {error}", path.display())
+                })?;
+                Ok(Listener::Local { listener, users })
+            }
+        }
+    }
+
+    fn is_local(&self) -> bool {
+        match self {
+            Self::Network(address) => address.ip().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(Self::Unix(PathBuf::from(path)));
+        }
+        let full = if text.starts_with(':') {
+            format!("0.0.0.0{text}")
+        } else {
+            text.to_owned()
+        };
+        full.parse().map(Self::Network).map_err(|_| {
+            format!(
+                "error: --listen {text}: an address looks like :18000, 127.0.0.1:18000 or unix:PATH"
+            )
+        })
+    }
+}
+
+/// Binds a socket; one that nobody listens on any more is replaced.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_over(path) => {
+            std::fs::remove_file(path)?;
+            UnixListener::bind(path)
+        }
+        bound => bound,
+    }
+}
+
+fn is_left_over(path: &Path) -> bool {
+    let is_socket = std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+    let refused = std::os::unix::net::UnixStream::connect(path)
+        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+    is_socket && refused
 }
 
 #[cfg(test)]
@@ -171,12 +244,14 @@ mod tests {
 
     #[test]
     fn listen_addresses() {
-        assert_eq!(parse_listen(":18000").unwrap().to_string(), "0.0.0.0:18000");
-        assert_eq!(parse_listen("[::1]:1").unwrap().to_string(), "[::1]:1");
-        assert!(
-            parse_listen("18000")
-                .unwrap_err()
-                .contains("--listen 18000")
-        );
+        let network = |text: &str| match text.parse() {
+            Ok(Place::Network(address)) => address.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(network(":18000"), "0.0.0.0:18000");
+        assert_eq!(network("[::1]:1"), "[::1]:1");
+        assert_eq!("unix:a/b".parse(), Ok(Place::Unix(PathBuf::from("a/b"))));
+        let refused = "18000".parse::<Place>().unwrap_err();
+        assert!(refused.contains("--listen 18000"));
     }
 }

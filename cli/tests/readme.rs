@@ -15,16 +15,21 @@ use bench::origin::Origin;
 use bench::ports::ReservedPort;
 use http::Request;
 use http::StatusCode;
+use tokio::time::Instant;
 
 /// Longest wait for a started command to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The commands this file runs; a new one in the README fails `every_command_is_known`.
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 12] = [
     "cargo run --release -- demo",
     "cargo test --workspace",
     "curl -s http://127.0.0.1:8080/hello",
+    "weir ca init --dir ca --trust-domain mesh.example",
+    "weir ca issue --dir ca spiffe://mesh.example/cart --out cart",
+    "weir cert show cart.pem",
     "weir check configs/",
+    "weir control-plane --ca ca --tls-identity spiffe://mesh.example/control-plane --listen 127.0.0.1:18000",
     "weir control-plane --resources configs/ads/resources --listen 127.0.0.1:18000",
     "weir proxy --from :8080 --to 127.0.0.1:9000,127.0.0.1:9001",
     "weir proxy -c configs/ads/bootstrap.yaml",
@@ -220,4 +225,41 @@ async fn a_control_plane_and_its_proxy() {
             .await
             .contains("\"9001\"")
     );
+}
+
+#[tokio::test]
+async fn an_authority_and_its_control_plane() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |command: &str| {
+        let output = weir(command)
+            .current_dir(directory.path())
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command}: {error}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let of = |beginning: &str| {
+        KNOWN
+            .iter()
+            .find(|known| known.starts_with(beginning))
+            .unwrap()
+    };
+    run(of("weir ca init"));
+    run(of("weir ca issue"));
+    assert!(run(of("weir cert show")).contains("URI spiffe://mesh.example/cart"));
+    let port = ReservedPort::new().unwrap();
+    let serve = of("weir control-plane --ca").replace("127.0.0.1:18000", &port.addr().to_string());
+    let mut serve = weir(&serve);
+    let _running = Running(serve.current_dir(directory.path()).spawn().unwrap());
+    let show = format!("weir cert show {}", port.addr());
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let output = weir(&show).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if text.contains("URI spiffe://mesh.example/control-plane") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{text}");
+    }
 }

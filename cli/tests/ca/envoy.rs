@@ -3,6 +3,7 @@
 //! revocation.
 
 use std::net::SocketAddr;
+use std::os::unix::net::UnixListener;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
@@ -39,12 +40,11 @@ impl Drop for ControlPlane {
 }
 
 impl ControlPlane {
-    fn start(place: &Place, listen: SocketAddr) -> Self {
+    fn start(place: &Place, flags: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
         command
             .args(["control-plane", "--resources", "resources", "--ca", "ca"])
-            .args(["--tls-identity", SERVER, "--require-client-certificate"])
-            .args(["--listen", &listen.to_string()])
+            .args(flags)
             .current_dir(place.path());
         let command = command.stdin(Stdio::null()).stderr(Stdio::null());
         Self(command.spawn().unwrap())
@@ -90,8 +90,8 @@ fn listener(port: u16) -> Value {
     json!({"resources": [typed("config.listener.v3.Listener", listener)]})
 }
 
-/// JSON in block style as far as it goes, because a section is added to it behind.
-fn bootstrap(place: &Place, api_type: &str, control_plane: SocketAddr) -> String {
+/// How Envoy joins the control plane over TLS.
+fn tls_of_edge(place: &Place) -> String {
     let file = |name: &str| json!({"filename": place.file(name)});
     let context = json!({
         "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
@@ -108,7 +108,11 @@ fn bootstrap(place: &Place, api_type: &str, control_plane: SocketAddr) -> String
             },
         },
     });
-    let port = control_plane.port();
+    format!("    transport_socket: {{name: tls, typed_config: {context}}}\n")
+}
+
+/// JSON in block style as far as it goes, because a section is added to it behind.
+fn bootstrap(api_type: &str, address: &Value, tls: &str) -> String {
     format!(
         "\
 node: {{id: edge-1, cluster: edge}}
@@ -122,8 +126,7 @@ static_resources:
   clusters:
   - name: control-plane
     type: STATIC
-    transport_socket: {{name: tls, typed_config: {context}}}
-    typed_extension_protocol_options:
+{tls}    typed_extension_protocol_options:
       envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
         '@type': type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
         explicit_http_config: {{http2_protocol_options: {{}}}}
@@ -131,7 +134,7 @@ static_resources:
       cluster_name: control-plane
       endpoints:
       - lb_endpoints:
-        - endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}}}
+        - endpoint: {{address: {address}}}
 "
     )
 }
@@ -168,77 +171,132 @@ async fn envoy_lives_on_our_secrets_over_delta_ads() {
     live("DELTA_GRPC").await;
 }
 
-async fn live(api_type: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn envoy_is_known_by_its_user_on_a_unix_socket() {
     if is_missing("Envoy", Envoy::locate().is_ok()) {
         return;
     }
     let place = Place::with_authority();
-    let [front, xds] = [(); 2].map(|()| ReservedPort::new().unwrap());
-    place.ok(&format!("ca issue --dir ca {EDGE} --out edge"));
-    place.ok(&format!("ca issue --dir ca {CART} --out old"));
-    place.write(
-        "roots.pem",
-        place.json("ca bundle --dir ca")["roots"].as_str().unwrap(),
-    );
+    let front = ReservedPort::new().unwrap();
+    place.ok(&format!("ca issue --dir ca {CART} --out cart"));
     std::fs::create_dir(place.file("resources")).unwrap();
     place.write("resources/all.json", listener(front.number()).to_string());
-    let _control_plane = ControlPlane::start(&place, xds.addr());
-    let envoy = Envoy::start(&bootstrap(&place, api_type, xds.addr()))
+    // Left over by somebody who was killed.
+    drop(UnixListener::bind(place.file("xds.sock")).unwrap());
+    let user = format!("uid:{}={EDGE}", rustix::process::getuid().as_raw());
+    let flags = ["--listen", "unix:xds.sock", "--local-user", &user];
+    let _control_plane = ControlPlane::start(&place, &flags);
+    let pipe = json!({"pipe": {"path": place.file("xds.sock")}});
+    let envoy = Envoy::start(&bootstrap("GRPC", &pipe, "")).await.unwrap();
+    let answer = until(front.addr(), &place, Some("cart"), is_hello)
         .await
         .unwrap();
+    assert_eq!(answer.identity.as_deref(), Some(EDGE));
+    drop(envoy);
+}
 
-    let first = until(front.addr(), &place, Some("old"), is_hello)
-        .await
-        .unwrap();
+async fn live(api_type: &str) {
+    if is_missing("Envoy", Envoy::locate().is_ok()) {
+        return;
+    }
+    let stage = Stage::set(api_type).await;
+    let first = stage.until(Some("old"), is_hello).await.unwrap();
     assert_eq!(first.identity.as_deref(), Some(EDGE));
-    until(front.addr(), &place, None, Result::is_err)
-        .await
-        .unwrap_err();
-    place.ok("ca init --dir evil --trust-domain mesh.example");
-    place.ok(&format!("ca issue --dir evil {CART} --out evil"));
-    until(front.addr(), &place, Some("evil"), Result::is_err)
-        .await
-        .unwrap_err();
-
-    // A root that signs at once: the hard case, in which nobody was told before.
-    place.ok("ca rotate --dir ca root --after 0s");
-    place.ok(&format!("ca issue --dir ca {CART} --out new"));
-    until(front.addr(), &place, Some("new"), is_hello)
-        .await
-        .unwrap();
-    until(front.addr(), &place, Some("old"), is_hello)
-        .await
-        .unwrap();
-
-    let list = place.json("ca list --dir ca");
-    let leaves = list["certificates"].as_array().unwrap();
-    let old = leaves.iter().find(|leaf| leaf["name"] == CART);
-    let old = old.unwrap()["serial"].as_str().unwrap();
-    place.ok(&format!("ca revoke --dir ca --serial {old}"));
-    until(front.addr(), &place, Some("old"), Result::is_err)
-        .await
-        .unwrap_err();
-    until(front.addr(), &place, Some("new"), is_hello)
-        .await
-        .unwrap();
-
-    // What Envoy serves with was stolen: it gets another one.
-    let mut of_edge = leaves.iter().filter(|leaf| leaf["name"] == EDGE);
-    assert!(of_edge.any(|leaf| leaf["serial"] == first.serial.as_str()));
-    place.ok(&format!("ca revoke --dir ca --serial {}", first.serial));
-    let is_other = |answer: &Result<Answer, String>| {
-        answer
-            .as_ref()
-            .is_ok_and(|answer| answer.serial != first.serial)
-    };
-    until(front.addr(), &place, Some("new"), is_other)
-        .await
-        .unwrap();
-    let stats = envoy.admin().stats().await.unwrap();
-    let secrets = stats
+    stage.knows_strangers().await;
+    stage.follows_a_root_that_signs_at_once().await;
+    stage.follows_revocation(&first).await;
+    let stats = stage.envoy.admin().stats().await.unwrap();
+    for (name, count) in stats
         .iter()
-        .filter(|(name, _)| name.ends_with("update_rejected"));
-    for (name, count) in secrets {
+        .filter(|(name, _)| name.ends_with("update_rejected"))
+    {
         assert_eq!(*count, 0, "{name}");
+    }
+}
+
+/// Envoy at work as `edge`, and a client `old`.
+struct Stage {
+    place: Place,
+    front: ReservedPort,
+    envoy: Envoy,
+    _control_plane: ControlPlane,
+    _xds: ReservedPort,
+}
+
+impl Stage {
+    async fn set(api_type: &str) -> Self {
+        let place = Place::with_authority();
+        let [front, xds] = [(); 2].map(|()| ReservedPort::new().unwrap());
+        place.ok(&format!("ca issue --dir ca {EDGE} --out edge"));
+        place.ok(&format!("ca issue --dir ca {CART} --out old"));
+        let bundle = place.json("ca bundle --dir ca");
+        place.write("roots.pem", bundle["roots"].as_str().unwrap());
+        std::fs::create_dir(place.file("resources")).unwrap();
+        place.write("resources/all.json", listener(front.number()).to_string());
+        let listen = xds.addr().to_string();
+        let mut flags = vec!["--listen", &listen, "--tls-identity", SERVER];
+        flags.push("--require-client-certificate");
+        let control_plane = ControlPlane::start(&place, &flags);
+        let socket = json!({"address": "127.0.0.1", "port_value": xds.number()});
+        let address = json!({"socket_address": socket});
+        let bootstrap = bootstrap(api_type, &address, &tls_of_edge(&place));
+        let envoy = Envoy::start(&bootstrap).await.unwrap();
+        Self {
+            place,
+            front,
+            envoy,
+            _control_plane: control_plane,
+            _xds: xds,
+        }
+    }
+
+    async fn until(
+        &self,
+        client: Option<&str>,
+        wanted: impl Fn(&Result<Answer, String>) -> bool,
+    ) -> Result<Answer, String> {
+        until(self.front.addr(), &self.place, client, wanted).await
+    }
+
+    async fn knows_strangers(&self) {
+        let place = &self.place;
+        let shown = place.ok(&format!("cert show {} --ca roots.pem", self.front.addr()));
+        assert!(
+            shown.contains(EDGE) && shown.contains("the chain holds"),
+            "{shown}"
+        );
+        self.until(None, Result::is_err).await.unwrap_err();
+        place.ok("ca init --dir evil --trust-domain mesh.example");
+        place.ok(&format!("ca issue --dir evil {CART} --out evil"));
+        self.until(Some("evil"), Result::is_err).await.unwrap_err();
+    }
+
+    /// The hard case, in which nobody was told before.
+    async fn follows_a_root_that_signs_at_once(&self) {
+        self.place.ok("ca rotate --dir ca root --after 0s");
+        self.place
+            .ok(&format!("ca issue --dir ca {CART} --out new"));
+        self.until(Some("new"), is_hello).await.unwrap();
+        self.until(Some("old"), is_hello).await.unwrap();
+    }
+
+    async fn follows_revocation(&self, first: &Answer) {
+        let place = &self.place;
+        let list = place.json("ca list --dir ca");
+        let leaves = list["certificates"].as_array().unwrap();
+        let old = leaves.iter().find(|leaf| leaf["name"] == CART);
+        let old = old.unwrap()["serial"].as_str().unwrap();
+        place.ok(&format!("ca revoke --dir ca --serial {old}"));
+        self.until(Some("old"), Result::is_err).await.unwrap_err();
+        self.until(Some("new"), is_hello).await.unwrap();
+        // What Envoy serves with was stolen: it gets another one.
+        let mut of_edge = leaves.iter().filter(|leaf| leaf["name"] == EDGE);
+        assert!(of_edge.any(|leaf| leaf["serial"] == first.serial.as_str()));
+        place.ok(&format!("ca revoke --dir ca --serial {}", first.serial));
+        let is_other = |answer: &Result<Answer, String>| {
+            let other = answer.as_ref();
+            other.is_ok_and(|answer| answer.serial != first.serial)
+        };
+        self.until(Some("new"), is_other).await.unwrap();
     }
 }

@@ -20,8 +20,8 @@ use rustls::ServerConfig;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
-use tokio::net::TcpListener;
 use tokio::net::TcpStream;
+use tokio::net::UnixStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::sync::watch;
@@ -33,6 +33,7 @@ use tonic::transport::server::Connected;
 use tracing::info;
 use tracing::warn;
 
+use super::Listener;
 use crate::ca::access::Caller;
 use crate::ca::access::caller_of;
 use crate::limits::HANDSHAKE_TIMEOUT;
@@ -42,7 +43,7 @@ type Accepting = Pin<Box<dyn Future<Output = Accepted> + Send>>;
 
 /// The connections of one listener.
 pub(super) struct Incoming {
-    listener: Arc<TcpListener>,
+    listener: Arc<Listener>,
     places: Arc<Semaphore>,
     accepting: Accepting,
     tls: Option<watch::Receiver<Option<Arc<ServerConfig>>>>,
@@ -52,7 +53,7 @@ pub(super) struct Incoming {
 impl Incoming {
     /// With `tls`, connections are made with its newest value.
     pub(super) fn new(
-        listener: TcpListener,
+        listener: Listener,
         connections_max: usize,
         tls: Option<watch::Receiver<Option<Arc<ServerConfig>>>>,
     ) -> Self {
@@ -87,24 +88,33 @@ impl Stream for Incoming {
             let accepted = ready!(self.accepting.as_mut().poll(cx));
             let (listener, places) = (Arc::clone(&self.listener), Arc::clone(&self.places));
             self.accepting = Box::pin(accept(listener, places));
+            let (stream, peer) = match accepted.socket {
+                Socket::Local(stream, caller) => {
+                    let connection = Connection::local(stream, caller, accepted.place);
+                    return Poll::Ready(Some(Ok(connection)));
+                }
+                Socket::Tcp(stream, peer) => (stream, peer),
+            };
             let Some(tls) = &self.tls else {
-                return Poll::Ready(Some(Ok(Connection::plain(accepted))));
+                let connection = Connection::plain(stream, peer, accepted.place);
+                return Poll::Ready(Some(Ok(connection)));
             };
             let Some(config) = tls.borrow().clone() else {
-                warn!(peer = ?accepted.peer, "sent away: there is no certificate to show yet");
+                warn!(%peer, "sent away: there is no certificate to show yet");
                 continue;
             };
-            self.handshakes.spawn(shake_hands(accepted, config));
+            let shaking = shake_hands(stream, peer, config, accepted.place);
+            self.handshakes.spawn(shaking);
         }
     }
 }
 
-async fn shake_hands(accepted: Accepted, config: Arc<ServerConfig>) -> Option<Connection> {
-    let Accepted {
-        stream,
-        peer,
-        place,
-    } = accepted;
+async fn shake_hands(
+    stream: TcpStream,
+    peer: SocketAddr,
+    config: Arc<ServerConfig>,
+    place: OwnedSemaphorePermit,
+) -> Option<Connection> {
     let shaking = TlsAcceptor::from(config).accept(stream);
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, shaking).await {
         Ok(Ok(stream)) => stream,
@@ -123,7 +133,7 @@ async fn shake_hands(accepted: Accepted, config: Arc<ServerConfig>) -> Option<Co
     Some(Connection {
         info: Info {
             remote: Some(peer),
-            is_encrypted: true,
+            is_private: true,
             caller,
         },
         stream: Transport::Tls(Box::new(stream)),
@@ -131,23 +141,14 @@ async fn shake_hands(accepted: Accepted, config: Arc<ServerConfig>) -> Option<Co
     })
 }
 
-async fn accept(listener: Arc<TcpListener>, places: Arc<Semaphore>) -> Accepted {
+async fn accept(listener: Arc<Listener>, places: Arc<Semaphore>) -> Accepted {
     loop {
         // Never closed, so this fails never; waiting forever would be the answer if it did.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             std::future::pending().await
         };
         match listener.accept().await {
-            Ok((stream, peer)) => {
-                if let Err(error) = stream.set_nodelay(true) {
-                    warn!(%peer, %error, "cannot disable Nagle's algorithm");
-                }
-                return Accepted {
-                    stream,
-                    peer,
-                    place,
-                };
-            }
+            Ok(socket) => return Accepted { socket, place },
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_RETRY).await;
@@ -156,11 +157,35 @@ async fn accept(listener: Arc<TcpListener>, places: Arc<Semaphore>) -> Accepted 
     }
 }
 
+impl Listener {
+    async fn accept(&self) -> io::Result<Socket> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                if let Err(error) = stream.set_nodelay(true) {
+                    warn!(%peer, %error, "cannot disable Nagle's algorithm");
+                }
+                Ok(Socket::Tcp(stream, peer))
+            }
+            Self::Local { listener, users } => {
+                let (stream, _) = listener.accept().await?;
+                // The kernel says who connected, as of then.
+                let peer = stream.peer_cred()?;
+                Ok(Socket::Local(stream, users.caller(peer.uid(), peer.gid())))
+            }
+        }
+    }
+}
+
 /// A connection nothing was said on.
 struct Accepted {
-    stream: TcpStream,
-    peer: SocketAddr,
+    socket: Socket,
     place: OwnedSemaphorePermit,
+}
+
+enum Socket {
+    Local(UnixStream, Caller),
+    Tcp(TcpStream, SocketAddr),
 }
 
 /// One accepted connection; gives its place back when dropped.
@@ -173,20 +198,33 @@ pub(super) struct Connection {
 
 #[derive(Debug)]
 enum Transport {
+    Local(UnixStream),
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Connection {
-    fn plain(accepted: Accepted) -> Self {
+    fn local(stream: UnixStream, caller: Caller, place: OwnedSemaphorePermit) -> Self {
         Self {
             info: Info {
-                remote: Some(accepted.peer),
-                is_encrypted: false,
+                remote: None,
+                is_private: true,
+                caller,
+            },
+            stream: Transport::Local(stream),
+            _place: place,
+        }
+    }
+
+    fn plain(stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) -> Self {
+        Self {
+            info: Info {
+                remote: Some(peer),
+                is_private: peer.ip().is_loopback(),
                 caller: Caller::Anonymous,
             },
-            stream: Transport::Plain(accepted.stream),
-            _place: accepted.place,
+            stream: Transport::Plain(stream),
+            _place: place,
         }
     }
 }
@@ -206,6 +244,7 @@ impl AsyncRead for Connection {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match &mut self.stream {
+            Transport::Local(stream) => Pin::new(stream).poll_read(cx, buf),
             Transport::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
@@ -219,6 +258,7 @@ impl AsyncWrite for Connection {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         match &mut self.stream {
+            Transport::Local(stream) => Pin::new(stream).poll_write(cx, buf),
             Transport::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Transport::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
@@ -226,6 +266,7 @@ impl AsyncWrite for Connection {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
+            Transport::Local(stream) => Pin::new(stream).poll_flush(cx),
             Transport::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
@@ -233,6 +274,7 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
+            Transport::Local(stream) => Pin::new(stream).poll_shutdown(cx),
             Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
@@ -244,6 +286,7 @@ impl AsyncWrite for Connection {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.stream {
+            Transport::Local(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Transport::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
@@ -251,6 +294,7 @@ impl AsyncWrite for Connection {
 
     fn is_write_vectored(&self) -> bool {
         match &self.stream {
+            Transport::Local(stream) => stream.is_write_vectored(),
             Transport::Plain(stream) => stream.is_write_vectored(),
             Transport::Tls(stream) => stream.is_write_vectored(),
         }

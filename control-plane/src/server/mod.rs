@@ -10,10 +10,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
+use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use tokio::sync::watch;
 
 use crate::ca::Authority;
+use crate::ca::access::LocalUsers;
 use crate::limits::Limits;
 use crate::service;
 use crate::service::Shared;
@@ -51,6 +53,26 @@ pub struct Builder {
     resources_dir: Option<PathBuf>,
     authority: Option<Authority>,
     tls: Option<Tls>,
+}
+
+/// Where clients connect.
+#[derive(Debug)]
+pub enum Listener {
+    /// Over the network, with TLS if there is an identity for it.
+    Tcp(TcpListener),
+    /// Processes of this machine, known by their user.
+    Local {
+        /// The socket.
+        listener: UnixListener,
+        /// Who is who.
+        users: LocalUsers,
+    },
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Self {
+        Self::Tcp(listener)
+    }
 }
 
 /// Why the server ended other than by request.
@@ -92,7 +114,7 @@ impl Server {
     /// When the transport fails.
     pub async fn serve(
         mut self,
-        listener: TcpListener,
+        listener: impl Into<Listener>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
         let limits = self.policy.limits.clone();
@@ -132,7 +154,7 @@ impl Server {
                 None => pending().await,
             }
         };
-        let incoming = Incoming::new(listener, limits.connections_max, tls);
+        let incoming = Incoming::new(listener.into(), limits.connections_max, tls);
         let serving = tonic::transport::Server::builder()
             .tcp_nodelay(true)
             .http2_keepalive_interval(Some(limits.keepalive_interval))

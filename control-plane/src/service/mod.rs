@@ -63,8 +63,9 @@ pub(crate) struct Shared {
 #[derive(Clone, Debug)]
 pub(crate) struct Info {
     pub(crate) remote: Option<SocketAddr>,
-    pub(crate) is_encrypted: bool,
-    /// Whom the client's certificate names.
+    /// Whether a private key may go over it: it is encrypted, or stays on this machine.
+    pub(crate) is_private: bool,
+    /// Who the transport says it is.
     pub(crate) caller: Caller,
 }
 
@@ -72,14 +73,9 @@ impl Info {
     /// Of a transport that says nothing.
     pub(crate) const UNKNOWN: Self = Self {
         remote: None,
-        is_encrypted: false,
+        is_private: false,
         caller: Caller::Anonymous,
     };
-
-    /// Whether a private key may go over it.
-    pub(crate) fn is_private(&self) -> bool {
-        self.is_encrypted || self.remote.is_some_and(|remote| remote.ip().is_loopback())
-    }
 }
 
 /// All discovery services.

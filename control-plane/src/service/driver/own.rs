@@ -20,7 +20,7 @@ impl<P: Protocol> Driver<P> {
         let Some(secrets) = self.shared.secrets.clone() else {
             return Ok(None);
         };
-        if !self.info.is_private() {
+        if !self.info.is_private {
             if self.token.is_some() {
                 let text = "join tokens are taken over TLS or from this machine only";
                 return Err(Status::permission_denied(text));
