@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use proxy::config::Secrets;
-use proxy::config::tcp_proxy::{LogTimes, TcpProxy, WeightedCluster};
+use proxy::config::tcp_proxy::{ConnectWhen, LogTimes, TcpProxy, WeightedCluster};
 use proxy::downstream::Downstream;
 use proxy::net::NetStream;
 use proxy::tcp::TcpManager;
@@ -98,6 +98,7 @@ fn manager(port: u16) -> TcpManager {
         idle_timeout: None,
         max_duration: None,
         max_duration_jitter: 0.0,
+        connect_when: ConnectWhen::default(),
         connect_attempts_max: 1,
         backoff: None,
         access_logs: Vec::new(),
