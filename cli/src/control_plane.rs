@@ -143,13 +143,11 @@ fn server(args: &ControlPlaneArgs) -> Result<Server, String> {
     if let Some(dir) = &args.ca {
         let authority = Authority::open(dir).map_err(|error| format!("error: --ca {error}"))?;
         check_identity(args, &authority)?;
-        builder = builder.authority(authority);
-    }
-    if let Some(identity) = &args.tls_identity {
-        builder = builder.tls(Tls {
-            identity: identity.clone(),
+        let tls = args.tls_identity.clone().map(|identity| Tls {
+            identity,
             requires_certificate: args.require_client_certificate,
         });
+        builder = builder.authority(authority, tls);
     }
     Ok(builder.build())
 }

@@ -51,8 +51,7 @@ pub struct Builder {
     policy: Policy,
     identifier: String,
     resources_dir: Option<PathBuf>,
-    authority: Option<Authority>,
-    tls: Option<Tls>,
+    authority: Option<(Authority, Option<Tls>)>,
 }
 
 /// Where clients connect.
@@ -92,7 +91,6 @@ impl Server {
             identifier: concat!("weir/", env!("CARGO_PKG_VERSION")).to_owned(),
             resources_dir: None,
             authority: None,
-            tls: None,
         }
     }
 
@@ -180,18 +178,11 @@ impl Builder {
     }
 
     /// Serves the secrets of this authority: `default`, `ROOTCA` and `spiffe://...`, to whom they
-    /// belong.
+    /// belong. With `tls`, connections over the network are taken with a certificate of the
+    /// authority, and clients are known by theirs.
     #[must_use]
-    pub fn authority(mut self, authority: Authority) -> Self {
-        self.authority = Some(authority);
-        self
-    }
-
-    /// Takes connections over TLS, with a certificate of the authority, and knows clients by theirs.
-    /// Does nothing without an authority.
-    #[must_use]
-    pub fn tls(mut self, tls: Tls) -> Self {
-        self.tls = Some(tls);
+    pub fn authority(mut self, authority: Authority, tls: Option<Tls>) -> Self {
+        self.authority = Some((authority, tls));
         self
     }
 
@@ -227,10 +218,13 @@ impl Builder {
             policy: self.policy,
             identifier: Arc::from(self.identifier),
             files,
-            has_tls: self.tls.is_some(),
+            has_tls: self
+                .authority
+                .as_ref()
+                .is_some_and(|(_, tls)| tls.is_some()),
             secrets: self
                 .authority
-                .map(|authority| Secrets::new(authority, self.tls)),
+                .map(|(authority, tls)| Secrets::new(authority, tls)),
             store,
             registry: Registry::default(),
         }

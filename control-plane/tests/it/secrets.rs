@@ -71,9 +71,9 @@ impl Place {
         self.dir.path()
     }
 
-    fn builder(&self) -> control_plane::server::Builder {
+    fn builder(&self, tls: Option<Tls>) -> control_plane::server::Builder {
         let authority = Authority::open(&self.path().join("ca")).unwrap();
-        Server::builder().authority(authority)
+        Server::builder().authority(authority, tls)
     }
 
     fn token(&mut self, name: &str) -> String {
@@ -175,7 +175,7 @@ fn accepts(context: &pb::CertificateValidationContext, chain: &str) -> Result<()
 async fn a_client_gets_its_own_certificate_and_the_roots_in_every_variant() {
     for variant in VARIANTS {
         let mut place = Place::new();
-        let server = start(place.builder()).await;
+        let server = start(place.builder(None)).await;
         let names = ["default", "ROOTCA", CART, DOMAIN, BANK, "other"];
         let mut peer = Peer::new(variant, server.address).with_token(&place.token(CART));
         peer.subscribe(SECRET, &names).await.unwrap();
@@ -214,7 +214,7 @@ async fn a_client_gets_its_own_certificate_and_the_roots_in_every_variant() {
 async fn what_others_must_hear_of_is_pushed_in_every_variant() {
     for variant in VARIANTS {
         let mut place = Place::new();
-        let server = start(place.builder()).await;
+        let server = start(place.builder(None)).await;
         let names = ["default", "ROOTCA"];
         let mut peer = Peer::new(variant, server.address).with_token(&place.token(CART));
         peer.subscribe(SECRET, &names).await.unwrap();
@@ -261,7 +261,7 @@ async fn what_others_must_hear_of_is_pushed_in_every_variant() {
 #[tokio::test]
 async fn strangers_get_no_secret_and_no_reason_to_wait() {
     let place = Place::new();
-    let server = start(place.builder()).await;
+    let server = start(place.builder(None)).await;
     let names = ["default", "ROOTCA"];
     let mut peer = Peer::new(Variant::DeltaAds, server.address);
     peer.subscribe(SECRET, &names).await.unwrap();
@@ -274,7 +274,7 @@ async fn strangers_get_no_secret_and_no_reason_to_wait() {
 #[tokio::test]
 async fn a_token_opens_one_stream_and_a_bad_one_none() {
     let mut place = Place::new();
-    let server = start(place.builder()).await;
+    let server = start(place.builder(None)).await;
     let token = place.token(CART);
     for (token, is_good, label) in [
         (&*token, true, None),
@@ -301,7 +301,7 @@ async fn a_token_opens_one_stream_and_a_bad_one_none() {
 #[tokio::test]
 async fn a_secret_somebody_wrote_is_not_the_business_of_the_authority() {
     let mut place = Place::new();
-    let server = start(place.builder()).await;
+    let server = start(place.builder(None)).await;
     let written = pb::Secret {
         name: "default".to_owned(),
         r#type: Some(Type::TlsCertificate(pb::TlsCertificate::default())),
@@ -413,7 +413,7 @@ fn tls(requires_certificate: bool) -> Tls {
 #[tokio::test]
 async fn a_client_certificate_is_an_identity_and_rotation_drops_no_stream() {
     let mut place = Place::new();
-    let server = start(place.builder().tls(tls(true))).await;
+    let server = start(place.builder(Some(tls(true)))).await;
     let cart = place.leaf(CART);
     let with_cart = client(&mut place, Some(&cart));
     let mut first = Peer::new(Variant::DeltaAds, server.address).with_tls(with_cart.clone());
@@ -446,7 +446,7 @@ async fn a_client_certificate_is_an_identity_and_rotation_drops_no_stream() {
 #[tokio::test]
 async fn a_revoked_client_is_sent_away_and_does_not_come_back() {
     let mut place = Place::new();
-    let server = start(place.builder().tls(tls(true))).await;
+    let server = start(place.builder(Some(tls(true)))).await;
     let cart = place.leaf(CART);
     let with_cart = client(&mut place, Some(&cart));
     let mut peer = Peer::new(Variant::SotwAds, server.address).with_tls(with_cart.clone());
@@ -481,7 +481,7 @@ async fn is_refused(peer: &mut Peer) -> bool {
 #[tokio::test]
 async fn clients_nobody_vouches_for_are_not_let_in() {
     let mut place = Place::new();
-    let server = start(place.builder().tls(tls(true))).await;
+    let server = start(place.builder(Some(tls(true)))).await;
     let mut other = Place::new();
     let stranger = other.leaf(CART);
     for leaf in [None, Some(&stranger)] {
@@ -495,7 +495,7 @@ async fn clients_nobody_vouches_for_are_not_let_in() {
     server.stop().await;
 
     // Without the demand a client without a certificate may come with a token.
-    let server = start(place.builder().tls(tls(false))).await;
+    let server = start(place.builder(Some(tls(false)))).await;
     let without = client(&mut place, None);
     let token = place.token(BANK);
     let mut peer = Peer::new(Variant::SotwAds, server.address).with_tls(without);
@@ -508,7 +508,7 @@ async fn clients_nobody_vouches_for_are_not_let_in() {
 #[tokio::test]
 async fn slow_handshakes_delay_nobody() {
     let mut place = Place::new();
-    let server = start(place.builder().tls(tls(true))).await;
+    let server = start(place.builder(Some(tls(true)))).await;
     let mut idle = Vec::new();
     for _ in 0..20 {
         idle.push(
