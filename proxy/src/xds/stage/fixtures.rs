@@ -253,21 +253,26 @@ pub(crate) fn named(secret: &str) -> SecretRef {
     }
 }
 
-fn common_tls(secret: &str) -> CommonTls {
+fn common_tls(secret: SecretRef) -> CommonTls {
     CommonTls {
         parameters: Parameters::default(),
         certificates: Vec::new(),
         validation: None,
         alpn: Vec::new(),
         secrets: SecretNames {
-            ticket_keys: Some(named(secret)),
+            ticket_keys: Some(secret),
             ..SecretNames::default()
         },
     }
 }
 
-/// The listener with TLS that needs this secret.
+/// The listener with TLS that needs this secret of the aggregated stream.
 pub(crate) fn with_secret(listener: &Listener, secret: &str) -> Arc<Listener> {
+    with_secret_of(listener, named(secret))
+}
+
+/// The listener with TLS that needs this secret.
+pub(crate) fn with_secret_of(listener: &Listener, secret: SecretRef) -> Arc<Listener> {
     let mut listener = listener.clone();
     let mut chain = FilterChain::clone(&listener.filter_chains[0]);
     chain.transport_socket = TransportSocket::Tls(Arc::new(DownstreamTls {
@@ -287,7 +292,7 @@ pub(crate) fn with_secret(listener: &Listener, secret: &str) -> Arc<Listener> {
 pub(crate) fn cluster_with_secret(cluster: &Cluster, secret: &str) -> Arc<Cluster> {
     let mut cluster = cluster.clone();
     cluster.transport.tls = Some(UpstreamTls {
-        common: common_tls(secret),
+        common: common_tls(named(secret)),
         sni: None,
         auto_host_sni: false,
         auto_sni_san_validation: false,

@@ -188,6 +188,7 @@ impl Core {
     pub(super) fn on_statics(&mut self, statics: StaticResources, now: Duration) {
         self.stage.replace_statics(statics, now);
         self.after_stage();
+        self.give_what_is_there(now);
     }
 
     pub(super) fn on_dns_answer(&mut self, answer: DnsAnswer, now: Duration) {

@@ -3,3 +3,4 @@
 mod hostile;
 mod rig;
 mod scripted;
+mod secrets;

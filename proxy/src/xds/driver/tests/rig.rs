@@ -112,6 +112,7 @@ pub(super) struct Client {
     pub(super) changes: mpsc::Receiver<Change>,
     pub(super) status: Arc<XdsStatus>,
     pub(super) task: JoinHandle<()>,
+    pub(super) statics: mpsc::Sender<StaticResources>,
     pub(super) _queries: watch::Receiver<Vec<DnsQuery>>,
     pub(super) _answers: mpsc::Sender<DnsAnswer>,
 }
@@ -145,7 +146,7 @@ impl Client {
         let (queries_tx, _queries) = watch::channel(Vec::new());
         let (_answers, answers_rx) = mpsc::channel(1);
         let status = Arc::new(XdsStatus::default());
-        let (_statics, statics_rx) = mpsc::channel(1);
+        let (statics, statics_rx) = mpsc::channel(1);
         let ports = Ports {
             changes: changes_tx,
             dns_queries: queries_tx,
@@ -161,6 +162,7 @@ impl Client {
             changes,
             status,
             task: tokio::spawn(run(config, ports)),
+            statics,
             _queries,
             _answers,
         }
