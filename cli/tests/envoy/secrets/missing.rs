@@ -2,8 +2,15 @@
 
 use std::net::SocketAddr;
 
+use bench::origin::Origin;
 use bench::peer::Envoy;
 use bench::peer::StartOptions;
+use bench::ports::ReservedPort;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Empty;
+use proxy::telemetry::stats::Group;
+use proxy::telemetry::stats::Reading;
 use serde_json::Value;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
@@ -131,6 +138,70 @@ async fn x06_after_the_fetch_timeout_envoy_and_weir_close_every_connection() {
     }
     drop(envoy);
     weir.stop().await;
+}
+
+/// A cluster without its secret is active after the wait, and every request to it fails: nothing is
+/// sent in clear text.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x06_without_its_secret_a_cluster_of_envoy_and_weir_answers_alike() {
+    if !envoy_is_there() {
+        return;
+    }
+    let origin = Origin::start("origin").expect("a free port");
+    let control_plane = ControlPlane::start().await;
+    let ports = free_ports(2);
+    let source = waiting("0.3s");
+    let tls = site::upstream(site::named("leaf", &source), site::named("roots", &source));
+    let logs = tempfile::tempdir().expect("a directory");
+    let log = |port: &ReservedPort| logs.path().join(port.number().to_string());
+    let resources = |port: &ReservedPort| {
+        [
+            site::logging("l", port.number(), &log(port), "c"),
+            site::cluster("c", origin.addr().port(), Some(&tls)),
+        ]
+    };
+    control_plane.commit_dangling("envoy", &resources(&ports[0]));
+    control_plane.commit_dangling("weir", &resources(&ports[1]));
+    let bootstrap = |group| site::dynamic(group, "GRPC", control_plane.address);
+    let options = StartOptions {
+        arguments: vec!["--file-flush-interval-msec".into(), "10".into()],
+        ..StartOptions::default()
+    };
+    let envoy = Envoy::spawn(&bootstrap("envoy"), &options).expect("it starts");
+    let weir = Weir::launch(&bootstrap("weir")).await;
+    let mut answers = Vec::new();
+    for port in &ports {
+        let answered = until(|| async {
+            let request = Request::get("/")
+                .body(Empty::<Bytes>::new())
+                .expect("a path");
+            let answer = bench::client::http1(port.addr(), request).await;
+            answer.map(drop).map_err(|error| error.to_string())
+        });
+        answered.await.expect("it answers");
+        let request = Request::get("/")
+            .body(Empty::<Bytes>::new())
+            .expect("a path");
+        let answer = bench::client::http1(port.addr(), request).await;
+        let answer = answer.expect("an answer");
+        answers.push((answer.status, answer.text()));
+    }
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(answers[0].0, 503);
+    let name = "client_ssl_socket_factory.upstream_context_secrets_not_ready";
+    let counted = envoy.admin().stat(&format!("cluster.c.{name}")).await;
+    assert_eq!(counted.expect("statistics"), Some(2));
+    let stats = weir.live().registry.cluster("c");
+    let place = stats.fields().iter().position(|field| field.name == name);
+    let counted = place.and_then(|place| stats.read(place));
+    assert_eq!(counted, Some(Reading::Counter(2)));
+    assert!(origin.seen().is_empty(), "nothing was sent");
+    drop(envoy);
+    weir.stop().await;
+    let logged = ports.iter().map(|port| std::fs::read_to_string(log(port)));
+    let logged: Vec<String> = logged.collect::<Result<_, _>>().expect("a log");
+    let reason = "UF TLS_error:_Secret_is_not_supplied_by_SDS\n";
+    assert_eq!(logged, [reason.repeat(2), reason.repeat(2)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,7 @@
 //! Bootstraps, listeners and clusters that name secrets.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use serde_json::Value;
 use serde_json::json;
@@ -53,17 +54,30 @@ fn common(certificate: Value, trust: Option<Value>) -> Value {
 pub(super) fn answering(name: &str, port: u16, tls: &Value) -> Value {
     let answer = json!({"status": 200, "body": {"inline_string": "ok"}});
     let routes = json!([{"match": {"prefix": "/"}, "direct_response": answer}]);
-    listener(name, port, Some(tls), &routes)
+    listener(name, port, Some(tls), (&routes, &json!({})))
 }
 
 /// Sends every request to this cluster.
 pub(super) fn forwarding(name: &str, port: u16, tls: Option<&Value>, cluster: &str) -> Value {
     let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": cluster}}]);
-    listener(name, port, tls, &routes)
+    listener(name, port, tls, (&routes, &json!({})))
 }
 
-fn listener(name: &str, port: u16, tls: Option<&Value>, routes: &Value) -> Value {
-    let filter = json!({"name": "http", "typed_config": manager(routes, &json!({}))});
+/// The same in clear text, with a log of why upstreams failed.
+pub(super) fn logging(name: &str, port: u16, log: &Path, cluster: &str) -> Value {
+    let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": cluster}}]);
+    let format = json!({"text_format_source": {
+        "inline_string": "%RESPONSE_FLAGS% %UPSTREAM_TRANSPORT_FAILURE_REASON%\n"}});
+    let log = typed(
+        "extensions.access_loggers.file.v3.FileAccessLog",
+        json!({"path": log, "log_format": format}),
+    );
+    let more = json!({"access_log": [{"name": "file", "typed_config": log}]});
+    listener(name, port, None, (&routes, &more))
+}
+
+fn listener(name: &str, port: u16, tls: Option<&Value>, (routes, more): (&Value, &Value)) -> Value {
+    let filter = json!({"name": "http", "typed_config": manager(routes, more)});
     let mut chain = json!({"filters": [filter]});
     if let Some(tls) = tls {
         chain["transport_socket"] = tls.clone();
