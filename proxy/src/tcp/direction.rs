@@ -4,7 +4,10 @@
 //! Bytes are copied through a scratch buffer of the worker while they are few, and spliced once they
 //! come in bulk and both streams are plain sockets. Reading stops while the other side takes
 //! nothing. Invariant: a direction that waits for its reader's side holds neither pipe nor buffer;
-//! one that waits for its writer's side holds at most one of them.
+//! one that waits for its writer's side holds at most one of them, or what the writer's TLS holds.
+//!
+//! What is read at once is what may have to be kept, so it grows with a stream that is taken as fast
+//! as it comes, and shrinks with one that is not.
 
 use std::cell::RefCell;
 use std::io;
@@ -21,8 +24,11 @@ use crate::config::limits;
 use crate::net::NetStream;
 use crate::net::Pipe;
 
-/// First size of a read; when one fills it, the stream is in bulk.
-const READ_BYTES_MIN: usize = limits::BUFFER_BYTES / 2;
+/// First size of a read; when one fills it, the stream is in bulk. A record of TLS has as much.
+const READ_BYTES_USUAL: usize = limits::BUFFER_BYTES / 2;
+
+/// Least size of a read from a plain socket towards TLS, which is never spliced: a page.
+const READ_BYTES_MIN: usize = 4 * 1024;
 
 /// A splice that moves less than this costs more than a copy.
 const BULK_BYTES: usize = 4 * 1024;
@@ -54,8 +60,8 @@ pub(super) struct Direction {
     rest: Vec<u8>,
     rest_taken: usize,
     pipe: Option<Pipe>,
-    /// Reads are as large as the scratch buffer.
-    reads_large: bool,
+    /// Size of the next read, if it is not the least.
+    read_bytes: usize,
     is_splicing: bool,
     /// The system has refused.
     cannot_splice: bool,
@@ -106,6 +112,8 @@ impl Direction {
         }
         for _ in 0..ROUNDS_MAX {
             std::task::ready!(self.poll_write(to, cx))?;
+            // What is read now could only be kept beside what the other side's TLS still holds.
+            std::task::ready!(self.poll_flush(to, cx)).map_err(|()| Broken::To)?;
             if self.state == State::Ending {
                 std::task::ready!(Pin::new(&mut *to).poll_shutdown(cx)).map_err(|_| Broken::To)?;
                 self.state = State::Ended;
@@ -114,20 +122,26 @@ impl Direction {
             if self.poll_read(from, to, cx)?.is_pending() {
                 self.pipe = None;
                 self.rest = Vec::new();
-                return self.poll_flush(to, cx);
+                return Poll::Pending;
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Pending always: nothing more can be done now.
-    fn poll_flush(&mut self, to: &mut NetStream, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+    /// Ready once the other side holds nothing.
+    fn poll_flush(&mut self, to: &mut NetStream, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
         if self.needs_flush {
-            std::task::ready!(Pin::new(to).poll_flush(cx)).map_err(|_| Broken::To)?;
+            match Pin::new(to).poll_flush(cx) {
+                Poll::Ready(flushed) => flushed.map_err(drop)?,
+                Poll::Pending => {
+                    self.read_bytes /= 2;
+                    return Poll::Pending;
+                }
+            }
             self.needs_flush = false;
         }
-        Poll::Pending
+        Poll::Ready(Ok(()))
     }
 
     /// Ready once nothing is held.
@@ -238,11 +252,12 @@ impl Direction {
         let can_splice = !self.cannot_splice && from.is_plain() && to.is_plain();
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.resize(limits::BUFFER_BYTES, 0);
-            let size = if self.reads_large {
-                limits::BUFFER_BYTES
-            } else {
+            let least = if from.is_plain() && !to.is_plain() {
                 READ_BYTES_MIN
+            } else {
+                READ_BYTES_USUAL
             };
+            let size = self.read_bytes.clamp(least, limits::BUFFER_BYTES);
             let mut buffer = ReadBuf::new(scratch.get_mut(..size).unwrap_or_default());
             match Pin::new(from).poll_read(cx, &mut buffer) {
                 Poll::Pending => return Ok(Poll::Pending),
@@ -255,18 +270,29 @@ impl Direction {
                 return Ok(Poll::Ready(()));
             }
             self.received += bytes.len() as u64;
-            self.reads_large = bytes.len() == size;
-            self.is_splicing = self.reads_large && can_splice;
+            let is_full = bytes.len() == size;
+            self.is_splicing = is_full && can_splice;
             let written = match Pin::new(to).poll_write(cx, bytes) {
                 Poll::Pending => 0,
                 Poll::Ready(Ok(len)) if len > 0 => len,
                 Poll::Ready(Ok(_) | Err(_)) => return Err(Broken::To),
             };
             self.needs_flush = true;
+            self.read_bytes = next_size(size, bytes.len(), written);
             self.rest
                 .extend_from_slice(bytes.get(written..).unwrap_or_default());
             Ok(Poll::Ready(()))
         })
+    }
+}
+
+/// Size of the read after one of `size` that gave `read` bytes, of which `written` were taken.
+fn next_size(size: usize, read: usize, written: usize) -> usize {
+    let is_small = read < size / 4;
+    match (read == size, written == read) {
+        (true, true) => size * 2,
+        (false, true) if !is_small => size,
+        (_, _) => size / 2,
     }
 }
 
@@ -276,4 +302,18 @@ fn is_refusal(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported | io::ErrorKind::OutOfMemory
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_grow_with_what_is_taken_and_shrink_with_what_is_not() {
+        assert_eq!(next_size(4096, 4096, 4096), 8192, "more may be there");
+        assert_eq!(next_size(8192, 5000, 5000), 8192, "as it should be");
+        assert_eq!(next_size(8192, 100, 100), 4096, "little comes");
+        assert_eq!(next_size(8192, 8192, 100), 4096, "little is taken");
+        assert_eq!(next_size(8192, 8192, 0), 4096);
+    }
 }
