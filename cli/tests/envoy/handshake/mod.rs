@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `authority` | the certificates of both ends |
 //! | `client` | one `openssl s_client` |
+//! | `late` | who does not get through in time |
 //! | `paths` | ways from a leaf to the root |
 //! | `presenter` | a client that shows any chain |
 //! | `session` | resumed sessions and second handshakes |
@@ -15,6 +16,7 @@
 
 mod authority;
 mod client;
+mod late;
 mod paths;
 mod presenter;
 mod session;
