@@ -96,6 +96,11 @@ pub const SECRET_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Envoy has no limit, which a slow client can use.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Certificates a peer may show beside its leaf: honest chains have less than five, webpki goes no
+/// further than six, and the ways it searches among certificates of one name grow as the factorial of
+/// their number (security case T6).
+pub const INTERMEDIATES_MAX: usize = 8;
+
 /// How long a TLS session can be resumed, when the context says nothing: BoringSSL's default.
 pub const TLS_SESSION_TIMEOUT: Duration = Duration::from_secs(2 * 3600);
 

@@ -38,8 +38,9 @@ const REVOKED: u64 = 7;
 /// Entries of a large list: what a public authority has.
 const MANY: u64 = 50_000;
 
-/// Intermediates of one name, each of which could be the issuer of every other.
-const BOMB: usize = 60;
+/// Intermediates of one name, each of which could be the issuer of every other: as many as are looked
+/// at, and as many as fit into a handshake.
+const BOMBS: [(&str, usize); 2] = [("a small cycle", 8), ("a large cycle", 60)];
 
 /// What the worst chain may take, connection and answer included, on a busy machine.
 const BOUND: Duration = Duration::from_secs(3);
@@ -179,13 +180,14 @@ fn ended(root: &Authority) -> Vec<(Shown, bool)> {
             leaf("below no authority", names, &pretender, &[&pretender]),
             false,
         ),
-        (bomb(), false),
+        (bomb(BOMBS[0]), false),
+        (bomb(BOMBS[1]), false),
     ]
 }
 
 /// A leaf and many authorities of one name, none of which the root has signed.
-fn bomb() -> Shown {
-    let keys: Vec<KeyPair> = (0..BOMB).map(|_| key()).collect();
+fn bomb((name, count): (&'static str, usize)) -> Shown {
+    let keys: Vec<KeyPair> = (0..count).map(|_| key()).collect();
     let issuers: Vec<_> = keys
         .iter()
         .map(|key| Issuer::new(authority("bomb"), key))
@@ -195,12 +197,12 @@ fn bomb() -> Shown {
     let leaf = CertificateParams::default().signed_by(&own, &issuers[0]);
     chain.push(leaf.expect("it is sound").der().clone());
     for (place, key) in keys.iter().enumerate() {
-        let by = &issuers[(place + 1) % BOMB];
+        let by = &issuers[(place + 1) % count];
         let certificate = authority("bomb").signed_by(key, by).expect("it is sound");
         chain.push(certificate.der().clone());
     }
     Shown {
-        name: "a cycle",
+        name,
         chain,
         key: own,
     }

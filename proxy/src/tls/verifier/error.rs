@@ -21,6 +21,9 @@ pub(crate) enum Mismatch {
     /// The leaf is no X.509-SVID.
     #[error("the certificate is no SPIFFE X.509-SVID")]
     SpiffeId,
+    /// More than a way to an anchor can need.
+    #[error("the peer shows too many certificates")]
+    TooManyCertificates,
     /// More than the verifier looks at.
     #[error("the certificate has too many names")]
     TooManyNames,

@@ -15,10 +15,12 @@ use webpki::UnknownStatusPolicy;
 use x509_parser::certificate::X509Certificate;
 
 use super::Chain;
+use super::Mismatch;
 use super::Role;
 use super::Verifier;
 use super::anchors::Roots;
 use super::error;
+use crate::config::limits;
 use crate::config::tls::Trust;
 
 /// Times a path is checked at when expired certificates are allowed: one for each certificate of the
@@ -34,6 +36,9 @@ impl Verifier {
         role: Role,
         now: UnixTime,
     ) -> Result<(), Error> {
+        if chain.intermediates.len() > limits::INTERMEDIATES_MAX {
+            return Err(Mismatch::TooManyCertificates.into());
+        }
         let mut verdict = self.check_path_at(chain, roots, role, now);
         if self.validation.allows_expired {
             // webpki always looks at the time. It is asked for a time at which what it objects to
