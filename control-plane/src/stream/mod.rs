@@ -313,7 +313,8 @@ impl Session {
         let mut are_targets_due = false;
         for subscription in &mut self.subscriptions {
             let kind = subscription.kind();
-            // A route must not overtake the cluster it names when that waits for its turn.
+            // A route must not overtake the cluster it names when that waits for its turn. It does
+            // not wait for one that has none, or one refused cluster would stop all routes.
             let is_held = kind.names_clusters && are_targets_due;
             let turn = Turn {
                 now,

@@ -68,7 +68,7 @@ impl Subscription {
         let ready = self.ready(turn, limits);
         let mut batch = self.empty_batch(nonce);
         let is_quiet = ready.is_empty() && !self.is_reply_due;
-        if is_quiet || (self.is_whole_set() && self.is_last_good_unknown()) {
+        if is_quiet || self.is_stuck() {
             return self.next_heartbeat(now, batch);
         }
         self.is_reply_due = false;
@@ -99,11 +99,12 @@ impl Subscription {
     /// Whether something is parked of which the client may hold an earlier version this stream
     /// never saw. A complete set could then only repeat the refused version or delete the earlier
     /// one, so nothing is sent until the refused one changes.
-    fn is_last_good_unknown(&self) -> bool {
-        self.open.iter().any(|(name, open)| {
-            matches!(open.held, Held::Version(_))
-                && open.is_refused(self.target(name).map(|r| r.version()))
-        })
+    pub(super) fn is_stuck(&self) -> bool {
+        self.is_whole_set()
+            && self.open.iter().any(|(name, open)| {
+                matches!(open.held, Held::Version(_))
+                    && open.is_refused(self.target(name).map(|r| r.version()))
+            })
     }
 
     pub(super) fn is_whole_set(&self) -> bool {

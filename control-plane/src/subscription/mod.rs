@@ -223,12 +223,14 @@ impl Subscription {
         !self.in_flight.is_empty()
     }
 
-    /// Whether additions or changes are waiting for an acknowledgment before they can be sent.
+    /// Whether additions or changes are waiting for an acknowledgment before they can be sent. It
+    /// comes, or is waited for no longer. What no event of the protocol can bring, only somebody who
+    /// mends what the client refused, is not waiting.
     #[must_use]
     pub fn has_additions_due(&self) -> bool {
-        self.open
-            .iter()
-            .any(|(name, open)| open.due.is_some() && self.target(name).is_some())
+        let is_due =
+            |(name, open): (&Arc<str>, &Open)| open.due.is_some() && self.target(name).is_some();
+        !self.is_stuck() && self.open.iter().any(is_due)
     }
 
     /// The group has new contents for this type.

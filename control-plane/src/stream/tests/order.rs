@@ -206,6 +206,32 @@ fn s70_a_route_does_not_overtake_the_cluster_it_names() {
     }
 }
 
+/// Found by `model::sotw_converges`: the route was held back until somebody mended the cluster.
+#[test]
+fn s70_a_route_does_not_wait_for_clusters_that_cannot_be_sent() {
+    let mut script = Script::sotw();
+    script.put(CLUSTER, "a", "bad");
+    script.want(CLUSTER, &[], "");
+    script.nacked(&[], "###");
+    script.reconnect();
+    script.want_full(CLUSTER, &[], "", "partly", None);
+    script.want(ROUTE, &["r"], "");
+    assert_eq!(script.nacked(&[], "###"), seen(CLUSTER, &["a"], &[]));
+    script.assert_silent();
+    script.put(CLUSTER, "b", "1");
+    // What the client had as "a" before this stream is unknown, so no complete set can be made.
+    script.put(ROUTE, "r", "1");
+    assert_eq!(script.acked(&["r"]), seen(ROUTE, &["r"], &[]));
+    script.assert_silent();
+    // Once "a" is mended the order between the types is kept again.
+    script.change(
+        vec![resource(ROUTE, "r", "2"), resource(CLUSTER, "a", "1")],
+        &[],
+    );
+    assert_eq!(drain(&mut script, &NAMES), ["CDS", "RDS"]);
+    script.assert_silent();
+}
+
 #[test]
 fn s71_endpoints_do_not_wait_for_the_cluster_acknowledgment() {
     for variant in BOTH {
