@@ -37,12 +37,15 @@ impl Subscription {
         };
         let index = self.drop_superseded(index);
         if self.is_whole_set() {
+            // What is repeated later was accepted here, unless the client had given the name up and
+            // looked past it.
+            let entries = sent.entries.into_iter();
+            let accepted = entries.filter(|(name, _)| self.covers(name));
+            let accepted: BTreeMap<_, _> = accepted.map(|(name, s)| (name, s.version)).collect();
             for later in self.in_flight.iter_mut().skip(index) {
-                // What is repeated there was accepted here.
-                let accepted = |name: &Arc<str>| sent.entries.get(name).map(|sent| sent.version);
                 later
                     .entries
-                    .retain(|name, repeated| accepted(name) != Some(repeated.version));
+                    .retain(|name, repeated| accepted.get(name) != Some(&repeated.version));
             }
         }
         if is_latest {

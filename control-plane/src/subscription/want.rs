@@ -66,9 +66,11 @@ impl Subscription {
         let started_wildcard = is_wildcard && !self.is_wildcard;
         self.is_wildcard = is_wildcard;
         self.drop_uncovered();
+        // The explicit wildcard may have been given up and asked for anew since that version, so only
+        // the legacy one cannot have grown (S-33).
         let is_known = is_first
+            && legacy
             && self.kind.whole_set
-            && self.names.is_empty()
             && version.strip_suffix(WHOLE) == Some(&*self.set.version().to_string());
         if started_wildcard && !is_known {
             self.ask_for_all(now, &HashMap::new());

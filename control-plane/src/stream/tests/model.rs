@@ -25,6 +25,9 @@ struct Local {
     was_named: bool,
     wanted: BTreeSet<&'static str>,
     view: BTreeMap<String, Version>,
+    /// What of the view the server knows of. State of the world does not tell it what came on an
+    /// earlier stream, so any of that may be what a refusal without names is about.
+    known: BTreeSet<String>,
     refused: BTreeSet<(String, Version)>,
     refused_removals: BTreeSet<String>,
     nonce: String,
@@ -319,7 +322,9 @@ impl World {
         let refused: Vec<_> = if self.names_culprits || culprits.is_empty() {
             culprits
         } else {
-            let news = |(name, version): &&(String, Version)| local.view.get(name) != Some(version);
+            let news = |(name, version): &&(String, Version)| {
+                local.view.get(name) != Some(version) || !local.known.contains(name)
+            };
             let refused: Vec<_> = items.iter().filter(news).cloned().collect();
             local.refused.extend(refused.iter().cloned());
             let is_sent = |name: &str| items.iter().any(|(item, _)| item == name);
@@ -344,6 +349,10 @@ impl World {
             local.view.remove(&**name);
         }
         let good = items.into_iter().filter(|item| !refused.contains(item));
+        let good: Vec<_> = good.collect();
+        local
+            .known
+            .extend(good.iter().map(|(name, _)| name.clone()));
         local.view.extend(good);
         refused
             .into_iter()
@@ -358,8 +367,12 @@ impl World {
         self.parked.clear();
         self.has_reconnected = true;
         self.made_at.clear();
+        let is_delta = self.is_delta();
         for t in 0..4 {
             let local = &mut self.locals[t];
+            if !is_delta {
+                local.known.clear();
+            }
             (local.is_started, local.was_named) = (false, false);
             local.nonce.clear();
             local.refused.clear();
@@ -400,7 +413,8 @@ impl World {
         for (t, type_url) in TYPES.iter().enumerate() {
             let local = &self.locals[t];
             let is_whole = !self.is_delta() && TypeKind::of(type_url).whole_set;
-            if is_whole && self.has_reconnected && !local.refused.is_empty() {
+            let has_refused = !local.refused.is_empty() || !local.refused_removals.is_empty();
+            if is_whole && self.has_reconnected && has_refused {
                 // The server cannot know what the client held, and says nothing until a change.
                 continue;
             }

@@ -313,6 +313,19 @@ fn s33_a_subscription_with_names_may_have_grown_and_is_resent() {
     }
 }
 
+/// Found by `model::sotw_converges`: the client had given the wildcard up before the answer came.
+#[test]
+fn s33_an_explicit_wildcard_may_be_new_and_is_resent() {
+    let mut script = Script::sotw();
+    script.put(CLUSTER, "a", "1");
+    script.want(CLUSTER, &["*"], "");
+    let version = script.batch().unwrap().version;
+    script.reconnect();
+    script.want_full(CLUSTER, &["*"], "", &version, None);
+    assert_eq!(script.acked(&["*"]), seen(CLUSTER, &["a"], &[]));
+    script.assert_silent();
+}
+
 #[test]
 fn s33_nonces_die_with_the_stream() {
     let mut script = Script::sotw();
@@ -445,4 +458,23 @@ fn s23_after_a_reconnect_a_refusal_deletes_nothing() {
     script.assert_silent();
     script.put(CLUSTER, "a", "better");
     assert_eq!(script.acked(&[]), seen(CLUSTER, &["a", "b", "c"], &[]));
+}
+
+/// Found by `model::sotw_converges`: the first answer hid that the second is a refusal.
+#[test]
+fn s23_an_acknowledgment_accepts_nothing_that_was_given_up() {
+    let mut script = Script::sotw();
+    script.put(LISTENER, "c", "bad");
+    script.want(LISTENER, &["c"], "");
+    let (_, first) = script.receive();
+    script.want(LISTENER, &["a", "c"], "");
+    let (again, second) = script.receive();
+    assert_eq!(again, seen(LISTENER, &["c"], &[]));
+    // The client looks past "c" in the first response, and asks anew before it reads the second.
+    script.want(LISTENER, &["a"], "");
+    script.want(LISTENER, &["a"], &first);
+    script.want(LISTENER, &["a", "c"], &first);
+    script.want_full(LISTENER, &["a", "c"], &second, "", Some("###"));
+    assert_eq!(script.acked(&["a", "c"]), seen(LISTENER, &[], &[]));
+    script.assert_silent();
 }
