@@ -112,7 +112,12 @@ impl Rack {
             match leaf {
                 Ok(leaf) => {
                     info!(%identity, serial = %leaf.record.serial, "issued a certificate");
-                    let renew_at = renewal_at(leaf.validity(), random());
+                    // It begins before it was made; a short one would be due at once.
+                    let life = Validity {
+                        from: now.as_secs(),
+                        until: leaf.validity().until,
+                    };
+                    let renew_at = renewal_at(life, random());
                     let held = HeldLeaf {
                         leaf,
                         renew_at,
@@ -193,6 +198,7 @@ mod tests {
     use super::*;
     use crate::ca::authority::Options;
     use crate::ca::authority::Which;
+    use crate::limits::LEAF_LIFE_MIN;
 
     /// Some day of 2026.
     const START: u64 = 1_790_000_000;
@@ -212,9 +218,12 @@ mod tests {
 
     impl Place {
         fn new(names: &[&str]) -> Self {
+            Self::with(names, &Options::new("mesh.example".parse().unwrap()))
+        }
+
+        fn with(names: &[&str], options: &Options) -> Self {
             let dir = tempfile::tempdir().unwrap();
-            let options = Options::new("mesh.example".parse().unwrap());
-            let authority = Authority::init(&dir.path().join("ca"), &options, at(START)).unwrap();
+            let authority = Authority::init(&dir.path().join("ca"), options, at(START)).unwrap();
             let name = |name: &&str| format!("spiffe://mesh.example/{name}").parse().unwrap();
             Self {
                 rack: Rack::default(),
@@ -253,6 +262,20 @@ mod tests {
         assert!(renewed[0] >= 9 && renewed[3] <= 14, "{renewed:?}");
         let apart = renewed.iter().collect::<BTreeSet<_>>();
         assert!(apart.len() > 1, "not all at once: {renewed:?}");
+    }
+
+    #[test]
+    fn the_shortest_leaf_is_renewed_around_half_its_life_too() {
+        let mut options = Options::new("mesh.example".parse().unwrap());
+        options.leaf_life = LEAF_LIFE_MIN;
+        let mut place = Place::with(&["a"], &options);
+        place.refresh(START);
+        let first = place.resources();
+        let second = (1..60).find(|second| {
+            place.refresh(START + second);
+            !Arc::ptr_eq(&first[0], &place.resources()[0])
+        });
+        assert!((24..=36).contains(&second.unwrap()), "{second:?}");
     }
 
     #[test]
