@@ -32,6 +32,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
     after_help = "\
 Examples:
   weir demo                                             everything at once, on loopback
+  weir demo --mtls                                      two sidecars with certificates that are replaced
   weir proxy --from :8080 --to 127.0.0.1:9000           a reverse proxy without a file
   weir proxy -c bootstrap.yaml                          a proxy with an Envoy bootstrap
   weir control-plane --resources DIR --listen :18000    serve a directory over xDS

@@ -8,6 +8,8 @@ use std::path::Path;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use bench::client;
@@ -20,8 +22,11 @@ use tokio::time::Instant;
 /// Longest wait for a started command to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Demos take the first ports that are free; two that look at the same moment find the same ones.
+static DEMO: Mutex<()> = Mutex::new(());
+
 /// The commands this file runs; a new one in the README fails `every_command_is_known`.
-const KNOWN: [&str; 12] = [
+const KNOWN: [&str; 13] = [
     "cargo run --release -- demo",
     "cargo test --workspace",
     "curl -s http://127.0.0.1:8080/hello",
@@ -31,6 +36,7 @@ const KNOWN: [&str; 12] = [
     "weir check configs/",
     "weir control-plane --ca ca --tls-identity spiffe://mesh.example/control-plane --listen 127.0.0.1:18000",
     "weir control-plane --resources configs/ads/resources --listen 127.0.0.1:18000",
+    "weir demo --mtls --script",
     "weir proxy --from :8080 --to 127.0.0.1:9000,127.0.0.1:9001",
     "weir proxy -c configs/ads/bootstrap.yaml",
     "weir proxy -c configs/edge.yaml",
@@ -99,10 +105,21 @@ fn every_command_is_known() {
 
 #[test]
 fn the_demo_walks_by_itself() {
+    let _alone = DEMO.lock().unwrap_or_else(PoisonError::into_inner);
     let output = weir("weir demo --script").output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}");
     assert!(text.contains("7 steps right, 0 wrong"), "{text}");
+}
+
+#[test]
+fn sidecars_keep_talking_while_their_certificates_are_replaced() {
+    let _alone = DEMO.lock().unwrap_or_else(PoisonError::into_inner);
+    let output = weir("weir demo --mtls --script").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("6 steps right, 0 wrong"), "{text}");
+    assert!(text.contains("requests meanwhile, 0 failed"), "{text}");
 }
 
 #[test]

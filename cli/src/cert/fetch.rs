@@ -19,14 +19,18 @@ use rustls::crypto::aws_lc_rs;
 use rustls::crypto::verify_tls12_signature;
 use rustls::crypto::verify_tls13_signature;
 use rustls_pki_types::CertificateDer;
+use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::ServerName;
 use rustls_pki_types::UnixTime;
 
 /// A server that has not answered by then has nothing to show.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// A certificate with what is above it, and its key.
+pub(crate) type Credential = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
 /// Connects, shakes hands, and leaves.
-pub(super) fn chain(
+pub(crate) fn chain(
     address: &str,
     sni: Option<&str>,
 ) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -36,7 +40,7 @@ pub(super) fn chain(
         .unwrap_or_else(|| host.trim_matches(['[', ']']))
         .to_owned();
     let name = ServerName::try_from(name).map_err(|error| failed(&error))?;
-    let config = config().map_err(|error| failed(&error))?;
+    let config = config(None).map_err(|error| failed(&error))?;
     let session = ClientConnection::new(Arc::new(config), name);
     let mut session = session.map_err(|error| failed(&error))?;
     let mut stream = connect(address).map_err(|error| failed(&error))?;
@@ -71,15 +75,19 @@ fn connect(address: &str) -> io::Result<TcpStream> {
     Err(last)
 }
 
-fn config() -> Result<ClientConfig, Error> {
+/// A client that believes anything, and shows this.
+pub(crate) fn config(own: Option<Credential>) -> Result<ClientConfig, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let looker = Looker(Arc::clone(&provider));
     let builder = ClientConfig::builder_with_provider(provider);
-    let mut config = builder
+    let builder = builder
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(looker))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(looker));
+    let mut config = match own {
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
+        None => builder.with_no_client_auth(),
+    };
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }

@@ -11,7 +11,7 @@ use rustls_pki_types::pem::PemObject;
 use serde_json::json;
 
 mod describe;
-mod fetch;
+pub(crate) mod fetch;
 mod verdict;
 
 use describe::Described;

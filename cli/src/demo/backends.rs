@@ -49,12 +49,15 @@ async fn serve(name: &'static str, listener: TcpListener) {
 }
 
 fn answer(name: &str, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-    let body = serde_json::json!({
+    let mut body = serde_json::json!({
         "backend": name,
         "path": request.uri().path(),
         "via": if request.headers().contains_key("x-request-id") { "weir" } else { "direct" },
         "protocol": format!("{:?}", request.version()),
     });
+    if let Some(client) = request.headers().get("x-forwarded-client-cert") {
+        body["client"] = String::from_utf8_lossy(client.as_bytes()).into();
+    }
     let mut response = Response::new(Full::from(format!("{body}\n")));
     response.headers_mut().insert(
         CONTENT_TYPE,

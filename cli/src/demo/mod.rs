@@ -5,54 +5,56 @@
 //! |---|---|
 //! | `backends` | what the proxy sends to |
 //! | `client` | a small HTTP client for the walk |
+//! | `mtls` | two sidecars with identities instead, joined by mutual TLS |
 //! | `resources` | the configuration that is pushed |
+//! | `running` | a proxy and a control plane, started and stopped |
+//! | `steps` | steps of a walk, told and counted |
 //! | `walk` | the README's walk, checked step by step |
 
 mod backends;
+mod mtls;
 mod resources;
+mod running;
+mod steps;
 mod walk;
 
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
 use control_plane::Handle;
 use proxy::command::logging;
 use proxy::command::logging::LogArgs;
 use proxy::command::logging::LogFormat;
-use proxy::server::Live;
-use proxy::server::Options;
-use proxy::server::Server;
 use tokio::io::AsyncBufReadExt;
 use tokio::io::BufReader;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
-use xds_proto::Pool;
 
 use backends::Backend;
 use resources::Split;
+use running::Proxy;
+use running::Task;
+use running::commit;
 
 /// Ports tried after a preferred one that is taken.
 const PORTS_TRIED: u16 = 100;
-
-/// Longest wait for the first configuration to come through.
-const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Flags of the demo.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   weir demo             then try what it prints
-  weir demo --script    walks through it by itself; exit status 0 if every answer is right")]
+  weir demo --script    walks through it by itself; exit status 0 if every answer is right
+  weir demo --mtls      two sidecars whose certificates come from an authority and are replaced
+                        every half a minute; with --script it takes as long")]
 pub(crate) struct DemoArgs {
     /// Perform the walk, check each answer, stop
     #[arg(long)]
     script: bool,
+    /// Two sidecars joined by mutual TLS instead, with identities from an authority
+    #[arg(long)]
+    mtls: bool,
     /// First port tried for the proxy; the next free one is taken and printed
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     port: u16,
@@ -63,7 +65,8 @@ pub(crate) struct DemoArgs {
 /// Runs the demo.
 pub(crate) fn run(args: &DemoArgs) -> ExitCode {
     let quiet = LogArgs {
-        log_level: "warn".to_owned(),
+        // Certificates of the demo always end soon.
+        log_level: "warn,proxy::server::certificates=error".to_owned(),
         log_format: LogFormat::Text,
     };
     let log = if args.log.log_level == "info" {
@@ -78,7 +81,13 @@ pub(crate) fn run(args: &DemoArgs) -> ExitCode {
             .build();
         runtime
             .map_err(|error| format!("error: cannot start: {error}"))?
-            .block_on(start(args))
+            .block_on(async {
+                if args.mtls {
+                    Box::pin(mtls::start(args)).await
+                } else {
+                    start(args).await
+                }
+            })
     });
     match outcome {
         Ok(code) => code,
@@ -96,10 +105,8 @@ pub(crate) struct Demo {
     pub(crate) xds: SocketAddr,
     pub(crate) backends: Vec<Backend>,
     handle: Handle,
-    live: Arc<Live>,
-    stop_proxy: Option<oneshot::Sender<()>>,
-    proxy_task: JoinHandle<()>,
-    control_plane: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    running: Proxy,
+    control_plane: Option<Task>,
 }
 
 async fn start(args: &DemoArgs) -> Result<ExitCode, String> {
@@ -145,51 +152,19 @@ impl Demo {
         )?;
         let (admin, admin_holder) = first_free(9901)?;
         drop(admin_holder);
-        let bootstrap =
-            proxy::bootstrap::load(Path::new("demo"), &resources::bootstrap(admin, xds))
-                .map_err(|errors| errors.iter().map(ToString::to_string).collect::<String>())?;
-        let options = Options {
-            workers: 1,
-            drain_timeout: Duration::from_secs(2),
-            ..Options::default()
-        };
-        let server = Server::start(bootstrap, options)
-            .await
-            .map_err(|error| format!("error: {error}"))?;
-        let live = server.live();
-        let (stop_proxy, stopped) = oneshot::channel();
-        let proxy_task = tokio::spawn(server.run(async {
-            let _ = stopped.await; // a dropped sender asks to stop, too
-        }));
-        let demo = Self {
+        let control_plane_address = resources::socket_address(xds);
+        let bootstrap = resources::bootstrap("demo-1", admin, &control_plane_address);
+        let running = Proxy::start(&bootstrap).await?;
+        running.wait_ready("demo").await?;
+        Ok(Self {
             proxy,
             admin,
             xds,
             backends,
             handle,
-            live,
-            stop_proxy: Some(stop_proxy),
-            proxy_task,
+            running,
             control_plane: Some(control_plane),
-        };
-        demo.wait_ready().await?;
-        Ok(demo)
-    }
-
-    async fn wait_ready(&self) -> Result<(), String> {
-        let mut applied = self.live.applied();
-        let ready = async {
-            while self.live.listener_address("demo").is_none() || !self.live.is_ready() {
-                if applied.changed().await.is_err() {
-                    return;
-                }
-                tokio::task::yield_now().await;
-            }
-        };
-        let late = || "error: the configuration did not arrive in time".to_owned();
-        tokio::time::timeout(START_TIMEOUT, ready)
-            .await
-            .map_err(|_| late())
+        })
     }
 
     /// Pushes another split between blue and green.
@@ -202,9 +177,8 @@ impl Demo {
 
     /// Ends the control plane; the proxy goes on.
     pub(crate) async fn stop_control_plane(&mut self) {
-        if let Some((stop, task)) = self.control_plane.take() {
-            let _ = stop.send(());
-            let _ = task.await; // a panic has been printed
+        if let Some(task) = self.control_plane.take() {
+            task.stop().await;
         }
     }
 
@@ -261,42 +235,16 @@ Type `split 0 100` and Enter to push new weights over xDS; `quit` to end.",
     }
 
     async fn stop(mut self) {
-        drop(self.stop_proxy.take());
-        let _ = self.proxy_task.await; // a panic has been printed
-        if let Some((stop, task)) = self.control_plane.take() {
-            let _ = stop.send(());
-            let _ = task.await;
+        let control_plane = self.control_plane.take();
+        self.running.stop().await;
+        if let Some(task) = control_plane {
+            task.stop().await;
         }
     }
 }
 
-fn serve_control_plane(listener: TcpListener) -> (Handle, (oneshot::Sender<()>, JoinHandle<()>)) {
-    let server = control_plane::Server::builder().build();
-    let handle = server.handle();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let task = tokio::spawn(async move {
-        let served = server.serve(listener, async {
-            let _ = stopped.await; // a dropped sender asks to stop, too
-        });
-        if let Err(error) = Box::pin(served).await {
-            eprintln!("error: control plane: {error}");
-        }
-    });
-    (handle, (stop, task))
-}
-
-fn commit(handle: &Handle, text: &str) -> Result<(), String> {
-    let file = xds_proto::load::resources(&Pool::new(), Path::new("demo"), text)
-        .map_err(|errors| errors.iter().map(ToString::to_string).collect::<String>())?;
-    let resources: Vec<_> = file
-        .resources
-        .into_iter()
-        .map(|resource| resource.any)
-        .collect();
-    handle
-        .commit("", &resources)
-        .map(|_| ())
-        .map_err(|error| format!("error: {error}"))
+fn serve_control_plane(listener: TcpListener) -> (Handle, Task) {
+    running::control_plane(control_plane::Server::builder().build(), listener)
 }
 
 /// The first free port from `port` on, and the socket that holds it until it is bound for good.

@@ -12,12 +12,12 @@ pub(crate) struct Split {
     pub(crate) green: u32,
 }
 
-/// The proxy's bootstrap: who it is and where its configuration comes from.
-pub(crate) fn bootstrap(admin: SocketAddr, xds: SocketAddr) -> String {
+/// A proxy's bootstrap: who it is and where its configuration comes from.
+pub(crate) fn bootstrap(id: &str, admin: SocketAddr, control_plane: &str) -> String {
     format!(
         "\
-node: {{id: demo-1, cluster: demo}}
-admin: {{address: {{socket_address: {{address: {}, port_value: {}}}}}}}
+node: {{id: {id}, cluster: demo}}
+admin: {{address: {}}}
 dynamic_resources:
   ads_config:
     api_type: DELTA_GRPC
@@ -36,13 +36,16 @@ static_resources:
       cluster_name: control-plane
       endpoints:
       - lb_endpoints:
-        - endpoint: {{address: {{socket_address: {{address: {}, port_value: {}}}}}}}
+        - endpoint: {{address: {control_plane}}}
 ",
-        admin.ip(),
-        admin.port(),
-        xds.ip(),
-        xds.port()
+        socket_address(admin)
     )
+}
+
+/// An address in Envoy's words.
+pub(crate) fn socket_address(address: SocketAddr) -> String {
+    let (ip, port) = (address.ip(), address.port());
+    format!("{{socket_address: {{address: {ip}, port_value: {port}}}}}")
 }
 
 /// Everything the control plane serves.
@@ -52,7 +55,7 @@ pub(crate) fn all(proxy: SocketAddr, backends: &[Backend], split: Split) -> Stri
 resources:
 - '@type': type.googleapis.com/envoy.config.listener.v3.Listener
   name: demo
-  address: {{socket_address: {{address: {}, port_value: {}}}}}
+  address: {}
   filter_chains:
   - filters:
     - name: envoy.filters.network.http_connection_manager
@@ -78,8 +81,7 @@ resources:
           - {{name: blue, weight: {}}}
           - {{name: green, weight: {}}}
 ",
-        proxy.ip(),
-        proxy.port(),
+        socket_address(proxy),
         split.blue,
         split.green
     );
@@ -97,11 +99,10 @@ resources:
   cluster_name: {0}
   endpoints:
   - lb_endpoints:
-    - endpoint: {{address: {{socket_address: {{address: {1}, port_value: {2}}}}}}}
+    - endpoint: {{address: {1}}}
 ",
             backend.name,
-            backend.address.ip(),
-            backend.address.port()
+            socket_address(backend.address)
         );
     }
     text

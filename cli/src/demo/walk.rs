@@ -1,12 +1,13 @@
 //! The README's walk, each answer checked.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::time::Duration;
 
 use crate::client::get;
 use crate::demo::Demo;
 use crate::demo::resources::Split;
+use crate::demo::steps::Steps;
+use crate::demo::steps::expect;
 
 /// Requests that a share is judged by: enough for 90 and 10 % to be told apart beyond doubt.
 const SAMPLE: u32 = 400;
@@ -130,34 +131,4 @@ async fn shares(demo: &Demo) -> Result<BTreeMap<String, u32>, String> {
         *shares.entry(name.to_owned()).or_insert(0) += 1;
     }
     Ok(shares)
-}
-
-fn expect(right: bool, told: impl FnOnce() -> String) -> Result<(), String> {
-    if right { Ok(()) } else { Err(told()) }
-}
-
-#[derive(Default)]
-struct Steps {
-    passed: u32,
-    failed: u32,
-}
-
-impl Steps {
-    async fn step(&mut self, what: &str, check: impl Future<Output = Result<(), String>>) {
-        match check.await {
-            Ok(()) => {
-                self.passed += 1;
-                println!("ok    {what}");
-            }
-            Err(error) => {
-                self.failed += 1;
-                println!("FAIL  {what}: {error}");
-            }
-        }
-    }
-
-    fn report(&self) -> bool {
-        println!("{} steps right, {} wrong", self.passed, self.failed);
-        self.failed == 0
-    }
 }
