@@ -58,20 +58,23 @@ struct Mesh {
 /// Runs the demo, or walks through it.
 pub(super) async fn start(args: &DemoArgs) -> Result<ExitCode, String> {
     let mesh = Mesh::start(args.port).await?;
-    if args.script {
-        let passed = walk::walk(&mesh).await;
-        mesh.stop().await;
-        return Ok(ExitCode::from(u8::from(!passed)));
-    }
-    mesh.greet();
     let told = Told::default();
     let stopping = told.asked_to_stop(|_| ()); // nothing here is read again
-    tokio::select! {
-        () = mesh.watch() => {}
-        () = stopping => {}
-    }
+    let passed = if args.script {
+        tokio::select! {
+            passed = walk::walk(&mesh) => passed,
+            () = stopping => false,
+        }
+    } else {
+        mesh.greet();
+        tokio::select! {
+            () = mesh.watch() => {}
+            () = stopping => {}
+        }
+        true
+    };
     mesh.stop().await;
-    Ok(ExitCode::SUCCESS)
+    Ok(ExitCode::from(u8::from(!passed)))
 }
 
 impl Mesh {
