@@ -7,7 +7,7 @@ use bench::load::Pace;
 use super::contestant::Contestant;
 use super::outcome::{Hole, Outcome, Record, Run};
 use super::report::Progress;
-use super::scenario::{Kind, Scenario, Traffic};
+use super::scenario::{Kind, Metric, Scenario, Traffic};
 use super::traffic::Stage;
 use super::{Effort, endpoints, footprint};
 
@@ -77,7 +77,7 @@ impl MatchUp<'_> {
             };
             slowest * OPEN_LOAD
         };
-        if !traffic.can_be_paced() {
+        if !traffic.can_be_paced() || !self.wants_latency(traffic) {
             return Ok(());
         }
         outcome.open_rate = Some(rate);
@@ -93,6 +93,14 @@ impl MatchUp<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Latency has runs of its own; a quick comparison makes them only where something rests on them.
+    fn wants_latency(&self, traffic: &Traffic) -> bool {
+        let mut goals = self.scenario.goals.iter();
+        self.effort.all_latencies
+            || traffic.rate.is_some()
+            || goals.any(|goal| goal.metric == Metric::P999)
     }
 
     /// Runs blocks of A B B A; who fails leaves the scenario with a reason.

@@ -61,6 +61,8 @@ struct Effort {
     value_blocks: usize,
     timing: Timing,
     idle_connections: usize,
+    /// Latency of every row, also where no goal asks for it.
+    all_latencies: bool,
 }
 
 impl Effort {
@@ -80,6 +82,7 @@ impl Effort {
                     rest: milliseconds(1_300),
                 },
                 idle_connections: 500,
+                all_latencies: false,
             };
         }
         Self {
@@ -94,6 +97,7 @@ impl Effort {
             },
             // Two descriptors each in 20,000, the usual limit, with room for the rest.
             idle_connections: 9_000,
+            all_latencies: true,
         }
     }
 }

@@ -128,6 +128,13 @@ impl World {
             [(); 3].map(|()| ReservedPort::new().expect("a free port"));
         let others = [&tls, &inspected, &introduced].map(ReservedPort::number);
         let child = Child::start(weir(), |port| bootstrap(port, others, folder.path())).await;
+        // The child is waited for at its first listener only.
+        for listener in [&tls, &inspected, &introduced] {
+            until("a listener", async || {
+                TcpStream::connect(listener.addr()).await.ok()
+            })
+            .await;
+        }
         Some(Self {
             child,
             tls,
