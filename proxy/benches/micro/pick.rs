@@ -5,6 +5,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion};
 use proxy::config::Endpoints;
+use proxy::config::latency::LatencyWeighted;
 use proxy::config::load_balancing::{
     HashFunction, Hashing, LbPolicy, LeastRequest, LoadBalancing, Maglev, RingHash, Selection,
 };
@@ -42,7 +43,7 @@ fn set(policy: LbPolicy, endpoints: &Endpoints) -> HostSet {
     HostSet::new(&config, endpoints, &Transports::default(), None)
 }
 
-fn policies() -> [(&'static str, LbPolicy); 5] {
+fn policies() -> [(&'static str, LbPolicy); 6] {
     let least = LeastRequest {
         selection: Selection::Choices(2),
         bias: 1.0,
@@ -61,6 +62,7 @@ fn policies() -> [(&'static str, LbPolicy); 5] {
         ("round_robin", LbPolicy::RoundRobin),
         ("random", LbPolicy::Random),
         ("least_request", LbPolicy::LeastRequest(least)),
+        ("latency", LbPolicy::Latency(LatencyWeighted::default())),
         ("ring_hash", LbPolicy::RingHash(ring)),
         ("maglev", LbPolicy::Maglev(maglev)),
     ]
