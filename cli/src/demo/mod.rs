@@ -4,7 +4,6 @@
 //! | file | holds |
 //! |---|---|
 //! | `backends` | what the proxy sends to |
-//! | `client` | a small HTTP client for the walk |
 //! | `mtls` | two sidecars with identities instead, joined by mutual TLS |
 //! | `resources` | the configuration that is pushed |
 //! | `running` | a proxy and a control plane, started and stopped |

@@ -180,7 +180,12 @@ impl Feedback {
         let joined_at = (!is_first && !self.hosts.is_empty()).then_some(now);
         let base = self.config.weight_base;
         for member in members {
-            let new = || Estimate::new(now, joined_at, base);
+            let new = || {
+                let mut estimate = Estimate::new(now, joined_at, base);
+                // What failed under another policy is no news.
+                estimate.before.unconnected = member.host.sum(|counts| &counts.cx_connect_fail);
+                estimate
+            };
             self.hosts.entry(member.host.id).or_insert_with(new);
         }
     }
