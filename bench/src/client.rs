@@ -1,5 +1,6 @@
 //! One request at a time, for tests: send it over a new connection and look at all that came back.
 
+use std::error::Error;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -23,7 +24,7 @@ pub enum ClientError {
     #[error("cannot connect: {0}")]
     Connect(#[from] std::io::Error),
     /// The exchange broke off.
-    #[error("no whole answer: {0}")]
+    #[error("no whole answer: {}", with_causes(.0))]
     Http(#[from] hyper::Error),
     /// The address and path make no URI.
     #[error("the request has no valid target")]
@@ -71,7 +72,7 @@ impl Answer {
 pub async fn http1<B>(target: SocketAddr, mut request: Request<B>) -> Result<Answer, ClientError>
 where
     B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let stream = socket::connect(target).await?;
     let host = target
@@ -99,7 +100,7 @@ where
 pub async fn http2<B>(target: SocketAddr, mut request: Request<B>) -> Result<Answer, ClientError>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     if request.uri().authority().is_none() {
         let path = request
@@ -149,4 +150,15 @@ async fn collect(response: Response<Incoming>) -> hyper::Result<Answer> {
         body_checksum: sum.value(),
         trailers,
     })
+}
+
+/// hyper's own words do not name the cause.
+fn with_causes(error: &hyper::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }

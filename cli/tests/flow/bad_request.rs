@@ -2,8 +2,15 @@
 
 use bench::origin::Recorder;
 use bench::ports::ReservedPort;
+use bytes::Bytes;
 use control_plane::subscription::Variant;
 use fastrand::Rng;
+use http::Request;
+use http_body_util::BodyExt;
+use http_body_util::Empty;
+use hyper::client::conn::http2;
+use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::TokioIo;
 
 use crate::support::bootstrap;
 use crate::support::panics;
@@ -315,6 +322,32 @@ fn noise(rng: &mut Rng) -> Vec<u8> {
     let length = rng.usize(1..3_000);
     bytes.extend(std::iter::repeat_with(|| rng.u8(..)).take(length));
     bytes
+}
+
+/// A stream that is refused is no reason to end the streams beside it, nor those to come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_http2_a_malformed_request_ends_its_stream_alone() {
+    let (_recorder, port, proxy) = rig().await;
+    let stream = tokio::net::TcpStream::connect(port.addr()).await;
+    let stream = TokioIo::new(stream.expect("it listens"));
+    let shaken = http2::handshake(TokioExecutor::new(), stream).await;
+    let (mut sender, connection) = shaken.expect("it speaks HTTP/2");
+    let connection = tokio::spawn(connection);
+    // In turn, so that a connection that wants to end has the time.
+    for _ in 0..20 {
+        for (target, expected) in [("/nobody", 400), ("http://a/good", 200)] {
+            let request = Request::get(target).body(Empty::<Bytes>::new());
+            let answer = sender.send_request(request.expect("it is valid")).await;
+            let answer = answer.expect("the connection goes on");
+            assert_eq!(answer.status(), expected, "{target}");
+            let body = answer.into_body().collect().await;
+            body.expect("the connection goes on");
+        }
+    }
+    drop(sender);
+    let ended = connection.await.expect("it does not panic");
+    ended.expect("it ends because we want it to");
+    proxy.stop().await;
 }
 
 async fn rig() -> (Recorder, ReservedPort, Proxy) {

@@ -21,6 +21,7 @@ use crate::error::Reason;
 use crate::http::codec::Error;
 use crate::http::codec::ErrorKind;
 use crate::http::codec::Incoming;
+use crate::http::codec::Protocol;
 use crate::http::exchange::Exchange;
 use crate::http::exchange::finish;
 use crate::http::headers;
@@ -121,7 +122,8 @@ impl Exchange {
         if let Some(flag) = telling.flag {
             self.flags.insert(flag);
         }
-        if error.reason.ends_connection() {
+        // Over HTTP/2 a request that breaks a rule ends its stream; the others have done nothing.
+        if error.reason.ends_connection() && self.connection.protocol == Protocol::Http1 {
             self.connection.close();
         }
         let reply = local_reply::error(self.status_of(error), &telling, self.is_grpc);
