@@ -25,6 +25,7 @@ use crate::http::codec::Protocol;
 use crate::http::codec::ServerOptions;
 use crate::http::codec::Stop;
 use crate::http::exchange;
+use crate::http::headers;
 use crate::http::headers::Peer;
 use crate::http::headers::RequestPolicy;
 use crate::http::headers::ResponsePolicy;
@@ -174,10 +175,12 @@ impl Connection {
         self.idle_since.set(now);
     }
 
-    /// Whether a request for `host` may come over it (security case T3).
-    pub fn includes(&self, host: &str) -> bool {
-        let reach = self.reach.as_ref();
-        reach.is_none_or(|reach| reach.includes(&self.downstream, host))
+    /// Whether a request for `authority` may come over it (security case T3).
+    pub fn includes(&self, authority: &str) -> bool {
+        self.reach.as_ref().is_none_or(|reach| {
+            let host = headers::host_without_port(authority);
+            reach.includes(&self.downstream, host)
+        })
     }
 
     /// The rule of HTTP/1 the client broke, if any.

@@ -13,6 +13,7 @@ use crate::http::exchange::finish;
 use crate::http::hash::Client;
 use crate::http::hash::Hashed;
 use crate::http::headers;
+use crate::http::headers::X_FORWARDED_PROTO;
 use crate::http::local_reply;
 use crate::http::local_reply::LocalReply;
 use crate::http::path;
@@ -71,8 +72,7 @@ pub(super) fn prepare(
         exchange.request_id = parts.headers.get("x-request-id").cloned();
     }
     finish::remember_request(exchange, parts, &authority);
-    let host = headers::host_without_port(authority.as_str());
-    if !exchange.connection.includes(host) {
+    if !exchange.connection.includes(authority.as_str()) {
         return Err(Reason::Misdirected.into());
     }
     let reply = redirects.then(|| {
@@ -112,6 +112,9 @@ fn authority_of(parts: &Parts) -> Option<Authority> {
 }
 
 fn strip_port(strip: StripHostPort, exchange: &Exchange, authority: &mut Authority) {
+    if strip == StripHostPort::None {
+        return;
+    }
     let host = headers::host_without_port(authority.as_str());
     let port = authority
         .as_str()
@@ -146,7 +149,7 @@ fn is_grpc(parts: &Parts) -> bool {
 /// as that was left standing. Two proxies that say it say nothing, as in Envoy.
 fn scheme_of(parts: &Parts) -> &'static str {
     let forwarded = || {
-        let mut values = parts.headers.get_all("x-forwarded-proto").iter();
+        let mut values = parts.headers.get_all(&X_FORWARDED_PROTO).iter();
         let said = values.next().filter(|_| values.next().is_none());
         said.map(http::HeaderValue::as_bytes)
     };

@@ -46,34 +46,54 @@ const PROTECTED_PREFIXES: [&str; 2] = ["x-envoy-", "x-forwarded-"];
 ///
 /// Allocates only if `Connection` names headers.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap, keep_upgrade: bool) {
-    if !headers.keys().any(is_hop_by_hop) {
+    let seen = Seen::new(headers);
+    if seen == Seen::default() {
         return;
     }
-    remove_nominated(headers);
-    headers.remove(CONNECTION);
-    headers.remove(&HTTP2_SETTINGS);
-    headers.remove(&KEEP_ALIVE);
-    headers.remove(&PROXY_CONNECTION);
-    headers.remove(TRANSFER_ENCODING);
-    keep_only_trailers(headers);
-    if keep_upgrade && headers.contains_key(UPGRADE) {
+    if seen.connection {
+        remove_nominated(headers);
+        headers.remove(CONNECTION);
+    }
+    if seen.rare {
+        headers.remove(&HTTP2_SETTINGS);
+        headers.remove(&KEEP_ALIVE);
+        headers.remove(&PROXY_CONNECTION);
+        keep_only_trailers(headers);
+    }
+    if seen.transfer_encoding {
+        headers.remove(TRANSFER_ENCODING);
+    }
+    if seen.upgrade && keep_upgrade && headers.contains_key(UPGRADE) {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    } else {
+    } else if seen.upgrade {
         headers.remove(UPGRADE);
     }
 }
 
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection"
-            | "http2-settings"
-            | "keep-alive"
-            | "proxy-connection"
-            | "te"
-            | "transfer-encoding"
-            | "upgrade"
-    )
+/// What the walk saw.
+#[derive(Default, PartialEq, Eq)]
+struct Seen {
+    connection: bool,
+    transfer_encoding: bool,
+    upgrade: bool,
+    /// Any of the others.
+    rare: bool,
+}
+
+impl Seen {
+    fn new(headers: &HeaderMap) -> Self {
+        let mut seen = Self::default();
+        for name in headers.keys() {
+            match name.as_str() {
+                "connection" => seen.connection = true,
+                "transfer-encoding" => seen.transfer_encoding = true,
+                "upgrade" => seen.upgrade = true,
+                "http2-settings" | "keep-alive" | "proxy-connection" | "te" => seen.rare = true,
+                _ => {}
+            }
+        }
+        seen
+    }
 }
 
 fn remove_nominated(headers: &mut HeaderMap) {

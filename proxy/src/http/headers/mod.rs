@@ -30,6 +30,7 @@ pub use authority::validate_request;
 pub use edits::Edits;
 pub use edits::Program;
 pub use edits::Values;
+pub(in crate::http) use names::X_FORWARDED_PROTO;
 pub use request::Outcome;
 pub use request::Peer;
 pub use request::RequestPolicy;

@@ -134,8 +134,8 @@ pub fn sanitize_request(
     if seen.referer {
         check_referer(headers);
     }
-    let client = client_address(headers, policy, peer);
-    set_forwarded(headers, policy, peer);
+    let client = client_address(headers, policy, peer, seen.forwarded);
+    set_forwarded(headers, policy, peer, seen.forwarded);
     client_certificate::forward(
         headers,
         policy.client_certificate,
@@ -207,6 +207,7 @@ struct Seen {
     alias: bool,
     referer: bool,
     asserted: bool,
+    forwarded: bool,
     client_certificate: bool,
 }
 
@@ -215,11 +216,14 @@ impl Seen {
         let mut seen = Self::default();
         for name in headers.keys() {
             let text = name.as_str();
-            seen.underscore |= text.contains('_');
-            seen.alias |= text.starts_with('x') && is_alias(name);
+            seen.underscore |= text.as_bytes().contains(&b'_');
             seen.referer |= *name == REFERER;
-            seen.asserted |= text.starts_with("x-envoy-");
-            seen.client_certificate |= *name == FORWARDED_CLIENT_CERT;
+            if text.starts_with('x') {
+                seen.alias |= is_alias(name);
+                seen.asserted |= text.starts_with("x-envoy-");
+                seen.forwarded |= text.starts_with("x-forwarded-");
+                seen.client_certificate |= *name == FORWARDED_CLIENT_CERT;
+            }
         }
         seen
     }
@@ -282,7 +286,15 @@ fn check_referer(headers: &mut HeaderMap) {
 }
 
 /// Must see `x-forwarded-for` before we append to it.
-fn client_address(headers: &HeaderMap, policy: &RequestPolicy, peer: &Peer) -> SocketAddr {
+fn client_address(
+    headers: &HeaderMap,
+    policy: &RequestPolicy,
+    peer: &Peer,
+    is_forwarded: bool,
+) -> SocketAddr {
+    if !is_forwarded {
+        return peer.address;
+    }
     let hops = usize::try_from(policy.xff_trusted_hops).unwrap_or(usize::MAX);
     let skip = if policy.use_remote_address {
         // The peer itself is the last trusted hop and not yet in the list.
@@ -294,12 +306,12 @@ fn client_address(headers: &HeaderMap, policy: &RequestPolicy, peer: &Peer) -> S
         .map_or(peer.address, |ip| SocketAddr::new(ip, 0))
 }
 
-fn set_forwarded(headers: &mut HeaderMap, policy: &RequestPolicy, peer: &Peer) {
+fn set_forwarded(headers: &mut HeaderMap, policy: &RequestPolicy, peer: &Peer, is_forwarded: bool) {
     if policy.use_remote_address && !policy.skip_xff_append {
         forwarded::append(headers, &peer.forwarded_for);
     }
     let overwrite = policy.use_remote_address && policy.xff_trusted_hops == 0;
-    if overwrite || !headers.contains_key(&X_FORWARDED_PROTO) {
+    if overwrite || !is_forwarded || !headers.contains_key(&X_FORWARDED_PROTO) {
         let scheme = if peer.is_tls { "https" } else { "http" };
         headers.insert(X_FORWARDED_PROTO.clone(), HeaderValue::from_static(scheme));
     }

@@ -19,6 +19,12 @@ use http::uri::PathAndQuery;
 use crate::http::http1::decode::ViolationKind;
 use crate::http::http1::spare;
 
+/// An average field, for the room of its map: counting the fields costs more than a map that grows.
+const FIELD_BYTES: usize = 32;
+
+/// A head that is longer may as well be one large cookie.
+const FIELDS_EXPECTED_MAX: usize = 32;
+
 /// What a head says about its connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Said {
@@ -89,8 +95,8 @@ pub(super) fn trailers(section: &Bytes) -> Result<HeaderMap, ViolationKind> {
 fn fields(head: &Bytes, start: usize) -> Result<(HeaderMap, Said), ViolationKind> {
     let mut said = Said::default();
     let mut at = start;
-    let block = head.get(start..).unwrap_or_default();
-    let mut map = spare::take(memchr::memchr_iter(b'\n', block).count().saturating_sub(1));
+    let expected = head.len().saturating_sub(start) / FIELD_BYTES;
+    let mut map = spare::take(expected.min(FIELDS_EXPECTED_MAX));
     while head.get(at).is_some_and(|byte| *byte != b'\r') {
         let colon = find(head, at, b':');
         let end = find(head, colon + 1, b'\r');

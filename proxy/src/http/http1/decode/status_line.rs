@@ -43,7 +43,7 @@ impl StatusLine {
     }
 
     pub(super) fn advance(&mut self, bytes: &[u8]) -> Result<Step, Fault> {
-        let mut at = 0;
+        let mut at = self.plain_beginning(bytes);
         while let Some(byte) = bytes.get(at) {
             let fault = |kind| Fault { at, kind };
             let wrong = ViolationKind::of(*byte, ViolationKind::InvalidStatusLine);
@@ -73,6 +73,32 @@ impl StatusLine {
             at += 1;
         }
         Ok(Step::More)
+    }
+
+    /// Skips what most lines begin with. It accepts nothing the states would not.
+    fn plain_beginning(&mut self, bytes: &[u8]) -> usize {
+        if self.state != State::default() {
+            return 0;
+        }
+        let Some((b"HTTP/1.1 ", rest)) = bytes.split_first_chunk() else {
+            return 0;
+        };
+        let Some(
+            [
+                hundreds @ b'1'..=b'9',
+                tens @ b'0'..=b'9',
+                ones @ b'0'..=b'9',
+                b' ',
+                ..,
+            ],
+        ) = rest.get(..4)
+        else {
+            return 0;
+        };
+        let digit = |byte: &u8| u16::from(byte - b'0');
+        self.status = 100 * digit(hundreds) + 10 * digit(tens) + digit(ones);
+        self.state = State::Reason;
+        b"HTTP/1.1 200 ".len()
     }
 
     fn fixed(&mut self, seen: u8, byte: u8) -> Result<(), ViolationKind> {
