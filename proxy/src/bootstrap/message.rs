@@ -11,6 +11,7 @@ use super::resources;
 use super::resources::Statics;
 use super::runtime;
 use super::sources;
+use crate::config::socket::SocketOptions;
 use crate::xds::decode::Context;
 use crate::xds::decode::address;
 use crate::xds::decode::cluster_dns;
@@ -155,7 +156,11 @@ fn admin(context: &mut Context, admin: pb::Admin) -> Option<Admin> {
     // It takes paths away; without it they would be open.
     unsupported!(context, reject: allow_paths);
     let address = context.optional("address", address, |context, address| {
-        address::listen(context, address, true)
+        let listen = address::listen(context, address, true)?;
+        if listen.options != SocketOptions::default() {
+            context.warn("", "ipv4_compat and mode have no effect here");
+        }
+        Some(listen.address)
     })?;
     Some(Admin { address })
 }

@@ -1,10 +1,8 @@
 //! Options of listening sockets; connections inherit them.
 
-use std::time::Duration;
-
 use crate::config::endpoint::Address;
 
-/// All options of a listener's sockets.
+/// What is set on the sockets of an address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SocketOptions {
     /// Addresses that no interface has may be bound.
@@ -13,6 +11,10 @@ pub struct SocketOptions {
     pub transparent: bool,
     /// Clients may use several paths (MPTCP, RFC 8684).
     pub multipath: bool,
+    /// A socket for IPv6 takes IPv4, too.
+    pub takes_ipv4: bool,
+    /// Of the file of a Unix socket, unless the system decides.
+    pub mode: Option<u32>,
     /// In the order of the configuration.
     pub options: Vec<SocketOption>,
 }
@@ -26,27 +28,52 @@ pub struct ListenAddress {
     pub options: SocketOptions,
 }
 
-/// One option (`core.v3.SocketOption`, by its numbers on Linux).
+/// One option (`core.v3.SocketOption`), by the system's own numbers: which ones there are, and what
+/// they mean, the system knows best.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketOption {
+    /// `SOL_SOCKET`, `IPPROTO_TCP`, ...
+    pub level: i32,
+    /// `SO_KEEPALIVE`, `TCP_FASTOPEN`, ...
+    pub name: i32,
+    /// As the system reads it.
+    pub value: Box<[u8]>,
+    /// When it is set.
+    pub moment: Moment,
+    /// Only on sockets of this family.
+    pub family: Option<Family>,
+}
+
+/// When an option is set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Moment {
+    /// Before the socket is bound.
+    #[default]
+    Unbound,
+    /// After that.
+    Bound,
+    /// Once it listens.
+    Listening,
+}
+
+/// Of IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SocketOption {
-    /// `SO_KEEPALIVE`.
-    Keepalive(bool),
-    /// `SO_MARK`.
-    Mark(u32),
-    /// `SO_PRIORITY`.
-    Priority(u32),
-    /// `SO_RCVBUF`, bytes.
-    ReceiveBuffer(usize),
-    /// `SO_SNDBUF`, bytes.
-    SendBuffer(usize),
-    /// `TCP_KEEPCNT`.
-    TcpKeepaliveCount(u32),
-    /// `TCP_KEEPIDLE`.
-    TcpKeepaliveIdle(Duration),
-    /// `TCP_KEEPINTVL`.
-    TcpKeepaliveInterval(Duration),
-    /// `TCP_USER_TIMEOUT`.
-    TcpUserTimeout(Duration),
-    /// `IP_TOS`.
-    TypeOfService(u32),
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl SocketOption {
+    /// A number as most options take it, set first of all.
+    pub fn number(level: i32, name: i32, number: i32) -> Self {
+        Self {
+            level,
+            name,
+            value: Box::new(number.to_ne_bytes()),
+            moment: Moment::Unbound,
+            family: None,
+        }
+    }
 }

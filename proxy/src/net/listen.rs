@@ -1,24 +1,29 @@
 //! Bound sockets. Each worker accepts on a socket of its own (`SO_REUSEPORT`), so that a connection
 //! stays on the core the kernel gave it to.
 
+use std::fs::Permissions;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use socket2::Domain;
 use socket2::Protocol;
 use socket2::Socket;
-use socket2::TcpKeepalive;
 use socket2::Type;
 use tokio::net::TcpListener;
 use tokio::net::UnixListener;
 
 use crate::config::endpoint::Address;
+use crate::config::socket::Family;
+use crate::config::socket::Moment;
 use crate::config::socket::SocketOption;
 use crate::config::socket::SocketOptions;
 use crate::net::NetStream;
+use crate::net::socket_option;
 
 /// A bound and listening socket that can be handed to a worker thread.
 #[derive(Debug)]
@@ -54,7 +59,7 @@ impl BoundSocket {
     ) -> io::Result<(Vec<Self>, Address)> {
         match address {
             Address::Pipe(path) => {
-                bind_unix(path, workers).map(|sockets| (sockets, address.clone()))
+                bind_unix(path, how.options.mode, workers).map(|sockets| (sockets, address.clone()))
             }
             Address::Socket(address) => bind_tcp(*address, how, workers),
         }
@@ -102,11 +107,14 @@ fn listen_tcp(address: SocketAddr, how: How<'_>) -> io::Result<std::net::TcpList
     socket.set_reuse_port(how.reuse_port)?;
     socket.set_nonblocking(true)?;
     if address.is_ipv6() {
-        socket.set_only_v6(true)?;
+        socket.set_only_v6(!how.options.takes_ipv4)?;
     }
     set_options(&socket, address.is_ipv6(), how.options)?;
+    set_at(Moment::Unbound, &socket, address, how.options)?;
     socket.bind(&address.into())?;
+    set_at(Moment::Bound, &socket, address, how.options)?;
     socket.listen(i32::try_from(how.backlog).unwrap_or(i32::MAX))?;
+    set_at(Moment::Listening, &socket, address, how.options)?;
     Ok(socket.into())
 }
 
@@ -117,32 +125,32 @@ fn set_options(socket: &Socket, is_ipv6: bool, options: &SocketOptions) -> io::R
         (false, _) => {}
     }
     match (options.transparent, is_ipv6) {
-        (true, false) => socket.set_ip_transparent_v4(true)?,
-        (true, true) => socket.set_ip_transparent_v6(true)?,
-        (false, _) => {}
+        (true, false) => socket.set_ip_transparent_v4(true),
+        (true, true) => socket.set_ip_transparent_v6(true),
+        (false, _) => Ok(()),
     }
-    options.options.iter().try_for_each(|option| match *option {
-        SocketOption::Keepalive(on) => socket.set_keepalive(on),
-        SocketOption::Mark(mark) => socket.set_mark(mark),
-        SocketOption::Priority(priority) => socket.set_priority(priority),
-        SocketOption::ReceiveBuffer(bytes) => socket.set_recv_buffer_size(bytes),
-        SocketOption::SendBuffer(bytes) => socket.set_send_buffer_size(bytes),
-        SocketOption::TcpKeepaliveCount(count) => {
-            socket.set_tcp_keepalive(&TcpKeepalive::new().with_retries(count))
-        }
-        SocketOption::TcpKeepaliveIdle(time) => {
-            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time))
-        }
-        SocketOption::TcpKeepaliveInterval(interval) => {
-            socket.set_tcp_keepalive(&TcpKeepalive::new().with_interval(interval))
-        }
-        SocketOption::TcpUserTimeout(timeout) => socket.set_tcp_user_timeout(Some(timeout)),
-        SocketOption::TypeOfService(tos) if is_ipv6 => socket.set_tclass_v6(tos),
-        SocketOption::TypeOfService(tos) => socket.set_tos_v4(tos),
-    })
 }
 
-fn bind_unix(path: &Path, workers: usize) -> io::Result<Vec<BoundSocket>> {
+/// Those that are for this moment, and for sockets of this family.
+fn set_at(
+    moment: Moment,
+    socket: &Socket,
+    address: SocketAddr,
+    options: &SocketOptions,
+) -> io::Result<()> {
+    let family = if address.is_ipv4() {
+        Family::V4
+    } else {
+        Family::V6
+    };
+    let is_due = |option: &&SocketOption| {
+        option.moment == moment && option.family.is_none_or(|only| only == family)
+    };
+    let mut due = options.options.iter().filter(is_due);
+    due.try_for_each(|option| socket_option::set(socket.as_fd(), option))
+}
+
+fn bind_unix(path: &Path, mode: Option<u32>, workers: usize) -> io::Result<Vec<BoundSocket>> {
     let listener = match path.as_os_str().as_bytes().strip_prefix(b"@") {
         Some(name) => {
             let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
@@ -150,7 +158,11 @@ fn bind_unix(path: &Path, workers: usize) -> io::Result<Vec<BoundSocket>> {
         }
         None => {
             remove_stale(path)?;
-            std::os::unix::net::UnixListener::bind(path)?
+            let listener = std::os::unix::net::UnixListener::bind(path)?;
+            if let Some(mode) = mode {
+                std::fs::set_permissions(path, Permissions::from_mode(mode))?;
+            }
+            listener
         }
     };
     listener.set_nonblocking(true)?;
@@ -243,6 +255,8 @@ mod tests {
             freebind: true,
             transparent: false,
             multipath: false,
+            takes_ipv4: false,
+            mode: None,
             options: Vec::new(),
         };
         How {
@@ -252,14 +266,28 @@ mod tests {
         }
     }
 
+    fn tcp(name: i32, number: i32) -> SocketOption {
+        SocketOption::number(libc::IPPROTO_TCP, name, number)
+    }
+
     #[test]
     fn options_are_set_and_inherited() {
+        let late = SocketOption {
+            moment: Moment::Listening,
+            ..tcp(libc::TCP_KEEPCNT, 5)
+        };
+        let foreign = SocketOption {
+            family: Some(Family::V6),
+            ..tcp(libc::TCP_KEEPIDLE, 99)
+        };
         let options = SocketOptions {
             options: vec![
-                SocketOption::Keepalive(true),
-                SocketOption::TcpKeepaliveIdle(std::time::Duration::from_secs(77)),
-                SocketOption::ReceiveBuffer(9000),
-                SocketOption::TypeOfService(0x10),
+                late,
+                SocketOption::number(libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
+                tcp(libc::TCP_KEEPIDLE, 77),
+                SocketOption::number(libc::SOL_SOCKET, libc::SO_RCVBUF, 9000),
+                SocketOption::number(libc::IPPROTO_IP, libc::IP_TOS, 0x10),
+                foreign,
             ],
             ..SocketOptions::default()
         };
@@ -279,6 +307,7 @@ mod tests {
         let accepted = socket2::SockRef::from(&stream);
         assert!(accepted.keepalive().unwrap());
         assert_eq!(accepted.tcp_keepalive_time().unwrap().as_secs(), 77);
+        assert_eq!(accepted.tcp_keepalive_retries().unwrap(), 5);
         assert_eq!(accepted.tos_v4().unwrap(), 0x10);
         let listening = socket2::SockRef::from(listener);
         assert_eq!(
@@ -289,10 +318,71 @@ mod tests {
     }
 
     #[test]
+    fn an_option_nobody_knows_is_named() {
+        let options = SocketOptions {
+            options: vec![tcp(4711, 1)],
+            ..SocketOptions::default()
+        };
+        let how = How {
+            options: &options,
+            ..how(true)
+        };
+        let any = Address::Socket(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let error = BoundSocket::bind_all(&any, how, 1).unwrap_err().to_string();
+        assert!(error.contains("socket option 4711 of level 6:"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_socket_of_both_families_tells_them_apart() {
+        let options = SocketOptions {
+            takes_ipv4: true,
+            ..SocketOptions::default()
+        };
+        let how = How {
+            options: &options,
+            ..how(true)
+        };
+        let any = Address::Socket(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 0)));
+        let (mut sockets, real) = BoundSocket::bind_all(&any, how, 1).unwrap();
+        let Address::Socket(real) = real else {
+            unreachable!("TCP was asked for")
+        };
+        let acceptor = sockets.remove(0).into_acceptor().unwrap();
+        for ip in ["127.0.0.1", "::1"] {
+            let ip: std::net::IpAddr = ip.parse().unwrap();
+            let client = std::net::TcpStream::connect((ip, real.port())).unwrap();
+            let stream = acceptor.accept().await.unwrap();
+            assert_eq!(stream.peer_address(), client.local_addr().ok());
+            assert_eq!(stream.local_address(), client.peer_addr().ok());
+        }
+    }
+
+    #[test]
+    fn a_socket_file_gets_its_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let options = SocketOptions {
+            mode: Some(0o600),
+            ..SocketOptions::default()
+        };
+        let how = How {
+            options: &options,
+            ..how(true)
+        };
+        let (_sockets, _) = BoundSocket::bind_all(&Address::Pipe(path.clone()), how, 1).unwrap();
+        let mode = std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
     fn clients_of_one_path_are_welcome_where_several_are() {
         let options = SocketOptions {
             multipath: true,
-            options: vec![SocketOption::Keepalive(true)],
+            options: vec![SocketOption::number(
+                libc::SOL_SOCKET,
+                libc::SO_KEEPALIVE,
+                1,
+            )],
             ..SocketOptions::default()
         };
         let how = How {

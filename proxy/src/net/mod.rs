@@ -1,5 +1,4 @@
-//! Sockets: binding, accepting, connecting. The only room where `unsafe` may be allowed; today
-//! nothing here needs it.
+//! Sockets: binding, accepting, connecting. `unsafe` is in `socket_option` alone.
 //!
 //! | file | holds |
 //! |---|---|
@@ -7,6 +6,7 @@
 //! | `listen` | bound sockets, one per worker |
 //! | `pipe` | pipes for `splice(2)` |
 //! | `proxy_protocol` | headers that name the client |
+//! | `socket_option` | any option of a socket, by numbers |
 //! | `stream` | a connected socket, TCP or Unix, with or without TLS |
 //! | `tls` | TLS records over a socket; who is trusted is decided in the room `tls` |
 
@@ -14,6 +14,7 @@ pub mod descriptors;
 pub mod listen;
 pub mod pipe;
 pub mod proxy_protocol;
+mod socket_option;
 pub mod stream;
 pub mod tls;
 

@@ -121,7 +121,7 @@ impl NetStream {
     /// Our end, if it is TCP.
     pub fn local_address(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(stream) => stream.local_addr().ok(),
+            Self::Tcp(stream) => stream.local_addr().ok().map(plain),
             Self::Tls(stream) => stream.socket().local_address(),
             Self::Unix(_) => None,
         }
@@ -131,7 +131,7 @@ impl NetStream {
     pub fn original_destination(&self) -> Option<SocketAddr> {
         let Self::Tcp(stream) = self else { return None };
         let socket = socket2::SockRef::from(stream);
-        let original = if stream.local_addr().ok()?.is_ipv4() {
+        let original = if self.local_address()?.is_ipv4() {
             socket.original_dst_v4()
         } else {
             socket.original_dst_v6()
@@ -142,11 +142,16 @@ impl NetStream {
     /// The other end, if it is TCP.
     pub fn peer_address(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(stream) => stream.peer_addr().ok(),
+            Self::Tcp(stream) => stream.peer_addr().ok().map(plain),
             Self::Tls(stream) => stream.socket().peer_address(),
             Self::Unix(_) => None,
         }
     }
+}
+
+/// IPv4 as such, though it came by a socket for both families.
+fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 impl NetStream {

@@ -13,6 +13,11 @@ use super::Context;
 use super::value;
 use crate::config::Name;
 use crate::config::endpoint::Address;
+use crate::config::socket::ListenAddress;
+use crate::config::socket::SocketOptions;
+
+/// All that may be said of who may read, write and execute; Envoy's bound, too.
+const MODE_MAX: u32 = 0o777;
 
 /// A host as written, and its port.
 pub(crate) enum Target {
@@ -22,19 +27,17 @@ pub(crate) enum Target {
     Resolved(Address),
 }
 
-/// Where to listen; port 0 only if `ephemeral`.
+/// Where to listen, with what the address says of its socket; port 0 only if `ephemeral`.
 pub(crate) fn listen(
     context: &mut Context,
     address: core::Address,
     ephemeral: bool,
-) -> Option<Address> {
+) -> Option<ListenAddress> {
     match kind(context, address)? {
-        Kind::SocketAddress(socket) => context
-            .field("socket_address", |context| {
-                socket_address(context, socket, ephemeral)
-            })
-            .map(Address::Socket),
-        Kind::Pipe(pipe) => context.field("pipe", |context| self::pipe(context, pipe)),
+        Kind::SocketAddress(socket) => context.field("socket_address", |context| {
+            socket_address(context, socket, ephemeral)
+        }),
+        Kind::Pipe(pipe) => context.field("pipe", |context| listening_pipe(context, pipe)),
         Kind::EnvoyInternalAddress(_) => {
             context.unsupported("envoy_internal_address", "not supported")
         }
@@ -77,9 +80,10 @@ fn kind(context: &mut Context, address: core::Address) -> Option<Kind> {
 
 fn socket_address(
     context: &mut Context,
-    socket: core::SocketAddress,
+    mut socket: core::SocketAddress,
     ephemeral: bool,
-) -> Option<SocketAddr> {
+) -> Option<ListenAddress> {
+    let takes_ipv4 = std::mem::take(&mut socket.ipv4_compat);
     let (host, port) = parts(context, socket)?;
     let ip: IpAddr = match host.parse() {
         Ok(ip) => ip,
@@ -89,7 +93,33 @@ fn socket_address(
         0 if ephemeral => 0,
         port => value::port(context, "port_value", port)?,
     };
-    Some(SocketAddr::new(ip, port))
+    if takes_ipv4 && ip.is_ipv4() {
+        context.warn("ipv4_compat", "is for IPv6 addresses, has no effect");
+    }
+    Some(ListenAddress {
+        address: Address::Socket(SocketAddr::new(ip, port)),
+        options: SocketOptions {
+            takes_ipv4: takes_ipv4 && ip.is_ipv6(),
+            ..SocketOptions::default()
+        },
+    })
+}
+
+fn listening_pipe(context: &mut Context, mut pipe: core::Pipe) -> Option<ListenAddress> {
+    let mode = std::mem::take(&mut pipe.mode);
+    if mode > MODE_MAX {
+        return context.refuse("mode", format!("{mode} is above 0777, which is {MODE_MAX}"));
+    }
+    if mode != 0 && pipe.path.starts_with('@') {
+        return context.refuse("mode", "is for files, and an abstract socket has none");
+    }
+    Some(ListenAddress {
+        address: self::pipe(context, pipe)?,
+        options: SocketOptions {
+            mode: (mode != 0).then_some(mode),
+            ..SocketOptions::default()
+        },
+    })
 }
 
 fn socket_target(context: &mut Context, socket: core::SocketAddress) -> Option<Target> {
@@ -111,7 +141,7 @@ fn parts(context: &mut Context, socket: core::SocketAddress) -> Option<(String, 
         port_specifier,
     } = socket;
     unsupported!(context, reject: resolver_name, network_namespace_filepath);
-    unsupported!(context, warn: ipv4_compat);
+    unsupported!(context, warn "has no effect, it is for listeners": ipv4_compat);
     match value::enumeration(context, "protocol", protocol)? {
         Protocol::Tcp => {}
         Protocol::Udp => return context.unsupported("protocol", "UDP is not supported"),
@@ -136,7 +166,6 @@ fn pipe(context: &mut Context, pipe: core::Pipe) -> Option<Address> {
     if path.is_empty() {
         return context.refuse("path", "must not be empty");
     }
-    // The mode decides who may connect; creating the socket with another one would be a surprise.
-    unsupported!(context, reject: mode);
+    unsupported!(context, warn "has no effect, it is for listeners": mode);
     Some(Address::Pipe(PathBuf::from(path)))
 }

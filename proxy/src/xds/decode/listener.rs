@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use xds_proto::pb::envoy::config::core::v3::SocketOptionsOverride;
 use xds_proto::pb::envoy::config::listener::v3 as pb;
 use xds_proto::pb::envoy::config::listener::v3::listener::DeprecatedV1;
 
 use super::Context;
-use super::address;
+use super::binding;
 use super::filter_chain;
 use super::listener_filter;
-use super::socket;
 use super::value;
 use crate::config::Listener;
 use crate::config::Name;
@@ -19,9 +17,6 @@ use crate::config::filter_chain::FilterChain;
 use crate::config::limits;
 use crate::config::listener_filter::ListenerFilter;
 use crate::config::listener_filter::ListenerFilterKind;
-use crate::config::socket::ListenAddress;
-use crate::config::socket::SocketOption;
-use crate::config::socket::SocketOptions;
 
 /// Where a listener is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,8 +79,6 @@ pub(crate) fn decode(
     unsupported!(context, warn: stat_prefix, stats_matcher, per_connection_buffer_limit_bytes,
         per_connection_buffer_high_watermark_timeout, metadata, drain_type,
         traffic_direction, connection_balance_config, access_log, bypass_overload_manager);
-    let tcp_fast_open_queue_length = tcp_fast_open_queue_length.is_some_and(|size| size.value > 0);
-    unsupported!(context, warn "has no effect, clients that try it make a usual handshake": tcp_fast_open_queue_length);
     let use_original_dst = value::is_true(use_original_dst);
     let internal_listener = listener_specifier;
     unsupported!(context, reject: fcds_config, use_original_dst, udp_listener_config, internal_listener);
@@ -114,32 +107,20 @@ pub(crate) fn decode(
     );
 
     let ephemeral = origin == Origin::Bootstrap;
-    let address = context.required("address", address, |context, address| {
-        address::listen(context, address, ephemeral)
-    });
-    if enable_mptcp && matches!(address, Some(Address::Pipe(_))) {
-        context.reject("enable_mptcp", "is for IP addresses");
-    }
-    let usual = Sockets {
-        base: SocketOptions {
-            freebind: value::is_true(freebind),
-            transparent: value::is_true(transparent),
-            multipath: enable_mptcp,
-            options: Vec::new(),
-        },
-        options: context.each("socket_options", socket_options, socket::option),
-        keepalive: context
-            .optional("tcp_keepalive", tcp_keepalive, |context, keepalive| {
-                Some(socket::keepalive(context, keepalive))
-            })
-            .unwrap_or_default(),
-    };
-    let additional_addresses = context.each(
-        "additional_addresses",
+    let sockets = binding::Fields {
+        address,
         additional_addresses,
-        |context, address| additional(context, address, &usual, ephemeral),
-    );
-    let socket_options = usual.with(None, None);
+        freebind: value::is_true(freebind),
+        transparent: value::is_true(transparent),
+        enable_mptcp,
+        socket_options,
+        tcp_keepalive,
+        tcp_fast_open_queue_length,
+    };
+    let (address, additional_addresses) = binding::addresses(context, sockets, ephemeral);
+    let (address, socket_options) = address
+        .map(|address| (address.address, address.options))
+        .unzip();
     let name = self::name(context, name, address.as_ref(), origin);
     let chains = filter_chain::chains(
         context,
@@ -166,7 +147,7 @@ pub(crate) fn decode(
         name: name?,
         address: address?,
         additional_addresses,
-        socket_options,
+        socket_options: socket_options?,
         listener_filters,
         listener_filters_timeout,
         continue_on_listener_filters_timeout,
@@ -177,56 +158,6 @@ pub(crate) fn decode(
         reuse_port,
         accepts_per_event: accepts_per_event.unwrap_or(limits::ACCEPTS_PER_EVENT),
         ignores_process_limit: ignore_global_conn_limit,
-    })
-}
-
-/// What is set on the sockets of a listener, unless an address says otherwise.
-struct Sockets {
-    base: SocketOptions,
-    options: Vec<SocketOption>,
-    keepalive: Vec<SocketOption>,
-}
-
-impl Sockets {
-    /// An address replaces each list as a whole, if only by an empty one.
-    fn with(
-        &self,
-        options: Option<Vec<SocketOption>>,
-        keepalive: Option<Vec<SocketOption>>,
-    ) -> SocketOptions {
-        let options = options.unwrap_or_else(|| self.options.clone());
-        let keepalive = keepalive.unwrap_or_else(|| self.keepalive.clone());
-        SocketOptions {
-            options: options.into_iter().chain(keepalive).collect(),
-            ..self.base.clone()
-        }
-    }
-}
-
-fn additional(
-    context: &mut Context,
-    address: pb::AdditionalAddress,
-    usual: &Sockets,
-    ephemeral: bool,
-) -> Option<ListenAddress> {
-    let pb::AdditionalAddress {
-        address,
-        socket_options,
-        tcp_keepalive,
-    } = address;
-    let options = context.optional("socket_options", socket_options, |context, options| {
-        let SocketOptionsOverride { socket_options } = options;
-        Some(context.each("socket_options", socket_options, socket::option))
-    });
-    let keepalive = context.optional("tcp_keepalive", tcp_keepalive, |context, keepalive| {
-        Some(socket::keepalive(context, keepalive))
-    });
-    let address = context.required("address", address, |context, address| {
-        address::listen(context, address, ephemeral)
-    })?;
-    Some(ListenAddress {
-        address,
-        options: usual.with(options, keepalive),
     })
 }
 

@@ -13,7 +13,7 @@
 //! |---|---|
 //! | `listener` `listener_filter` `filter_chain` `chain_matcher` | `Listener` and what is inside |
 //! | `tcp_proxy` `connection_limit` | the TCP proxy, limits of a filter chain |
-//! | `socket` | options of listening sockets |
+//! | `binding` `socket` | addresses, and options of listening sockets |
 //! | `http_connection_manager` `http_filter` `client_certificate` | the HTTP connection manager |
 //! | `cluster` `cluster_http` `cluster_dns` | `Cluster` and what is inside |
 //! | `load_balancing` `latency` `least_request` `hashing` `common_lb` `locality_lb` `slow_start` | which member is taken |
@@ -35,6 +35,7 @@ pub(crate) mod context;
 
 mod access_log;
 pub(crate) mod address;
+mod binding;
 mod chain_matcher;
 mod client_certificate;
 pub(crate) mod cluster;

@@ -1,17 +1,22 @@
 //! `SocketOption` and what else is set on listening sockets.
 
-use std::time::Duration;
-
 use xds_proto::pb::envoy::config::core::v3 as core;
+use xds_proto::pb::envoy::config::core::v3::socket_option::SocketIpVersion;
 use xds_proto::pb::envoy::config::core::v3::socket_option::SocketState;
+use xds_proto::pb::envoy::config::core::v3::socket_option::SocketType;
 use xds_proto::pb::envoy::config::core::v3::socket_option::Value;
 use xds_proto::pb::google::protobuf::UInt32Value;
 
 use super::Context;
 use super::value;
+use crate::config::socket::Family;
+use crate::config::socket::Moment;
 use crate::config::socket::SocketOption;
 
-/// Reads an option; none if it is one we do not know.
+/// Largest value of an option: what no option of the system exceeds but tables of filters.
+const VALUE_BYTES_MAX: usize = 4096;
+
+/// Reads an option; none if it is for sockets that no listener here has.
 pub(crate) fn option(context: &mut Context, option: core::SocketOption) -> Option<SocketOption> {
     let core::SocketOption {
         description: _,
@@ -22,48 +27,55 @@ pub(crate) fn option(context: &mut Context, option: core::SocketOption) -> Optio
         ip_version,
         value,
     } = option;
-    if r#type.is_some() {
-        context.warn("type", "not supported, has no effect");
-    }
-    let ip_version = ip_version != 0;
-    unsupported!(context, warn: ip_version);
-    if value::enumeration::<SocketState>(context, "state", state)? != SocketState::StatePrebind {
-        context.warn(
-            "state",
-            "has no effect, all are set before the socket is bound",
-        );
-    }
-    let number = match value {
-        Some(Value::IntValue(number)) => number,
-        Some(Value::BufValue(_)) => return context.unsupported("buf_value", "not supported"),
-        None => return context.refuse("", "needs a value"),
+    let (Ok(level), Ok(name)) = (i32::try_from(level), i32::try_from(name)) else {
+        return context.refuse("name", format!("{level}/{name} is no option of any system"));
     };
-    let known = match (u32::try_from(number), usize::try_from(number)) {
-        (Ok(number), Ok(size)) => known(level, name, number, size),
-        _ => return context.refuse("int_value", format!("{number} is out of bounds")),
+    let moment = match value::enumeration(context, "state", state)? {
+        SocketState::StatePrebind => Moment::Unbound,
+        SocketState::StateBound => Moment::Bound,
+        SocketState::StateListening => Moment::Listening,
     };
-    if known.is_none() {
-        context.warn("name", "this option is not supported, has no effect");
+    let family = match value::enumeration(context, "ip_version", ip_version)? {
+        SocketIpVersion::Unspecified => None,
+        SocketIpVersion::Ipv4 => Some(Family::V4),
+        SocketIpVersion::Ipv6 => Some(Family::V6),
+    };
+    let value = bytes(context, value)?;
+    if is_for_datagrams(r#type) {
+        return None;
     }
-    known
+    Some(SocketOption {
+        level,
+        name,
+        value,
+        moment,
+        family,
+    })
 }
 
-/// By the numbers of Linux on all its 64-bit architectures in use.
-fn known(level: i64, name: i64, number: u32, size: usize) -> Option<SocketOption> {
-    let seconds = Duration::from_secs(number.into());
-    Some(match (level, name) {
-        (0, 1) => SocketOption::TypeOfService(number),
-        (1, 7) => SocketOption::SendBuffer(size),
-        (1, 8) => SocketOption::ReceiveBuffer(size),
-        (1, 9) => SocketOption::Keepalive(number != 0),
-        (1, 12) => SocketOption::Priority(number),
-        (1, 36) => SocketOption::Mark(number),
-        (6, 4) => SocketOption::TcpKeepaliveIdle(seconds),
-        (6, 5) => SocketOption::TcpKeepaliveInterval(seconds),
-        (6, 6) => SocketOption::TcpKeepaliveCount(number),
-        (6, 18) => SocketOption::TcpUserTimeout(Duration::from_millis(number.into())),
-        _ => return None,
-    })
+/// As the system reads it.
+fn bytes(context: &mut Context, value: Option<Value>) -> Option<Box<[u8]>> {
+    match value {
+        Some(Value::IntValue(number)) => {
+            let signed = i32::try_from(number).ok();
+            let number = signed.or_else(|| u32::try_from(number).ok().map(u32::cast_signed));
+            let Some(number) = number else {
+                return context.refuse("int_value", "does not fit into 32 bits");
+            };
+            Some(Box::new(number.to_ne_bytes()))
+        }
+        Some(Value::BufValue(bytes)) if bytes.len() > VALUE_BYTES_MAX => context.refuse(
+            "buf_value",
+            format!("is longer than {VALUE_BYTES_MAX} bytes"),
+        ),
+        Some(Value::BufValue(bytes)) => Some(bytes.into()),
+        None => context.refuse("", "needs a value"),
+    }
+}
+
+/// Of both, which makes little sense, the first counts, as in Envoy.
+fn is_for_datagrams(kind: Option<SocketType>) -> bool {
+    kind.is_some_and(|SocketType { stream, datagram }| stream.is_none() && datagram.is_some())
 }
 
 /// Reads `TcpKeepalive`; without values it turns probes on as the system has them, with a zero anywhere
@@ -83,14 +95,32 @@ pub(crate) fn keepalive(context: &mut Context, keepalive: core::TcpKeepalive) ->
     let probes = value::number(context, "keepalive_probes", keepalive_probes, bounds);
     let time = value::number(context, "keepalive_time", keepalive_time, bounds);
     let interval = value::number(context, "keepalive_interval", keepalive_interval, bounds);
-    let seconds = |seconds: u32| Duration::from_secs(seconds.into());
-    let mut options = vec![SocketOption::Keepalive(true)];
-    options.extend(time.map(seconds).map(SocketOption::TcpKeepaliveIdle));
-    options.extend(
-        interval
-            .map(seconds)
-            .map(SocketOption::TcpKeepaliveInterval),
-    );
-    options.extend(probes.map(SocketOption::TcpKeepaliveCount));
+    let values = [
+        (libc::TCP_KEEPIDLE, time),
+        (libc::TCP_KEEPINTVL, interval),
+        (libc::TCP_KEEPCNT, probes),
+    ];
+    let mut options = vec![SocketOption::number(
+        libc::SOL_SOCKET,
+        libc::SO_KEEPALIVE,
+        1,
+    )];
+    options.extend(values.into_iter().filter_map(|(name, value)| {
+        let number = i32::try_from(value?).ok()?;
+        Some(SocketOption::number(libc::IPPROTO_TCP, name, number))
+    }));
     options
+}
+
+/// `tcp_fast_open_queue_length`: handshakes that may be open; zero turns it off, as in Envoy.
+pub(crate) fn fast_open(
+    context: &mut Context,
+    length: Option<UInt32Value>,
+) -> Option<SocketOption> {
+    let field = "tcp_fast_open_queue_length";
+    let length = value::number(context, field, length, (0, i32::MAX.cast_unsigned()))?;
+    let mut option = SocketOption::number(libc::IPPROTO_TCP, libc::TCP_FASTOPEN, 0);
+    option.value = Box::new(length.to_ne_bytes());
+    option.moment = Moment::Listening;
+    Some(option)
 }

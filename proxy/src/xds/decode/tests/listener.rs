@@ -205,7 +205,7 @@ fn listeners() {
             (json!({"address": {"pipe": {"path": "/run/x"}}}), "ok"),
             (
                 json!({"address": {"pipe": {"path": "/run/x", "mode": 511}}}),
-                "address.pipe.mode",
+                "ok",
             ),
             (json!({"filter_chains": []}), "filter_chains"),
             (
@@ -260,9 +260,10 @@ fn sockets() {
                 "additional_addresses[0].socket_options.socket_options[0]",
             ),
             (json!({"enable_mptcp": true}), "ok"),
+            (json!({"tcp_fast_open_queue_length": 5}), "ok"),
             (
-                json!({"tcp_fast_open_queue_length": 5}),
-                "warn tcp_fast_open_queue_length",
+                json!({"tcp_fast_open_queue_length": u32::MAX}),
+                "tcp_fast_open_queue_length",
             ),
             (json!({"tcp_fast_open_queue_length": 0}), "ok"),
             (json!({"freebind": true, "transparent": true}), "ok"),
@@ -272,17 +273,57 @@ fn sockets() {
                 json!({"tcp_keepalive": {"keepalive_time": 40_000}}),
                 "tcp_keepalive.keepalive_time",
             ),
+        ],
+    );
+}
+
+#[test]
+fn options_of_sockets() {
+    check_table(
+        &listener,
+        &decode,
+        &[
             (
                 json!({"socket_options": [{"level": 1, "name": 9, "int_value": 1}]}),
                 "ok",
             ),
             (
-                json!({"socket_options": [{"level": 1, "name": 9, "int_value": -1}]}),
+                json!({"socket_options": [{"level": 1, "name": 9, "int_value": u64::MAX >> 2}]}),
                 "socket_options[0].int_value",
             ),
             (
-                json!({"socket_options": [{"level": 1, "name": 99, "int_value": 1}]}),
-                "warn socket_options[0].name",
+                json!({"socket_options": [{"level": u64::MAX >> 2, "name": 9, "int_value": 1}]}),
+                "socket_options[0].name",
+            ),
+            (
+                json!({"socket_options": [{
+                    "level": 6, "name": 13, "buf_value": "AA==", "state": "STATE_LISTENING",
+                    "type": {"stream": {}}, "ip_version": "SOCKET_IP_VERSION_IPV6",
+                }]}),
+                "ok",
+            ),
+            (
+                json!({"socket_options": [{"level": 1, "name": 9, "buf_value": "A".repeat(5464)}]}),
+                "socket_options[0].buf_value",
+            ),
+            (
+                json!({
+                    "address": {"pipe": {"path": "/s", "mode": 0o600}},
+                    "tcp_keepalive": {"keepalive_time": 9},
+                }),
+                "warn address",
+            ),
+            (
+                json!({"address": {"pipe": {"path": "/s", "mode": 0o1000}}}),
+                "address.pipe.mode",
+            ),
+            (
+                json!({"address": {"pipe": {"path": "@s", "mode": 0o600}}}),
+                "address.pipe.mode",
+            ),
+            (
+                json!({"address": {"pipe": {"path": "/s"}}, "enable_mptcp": true}),
+                "address",
             ),
             (
                 json!({"socket_options": [{"level": 1, "name": 9}]}),

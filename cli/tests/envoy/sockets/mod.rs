@@ -1,6 +1,8 @@
 //! What is set on the sockets of a listener and of its additional addresses, as `ss` of iproute2 sees
 //! it: Envoy and Weir set the same.
 
+mod fast_open;
+
 use std::process::Command;
 
 use serde_json::Value;
@@ -62,7 +64,7 @@ async fn sockets_are_set_up_alike() {
     if !envoy_is_there() || !ss_is_there() {
         return;
     }
-    let ports = free_ports(6);
+    let ports = free_ports(8);
     let port = |place: usize| ports[place].number();
     let keepalive = |seconds: u32| json!({"keepalive_time": seconds});
     // SO_KEEPALIVE and TCP_KEEPIDLE by their numbers.
@@ -87,18 +89,38 @@ async fn sockets_are_set_up_alike() {
         "enable_mptcp": true,
         "filter_chains": [chain()],
     });
+    // Whatever the system knows, when it is to be set, and for whom.
+    let any = json!({
+        "name": "any",
+        "address": address(port(6)),
+        "socket_options": [
+            {"level": 1, "name": 9, "int_value": 1, "state": "STATE_BOUND"},
+            {"level": 6, "name": 4, "buf_value": "iBMAAA==", "state": "STATE_LISTENING"},
+            {"level": 6, "name": 4, "int_value": 99, "type": {"datagram": {}}},
+            {"level": 6, "name": 4, "int_value": 98, "ip_version": "SOCKET_IP_VERSION_IPV6"},
+        ],
+        "filter_chains": [chain()],
+    });
+    let both_families = json!({"address": "::", "port_value": port(7), "ipv4_compat": true});
+    let both_families = json!({
+        "name": "both",
+        "address": {"socket_address": both_families},
+        "tcp_keepalive": keepalive(4000),
+        "filter_chains": [chain()],
+    });
     let cluster = json!({"name": "none", "load_assignment": {"cluster_name": "none"}});
     let look = || async {
         let mut told = Vec::new();
-        for place in 0..5 {
+        for place in [0, 1, 2, 3, 4, 6, 7] {
             told.push(timer(port(place)).await);
         }
         told.push(format!("{}", !ss(&["-lnMH"], port(5)).trim().is_empty()));
         told
     };
-    let bootstrap = bootstrap(&[several, multipath], &[cluster]);
+    let bootstrap = bootstrap(&[several, multipath, any, both_families], &[cluster]);
     let (envoy, weir) = of_both(&bootstrap, &ports, look).await;
     assert_eq!(envoy, weir);
     assert_eq!(weir[..3], ["16min", "16min", "33min"]);
     assert_eq!(weir[3], "none");
+    assert_eq!(weir[5..7], ["83min", "66min"]);
 }
