@@ -7,6 +7,7 @@
 //! | `world` | a random configuration, its random changes, and what they must answer |
 //! | `alike` | one bootstrap, 1,000 requests, two proxies, equal outcomes |
 //! | `balancing` | members chosen alike |
+//! | `channel` | how a control plane is spoken to |
 //! | `chains` | generated filter chains and connections, equal choices |
 //! | `handshake` | whom TLS lets in, in every cell of a matrix of clients |
 //! | `identity` | who the client is, told to upstreams, routes and logs alike |
@@ -22,6 +23,7 @@
 mod alike;
 mod balancing;
 mod chains;
+mod channel;
 mod follow;
 mod handshake;
 mod identity;

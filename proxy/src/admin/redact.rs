@@ -45,6 +45,8 @@ pub(super) fn redact(value: &mut Value) {
             for (name, member) in members {
                 if is_secret(name) {
                     blank(member);
+                } else if is_metadata(name) {
+                    redact_metadata(member);
                 } else {
                     redact(member);
                 }
@@ -58,6 +60,19 @@ fn is_secret(name: &str) -> bool {
     let folded = name.chars().filter(|c| *c != '_');
     let folded: String = folded.map(|c| c.to_ascii_lowercase()).collect();
     SECRET_MEMBERS.contains(&folded.as_str())
+}
+
+/// What gRPC streams are opened with.
+fn is_metadata(name: &str) -> bool {
+    name == "initial_metadata" || name == "initialMetadata"
+}
+
+/// Whatever its keys are called, metadata is where tokens stand.
+fn redact_metadata(entries: &mut Value) {
+    let entries = entries.as_array_mut().into_iter().flatten();
+    for entry in entries.filter_map(Value::as_object_mut) {
+        redact_entry(entry);
+    }
 }
 
 /// Takes out all content below; a data source keeps the place it reads from.
@@ -104,6 +119,11 @@ fn redact_header(members: &mut Map<String, Value>) {
     if !SECRET_HEADERS.iter().any(|secret| key.contains(secret)) {
         return;
     }
+    redact_entry(members);
+}
+
+/// Takes the value out of a `core.v3.HeaderValue`.
+fn redact_entry(members: &mut Map<String, Value>) {
     for name in ["raw_value", "rawValue"] {
         if let Some(value) = members.get_mut(name) {
             *value = BYTES.into();
@@ -171,6 +191,10 @@ mod tests {
         check(
             json!([{"key": "Authorization", "value": "Bearer x"}, {"key": "x-a", "value": "y"}]),
             &json!([{"key": "Authorization", "value": "[redacted]"}, {"key": "x-a", "value": "y"}]),
+        );
+        check(
+            json!({"initial_metadata": [{"key": "x-a", "value": "y"}, {"key": "b", "raw_value": "eA=="}]}),
+            &json!({"initial_metadata": [{"key": "x-a", "value": "[redacted]"}, {"key": "b", "raw_value": "W3JlZGFjdGVkXQ=="}]}),
         );
     }
 }

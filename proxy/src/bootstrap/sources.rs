@@ -3,14 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::HeaderName;
-use http::HeaderValue;
 use xds_proto::pb::envoy::config::bootstrap::v3::bootstrap::DynamicResources;
 use xds_proto::pb::envoy::config::core::v3 as core;
 use xds_proto::pb::envoy::config::core::v3::api_config_source::ApiType;
 use xds_proto::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
-use xds_proto::pb::envoy::config::core::v3::grpc_service::EnvoyGrpc;
-use xds_proto::pb::envoy::config::core::v3::grpc_service::TargetSpecifier;
 
 use super::StaticResource;
 use crate::config::Cluster;
@@ -18,8 +14,10 @@ use crate::config::Name;
 use crate::config::cluster::Discovery;
 use crate::config::cluster::UpstreamProtocol;
 use crate::config::cluster::UpstreamTransport;
+use crate::config::grpc::GrpcSettings;
 use crate::xds::decode::Context;
 use crate::xds::decode::config_source::api_version;
+use crate::xds::decode::grpc_service;
 use crate::xds::decode::unsupported;
 use crate::xds::decode::value;
 
@@ -65,14 +63,10 @@ pub struct AdsConfig {
     /// Static clusters to connect to, tried in turn; at least one. Connect timeout and HTTP/2
     /// keepalive are theirs.
     pub clusters: Vec<Name>,
-    /// `:authority`, if not the cluster's name.
-    pub authority: Option<Name>,
-    /// Headers of the stream, such as credentials.
-    pub initial_metadata: Vec<(HeaderName, HeaderValue)>,
+    /// How the stream is opened.
+    pub settings: GrpcSettings,
     /// Leave the node out of all requests of a stream but the first.
     pub set_node_on_first_message_only: bool,
-    /// First and last bound of the reconnect backoff, where given.
-    pub backoff: (Option<Duration>, Option<Duration>),
 }
 
 /// Reads where resources come from; `clusters` are those the stream may use.
@@ -206,35 +200,13 @@ fn aggregated(
     unsupported!(context, reject: config_validators);
     api_version(context, "transport_api_version", transport_api_version);
     let delta = variant(context, api_type);
-    if grpc_services.is_empty() {
-        context.reject("grpc_services", "must not be empty");
-    }
-    let services = context.each("grpc_services", grpc_services, |context, one| {
-        service(context, one, clusters)
-    });
-    let names = services
-        .iter()
-        .map(|service| service.cluster.clone())
-        .collect();
-    let settings = services.first()?.settings.clone();
-    for (i, service) in services.iter().enumerate() {
-        if service.settings != settings {
-            let reason = "authority, metadata and backoff of the first one hold for all";
-            context.warn(&format!("grpc_services[{i}]"), reason);
-        }
-    }
-    let Settings {
-        authority,
-        initial_metadata,
-        backoff,
-    } = settings;
+    let check = |context: &mut Context, name: &str| check_cluster(context, name, clusters);
+    let (clusters, settings) = grpc_service::several(context, grpc_services, check)?;
     Some(AdsConfig {
         delta: delta?,
-        clusters: names,
-        authority,
-        initial_metadata,
+        clusters,
+        settings,
         set_node_on_first_message_only,
-        backoff,
     })
 }
 
@@ -250,62 +222,6 @@ fn variant(context: &mut Context, api_type: i32) -> Option<bool> {
             context.unsupported("api_type", "only GRPC and DELTA_GRPC are supported")
         }
     }
-}
-
-struct Service {
-    cluster: Name,
-    settings: Settings,
-}
-
-#[derive(Clone, PartialEq, Eq)]
-struct Settings {
-    authority: Option<Name>,
-    initial_metadata: Vec<(HeaderName, HeaderValue)>,
-    backoff: (Option<Duration>, Option<Duration>),
-}
-
-fn service(
-    context: &mut Context,
-    service: core::GrpcService,
-    clusters: &[StaticResource<Cluster>],
-) -> Option<Service> {
-    let core::GrpcService {
-        timeout,
-        initial_metadata,
-        retry_policy,
-        target_specifier,
-    } = service;
-    unsupported!(context, warn "a stream has no end": timeout);
-    let initial_metadata = context.each("initial_metadata", initial_metadata, header);
-    let outer = context.optional("retry_policy", retry_policy, backoff);
-    let target = match target_specifier {
-        Some(TargetSpecifier::EnvoyGrpc(target)) => target,
-        Some(TargetSpecifier::GoogleGrpc(_)) => {
-            return context.unsupported("google_grpc", "not supported; use envoy_grpc");
-        }
-        None => return context.missing("envoy_grpc"),
-    };
-    context.field("envoy_grpc", |context| {
-        let EnvoyGrpc {
-            cluster_name,
-            authority,
-            retry_policy,
-            max_receive_message_length,
-            skip_envoy_headers: _, // none are sent
-        } = target;
-        unsupported!(context, warn "our own limit holds": max_receive_message_length);
-        let inner = context.optional("retry_policy", retry_policy, backoff);
-        check_cluster(context, &cluster_name, clusters)?;
-        let settings = Settings {
-            authority: (!authority.is_empty()).then(|| authority.into()),
-            initial_metadata,
-            backoff: outer.or(inner).unwrap_or_default(),
-        };
-        Some(Service {
-            cluster: cluster_name.into(),
-            settings,
-        })
-    })
 }
 
 /// The stream must reach its server before anything else is known.
@@ -342,46 +258,4 @@ fn check_cluster(
         );
     }
     Some(())
-}
-
-fn header(context: &mut Context, header: core::HeaderValue) -> Option<(HeaderName, HeaderValue)> {
-    let core::HeaderValue {
-        key,
-        value,
-        raw_value,
-    } = header;
-    unsupported!(context, reject: raw_value);
-    let name = value::header_name(context, "key", &key);
-    let mut value = value::header_value(context, "value", &value)?;
-    // It is where tokens stand; never to be printed.
-    value.set_sensitive(true);
-    Some((name?, value))
-}
-
-fn backoff(
-    context: &mut Context,
-    policy: core::RetryPolicy,
-) -> Option<(Option<Duration>, Option<Duration>)> {
-    let core::RetryPolicy {
-        retry_back_off,
-        num_retries,
-        retry_on,
-        retry_priority,
-        retry_host_predicate,
-        host_selection_retry_max_attempts,
-    } = policy;
-    unsupported!(context, warn "the stream is opened again for ever": num_retries, retry_on,
-        retry_priority, retry_host_predicate, host_selection_retry_max_attempts);
-    context.optional("retry_back_off", retry_back_off, |context, strategy| {
-        let core::BackoffStrategy {
-            base_interval,
-            max_interval,
-        } = strategy;
-        let base = value::positive_duration(context, "base_interval", base_interval);
-        let most = value::positive_duration(context, "max_interval", max_interval);
-        if most.is_some() && most < base {
-            context.reject("max_interval", "is less than base_interval");
-        }
-        Some((base, most))
-    })
 }

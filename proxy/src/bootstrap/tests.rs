@@ -172,14 +172,15 @@ fn a_dynamic_bootstrap() {
     let ads = dynamic.ads.as_ref().expect("given");
     assert!(ads.delta && ads.set_node_on_first_message_only);
     assert_eq!(ads.clusters, ["control-plane".into()]);
-    assert_eq!(ads.authority.as_deref(), Some("cp.example.com"));
-    assert_eq!(ads.initial_metadata.len(), 1);
+    assert_eq!(ads.settings.authority.as_deref(), Some("cp.example.com"));
+    let metadata: Vec<_> = ads.settings.metadata.iter().collect();
+    assert_eq!(metadata, [("x-token", &b"secret"[..])]);
     assert!(!format!("{ads:?}").contains("secret"));
     let bounds = (
         Some(Duration::from_millis(100)),
         Some(Duration::from_secs(5)),
     );
-    assert_eq!(ads.backoff, bounds);
+    assert_eq!(ads.settings.backoff, bounds);
 }
 
 #[test]

@@ -80,6 +80,13 @@ pub const RESOURCES_MAX: usize = 400_000;
 /// message; 10,000 clusters are about 10 MB.
 pub const XDS_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Metadata sent with each stream to a gRPC server, keys and values, bytes: what servers commonly take
+/// as a whole list of headers.
+pub const GRPC_METADATA_BYTES_MAX: usize = 16 * 1024;
+
+/// Entries of that metadata: a server has use for a few.
+pub const GRPC_METADATA_ENTRIES_MAX: usize = 100;
+
 /// Length of the accept queue asked for, when a listener says nothing: Linux's default of
 /// `net.core.somaxconn`, which caps it in any case.
 pub const LISTEN_BACKLOG: u32 = 4096;

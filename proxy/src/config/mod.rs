@@ -19,6 +19,7 @@
 //! | `endpoint` | members of a cluster |
 //! | `load_balancing` | which member takes a request |
 //! | `latency` | weights that follow latency |
+//! | `grpc` | how a gRPC service is asked |
 //! | `hash_policy` | what of a request is hashed |
 //! | `matcher` | string and header predicates |
 //! | `regex_rewrite` | texts changed by regular expressions |
@@ -35,6 +36,7 @@ pub mod cluster;
 pub mod connection_limits;
 pub mod endpoint;
 pub mod filter_chain;
+pub mod grpc;
 pub mod hash_policy;
 pub mod latency;
 pub mod limits;

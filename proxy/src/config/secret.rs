@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Name;
+use crate::config::grpc::GrpcSettings;
 use crate::config::tls::Certificate;
 use crate::config::tls::CommonTls;
 use crate::config::tls::DownstreamTls;
@@ -66,8 +67,8 @@ pub struct SecretServer {
     pub clusters: Vec<Name>,
     /// The incremental variant of the protocol.
     pub delta: bool,
-    /// `:authority`, if not the cluster's name.
-    pub authority: Option<Name>,
+    /// How its streams are opened.
+    pub settings: GrpcSettings,
     /// Leave the node out of all requests of a stream but the first.
     pub set_node_on_first_message_only: bool,
 }

@@ -83,7 +83,8 @@ fn ads_config(ads: &AdsConfig, clusters: &[Arc<Cluster>]) -> driver::AdsConfig {
         .clusters
         .iter()
         .filter_map(|name| clusters.iter().find(|cluster| cluster.name == *name));
-    let authority = ads
+    let settings = &ads.settings;
+    let authority = settings
         .authority
         .clone()
         .or_else(|| ads.clusters.first().cloned())
@@ -92,14 +93,15 @@ fn ads_config(ads: &AdsConfig, clusters: &[Arc<Cluster>]) -> driver::AdsConfig {
         service: Service::Aggregated,
         servers: named.flat_map(|cluster| targets(cluster)).collect(),
         authority: authority.to_string(),
+        metadata: settings.metadata.clone(),
         variant: if ads.delta {
             Variant::Delta
         } else {
             Variant::Sotw
         },
         node_on_first_message_only: ads.set_node_on_first_message_only,
-        backoff_base: ads.backoff.0.unwrap_or(BACKOFF_BASE),
-        backoff_max: ads.backoff.1.unwrap_or(BACKOFF_MAX),
+        backoff_base: settings.backoff.0.unwrap_or(BACKOFF_BASE),
+        backoff_max: settings.backoff.1.unwrap_or(BACKOFF_MAX),
     }
 }
 

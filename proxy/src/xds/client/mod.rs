@@ -5,6 +5,7 @@
 //! on to the server.
 
 mod backoff;
+mod metadata;
 mod target;
 
 use std::time::Duration;
@@ -15,12 +16,15 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::Streaming;
+use tonic::metadata::MetadataMap;
+use tonic::transport::Channel;
 use tonic::transport::Endpoint;
 use xds_proto::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use xds_proto::pb::envoy::service::discovery::v3::DiscoveryRequest;
 use xds_proto::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use xds_proto::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
 
+use crate::config::grpc::Metadata;
 use crate::config::limits::XDS_MESSAGE_BYTES_MAX;
 use crate::xds::session::Request;
 use crate::xds::session::Response;
@@ -69,6 +73,17 @@ pub(super) enum Event {
     Response(Response),
 }
 
+/// What a stream is opened with.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    pub(super) target: Target,
+    /// What HTTP/2 calls the server; Envoy uses the name of the cluster.
+    pub(super) authority: &'a str,
+    pub(super) metadata: &'a Metadata,
+    pub(super) service: Service,
+    pub(super) variant: Variant,
+}
+
 /// One attempt at one stream.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -78,19 +93,20 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// Starts connecting. `authority` is what HTTP/2 calls the server; Envoy uses the name of the
-    /// cluster.
-    pub(super) fn open(
-        target: Target,
-        authority: &str,
-        (service, variant): (Service, Variant),
-    ) -> Self {
+    /// Starts connecting.
+    pub(super) fn open(call: Call<'_>) -> Self {
         let (requests, from_owner) = mpsc::channel(REQUESTS_MAX);
         let (to_owner, events) = mpsc::channel(1);
-        let endpoint = endpoint(authority);
+        let endpoint = endpoint(call.authority);
+        let metadata = metadata::map(call.metadata);
+        let (target, kind) = (call.target, (call.service, call.variant));
         let task = tokio::spawn(async move {
-            let kind = (service, variant);
-            let status = match converse(endpoint, target, kind, from_owner, &to_owner).await {
+            let channel = connect(endpoint, target).await;
+            let conversed = match channel {
+                Ok(channel) => converse(channel, kind, (metadata, from_owner), &to_owner).await,
+                Err(status) => Err(status),
+            };
+            let status = match conversed {
                 Ok(()) => Status::ok("closed by the server"),
                 Err(status) => explain(status),
             };
@@ -122,46 +138,56 @@ fn endpoint(authority: &str) -> Endpoint {
         .initial_connection_window_size(WINDOW_BYTES)
 }
 
-async fn converse(
-    endpoint: Endpoint,
-    target: Target,
-    kind: (Service, Variant),
-    requests: mpsc::Receiver<Request>,
-    events: &mpsc::Sender<Event>,
-) -> Result<(), Status> {
+async fn connect(endpoint: Endpoint, target: Target) -> Result<Channel, Status> {
     let connector = target::Connector(target);
     let channel = endpoint.connect_with_connector(connector).await;
-    let channel = channel.map_err(|e| Status::unavailable(with_causes(&e)))?;
+    channel.map_err(|e| Status::unavailable(with_causes(&e)))
+}
+
+async fn converse(
+    channel: Channel,
+    kind: (Service, Variant),
+    (metadata, requests): (MetadataMap, mpsc::Receiver<Request>),
+    events: &mpsc::Sender<Event>,
+) -> Result<(), Status> {
     if events.send(Event::Opened).await.is_err() {
         return Ok(());
     }
     let requests = ReceiverStream::new(requests);
+    let aggregated = || {
+        AggregatedDiscoveryServiceClient::new(channel.clone())
+            .max_decoding_message_size(XDS_MESSAGE_BYTES_MAX)
+    };
+    let secrets = || {
+        SecretDiscoveryServiceClient::new(channel.clone())
+            .max_decoding_message_size(XDS_MESSAGE_BYTES_MAX)
+    };
     match kind {
         (Service::Aggregated, Variant::Delta) => {
-            let mut client = AggregatedDiscoveryServiceClient::new(channel)
-                .max_decoding_message_size(XDS_MESSAGE_BYTES_MAX);
-            let responses = client.delta_aggregated_resources(delta(requests)).await?;
+            let opening = with(metadata, delta(requests));
+            let responses = aggregated().delta_aggregated_resources(opening).await?;
             relay(responses, Response::Delta, events).await
         }
         (Service::Aggregated, Variant::Sotw) => {
-            let mut client = AggregatedDiscoveryServiceClient::new(channel)
-                .max_decoding_message_size(XDS_MESSAGE_BYTES_MAX);
-            let responses = client.stream_aggregated_resources(sotw(requests)).await?;
+            let opening = with(metadata, sotw(requests));
+            let responses = aggregated().stream_aggregated_resources(opening).await?;
             relay(responses, Response::Sotw, events).await
         }
         (Service::Secrets, Variant::Delta) => {
-            let mut client = SecretDiscoveryServiceClient::new(channel)
-                .max_decoding_message_size(XDS_MESSAGE_BYTES_MAX);
-            let responses = client.delta_secrets(delta(requests)).await?;
+            let opening = with(metadata, delta(requests));
+            let responses = secrets().delta_secrets(opening).await?;
             relay(responses, Response::Delta, events).await
         }
         (Service::Secrets, Variant::Sotw) => {
-            let mut client = SecretDiscoveryServiceClient::new(channel)
-                .max_decoding_message_size(XDS_MESSAGE_BYTES_MAX);
-            let responses = client.stream_secrets(sotw(requests)).await?;
+            let opening = with(metadata, sotw(requests));
+            let responses = secrets().stream_secrets(opening).await?;
             relay(responses, Response::Sotw, events).await
         }
     }
+}
+
+fn with<S>(metadata: MetadataMap, requests: S) -> tonic::Request<S> {
+    tonic::Request::from_parts(metadata, tonic::Extensions::new(), requests)
 }
 
 fn delta(

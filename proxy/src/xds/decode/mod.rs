@@ -23,6 +23,7 @@
 //! | `access_log` `template` `template_tls` | access logs and `%COMMAND%` templates |
 //! | `address` `config_source` `matcher` `protocol` `regex_rewrite` `value` | what several of them share |
 //! | `transport_socket` `tls` | what stands between a socket and the filters |
+//! | `grpc_service` `metadata` | gRPC services that are asked for something |
 //! | `secret_source` | where secrets come from that have a name |
 //! | `data_source` | secrets: inline, from a file or a variable |
 //! | `extension` | `Any`, and which extensions may be left out |
@@ -48,6 +49,7 @@ mod data_source;
 mod endpoint;
 pub(crate) mod extension;
 mod filter_chain;
+pub(crate) mod grpc_service;
 mod hash_policy;
 mod hashing;
 mod header_edit;
@@ -61,6 +63,7 @@ mod listener_filter;
 mod load_balancing;
 mod locality_lb;
 mod matcher;
+mod metadata;
 mod protocol;
 mod regex_rewrite;
 mod route;

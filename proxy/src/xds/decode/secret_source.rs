@@ -7,13 +7,11 @@ use std::time::Duration;
 use xds_proto::pb::envoy::config::core::v3 as core;
 use xds_proto::pb::envoy::config::core::v3::api_config_source::ApiType;
 use xds_proto::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
-use xds_proto::pb::envoy::config::core::v3::grpc_service::EnvoyGrpc;
-use xds_proto::pb::envoy::config::core::v3::grpc_service::TargetSpecifier;
 
 use super::Context;
 use super::config_source::api_version;
+use super::grpc_service;
 use super::value;
-use crate::config::Name;
 use crate::config::secret::SecretFile;
 use crate::config::secret::SecretServer;
 use crate::config::secret::SecretSource;
@@ -124,58 +122,12 @@ fn server(context: &mut Context, source: core::ApiConfigSource) -> Option<Secret
             return context.unsupported("api_type", "only GRPC and DELTA_GRPC are supported");
         }
     };
-    if grpc_services.is_empty() {
-        context.reject("grpc_services", "must not be empty");
-    }
-    let services = context.each("grpc_services", grpc_services, service);
-    let (_, authority) = services.first()?.clone();
-    if services.iter().any(|(_, other)| *other != authority) {
-        context.warn(
-            "grpc_services",
-            "the authority of the first one holds for all",
-        );
-    }
+    let any = |_: &mut Context, _: &str| Some(());
+    let (clusters, settings) = grpc_service::several(context, grpc_services, any)?;
     Some(SecretServer {
-        clusters: services.into_iter().map(|(cluster, _)| cluster).collect(),
+        clusters,
         delta,
-        authority,
+        settings,
         set_node_on_first_message_only,
-    })
-}
-
-fn service(context: &mut Context, service: core::GrpcService) -> Option<(Name, Option<Name>)> {
-    let core::GrpcService {
-        timeout,
-        initial_metadata,
-        retry_policy,
-        target_specifier,
-    } = service;
-    unsupported!(context, warn "a stream has no end": timeout);
-    unsupported!(context, warn "the stream is opened again for ever": retry_policy);
-    unsupported!(context, reject: initial_metadata);
-    let target = match target_specifier {
-        Some(TargetSpecifier::EnvoyGrpc(target)) => target,
-        Some(TargetSpecifier::GoogleGrpc(_)) => {
-            return context.unsupported("google_grpc", "not supported; use envoy_grpc");
-        }
-        None => return context.missing("envoy_grpc"),
-    };
-    context.field("envoy_grpc", |context| {
-        let EnvoyGrpc {
-            cluster_name,
-            authority,
-            retry_policy,
-            max_receive_message_length,
-            skip_envoy_headers: _, // none are sent
-        } = target;
-        unsupported!(context, warn "our own limit holds": max_receive_message_length);
-        unsupported!(context, warn "the stream is opened again for ever": retry_policy);
-        if cluster_name.is_empty() {
-            return context.refuse("cluster_name", "must not be empty");
-        }
-        Some((
-            cluster_name.into(),
-            (!authority.is_empty()).then(|| authority.into()),
-        ))
     })
 }

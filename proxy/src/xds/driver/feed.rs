@@ -173,18 +173,18 @@ impl Parts {
     fn stream(&self, server: &SecretServer) -> AdsConfig {
         let named = server.clusters.iter();
         let servers = named.filter_map(|name| self.servers.get(name)).flatten();
-        let authority = server
-            .authority
-            .as_ref()
-            .or_else(|| server.clusters.first());
+        let settings = &server.settings;
+        let authority = settings.authority.as_ref();
+        let authority = authority.or_else(|| server.clusters.first());
         AdsConfig {
             service: Service::Secrets,
             servers: servers.cloned().collect(),
             authority: authority.map(ToString::to_string).unwrap_or_default(),
+            metadata: settings.metadata.clone(),
             variant: variant(server),
             node_on_first_message_only: server.set_node_on_first_message_only,
-            backoff_base: BACKOFF_BASE,
-            backoff_max: BACKOFF_MAX,
+            backoff_base: settings.backoff.0.unwrap_or(BACKOFF_BASE),
+            backoff_max: settings.backoff.1.unwrap_or(BACKOFF_MAX),
         }
     }
 

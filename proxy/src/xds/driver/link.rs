@@ -11,6 +11,7 @@ use tonic::Status;
 use super::AdsConfig;
 use crate::xds::client::BACKOFF_MAX;
 use crate::xds::client::Backoff;
+use crate::xds::client::Call;
 use crate::xds::client::Event;
 use crate::xds::client::Stream;
 use crate::xds::client::Target;
@@ -159,8 +160,13 @@ impl Link {
             self.state = State::Off;
             return;
         };
-        let kind = (self.ads.service, self.ads.variant);
-        let stream = Stream::open(server.clone(), &self.ads.authority, kind);
+        let stream = Stream::open(Call {
+            target: server.clone(),
+            authority: &self.ads.authority,
+            metadata: &self.ads.metadata,
+            service: self.ads.service,
+            variant: self.ads.variant,
+        });
         self.state = State::Open {
             stream,
             since: Instant::now(),

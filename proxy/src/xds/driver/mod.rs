@@ -49,6 +49,7 @@ use super::stage::StaticResources;
 use super::status::XdsStatus;
 use crate::config::Change;
 use crate::config::Name;
+use crate::config::grpc::Metadata;
 
 /// File readings not yet taken in; there are at most two files.
 const FILE_UPDATES_MAX: usize = 2;
@@ -89,6 +90,8 @@ pub struct AdsConfig {
     pub servers: Vec<Target>,
     /// HTTP/2 `:authority`; Envoy uses the name of the cluster.
     pub authority: String,
+    /// What each stream is opened with.
+    pub metadata: Metadata,
     /// SotW (`GRPC`) or delta (`DELTA_GRPC`).
     pub variant: Variant,
     /// `set_node_on_first_message_only`.
@@ -105,6 +108,7 @@ impl Default for AdsConfig {
             service: Service::default(),
             servers: Vec::new(),
             authority: String::new(),
+            metadata: Metadata::default(),
             variant: Variant::default(),
             node_on_first_message_only: false,
             backoff_base: BACKOFF_BASE,
