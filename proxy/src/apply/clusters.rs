@@ -23,7 +23,7 @@ pub(super) struct Clusters {
     following: Vec<ClusterHandle>,
 }
 
-/// Whether members are the same and only chosen otherwise. One that counts the requests of the whole
+/// Whether members are the same and only chosen otherwise, or may be asked more or less at once. One that counts the requests of the whole
 /// cluster counts them from the first on.
 fn has_other_policy_only(old: &config::Cluster, new: &config::Cluster) -> bool {
     let counts_all = |config: &config::Cluster| {
@@ -31,6 +31,7 @@ fn has_other_policy_only(old: &config::Cluster, new: &config::Cluster) -> bool {
         hashing.is_some_and(|hashing| hashing.balance_factor.is_some())
     };
     let same = config::Cluster {
+        circuit_breakers: new.circuit_breakers,
         load_balancing: new.load_balancing.clone(),
         ..old.clone()
     };

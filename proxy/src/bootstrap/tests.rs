@@ -350,18 +350,15 @@ fn what_has_no_effect_is_told_with_its_place() {
     let text = with(
         STATIC,
         "    type: STATIC\n",
-        "    type: STATIC\n    circuit_breakers: {}\n",
+        "    type: STATIC\n    metadata: {}\n",
     );
     let warnings = read(&text).expect("valid").warnings;
     let [warning] = warnings.as_slice() else {
         panic!("{warnings:?}")
     };
-    assert_eq!(
-        warning.field,
-        "static_resources.clusters[0].circuit_breakers"
-    );
+    assert_eq!(warning.field, "static_resources.clusters[0].metadata");
     assert_eq!(warning.message, "not supported, has no effect");
-    assert_eq!(warning.snippet.text, "    circuit_breakers: {}");
+    assert_eq!(warning.snippet.text, "    metadata: {}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use crate::config::CircuitBreakers;
 use crate::config::Endpoints;
 use crate::config::Name;
 use crate::config::endpoint::Labels;
@@ -29,6 +30,8 @@ pub struct Cluster {
     pub transport_matches: Vec<TransportMatch>,
     /// Until a connection stands.
     pub connect_timeout: Duration,
+    /// How much may be on its way to the members.
+    pub circuit_breakers: CircuitBreakers,
     /// How one of several members is chosen.
     pub load_balancing: LoadBalancing,
     /// What is spoken to the members.

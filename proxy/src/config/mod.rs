@@ -7,6 +7,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `listener` | address, listener filters, the HTTP connection manager |
+//! | `circuit_breakers` | how much may be on its way to a cluster |
 //! | `client_certificate` | what upstreams are told of it |
 //! | `listener_filter` | what is found out of a connection first |
 //! | `chain_selector` | which filter chain takes a connection |
@@ -31,6 +32,7 @@
 
 pub mod access_log;
 pub mod chain_selector;
+pub mod circuit_breakers;
 pub mod client_certificate;
 pub mod cluster;
 pub mod connection_limits;
@@ -56,6 +58,7 @@ pub mod tls_fact;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use circuit_breakers::CircuitBreakers;
 pub use cluster::Cluster;
 pub use connection_limits::ConnectionLimits;
 pub use endpoint::Endpoints;

@@ -8,6 +8,7 @@ use http::StatusCode;
 use regex::bytes::Regex;
 
 use crate::config::Name;
+use crate::config::circuit_breakers::Priority;
 use crate::config::hash_policy::HashPolicy;
 use crate::config::matcher::HeaderMatch;
 use crate::config::matcher::StringMatch;
@@ -150,6 +151,8 @@ pub struct Forward {
     pub host_rewrite: HostRewrite,
     /// What is hashed, if the cluster's policy chooses by hash and does not say it itself.
     pub hash_policies: Vec<HashPolicy>,
+    /// Which limits of the cluster it counts against.
+    pub priority: Priority,
     /// Of several clusters the hash chooses, too, if there is one.
     pub hash_chooses_cluster: bool,
 }

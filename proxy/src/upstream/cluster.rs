@@ -19,6 +19,7 @@ use crate::config::Endpoints;
 use crate::config::Name;
 use crate::telemetry::stats::ClusterStats;
 use crate::telemetry::stats::worker;
+use crate::upstream::Breakers;
 use crate::upstream::Host;
 use crate::upstream::HostSet;
 use crate::upstream::latency::Feedback;
@@ -34,6 +35,8 @@ struct Cell {
     name: Name,
     current: ArcSwap<UpstreamCluster>,
     stats: Arc<ClusterStats>,
+    /// What is on its way; it outlives every change of the configuration.
+    breakers: Arc<Breakers>,
     cursors: Box<[Cursor]>,
     /// What was learned of latency; none if no policy ever asked. Only the control side locks it.
     feedback: Mutex<Option<Feedback>>,
@@ -86,7 +89,9 @@ impl ClusterHandle {
         // Proxies that start together must not walk the members in step.
         let cursors =
             (0..workers.max(1)).map(|_| Cursor(AtomicU64::new(u64::from(fastrand::u16(..)))));
+        let breakers = Breakers::new(config.circuit_breakers, Arc::clone(&stats));
         let cell = Cell {
+            breakers: Arc::new(breakers),
             name: Arc::clone(&config.name),
             cursors: cursors.collect(),
             current: ArcSwap::from_pointee(UpstreamCluster::new(
@@ -113,6 +118,11 @@ impl ClusterHandle {
     /// Its counters.
     pub fn stats(&self) -> &Arc<ClusterStats> {
         &self.0.stats
+    }
+
+    /// What is on its way to it, and how much may be.
+    pub fn breakers(&self) -> &Arc<Breakers> {
+        &self.0.breakers
     }
 
     /// What it is right now. Do not hold it across an await.
@@ -148,8 +158,8 @@ impl ClusterHandle {
         self.swap(&old, new);
     }
 
-    /// Changes how members are chosen, and nothing else: connections, health and what was learned of
-    /// latency stay. Called by `apply`.
+    /// Changes how members are chosen and how much may be on its way, and nothing else: connections,
+    /// health and what was learned of latency stay. Called by `apply`.
     pub fn set_policy(&self, config: Arc<config::Cluster>, endpoints: Arc<Endpoints>) {
         let old = self.0.current.load_full();
         let transports = Arc::clone(&old.transports);
@@ -202,6 +212,7 @@ impl ClusterHandle {
 
     fn swap(&self, old: &UpstreamCluster, new: UpstreamCluster) {
         self.0.inform(&new);
+        self.0.breakers.configure(new.config.circuit_breakers);
         let new = Arc::new(new);
         self.0.current.store(Arc::clone(&new));
         old.hosts.retire(Some(&new.hosts));

@@ -2,6 +2,7 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `breaker` | how much may be on its way to a cluster |
 //! | `host` | one member, and the set of them with its balancer |
 //! | `cluster` | a cluster's stable cell, and the value swapped in it |
 //! | `connect` | a new connection to a host, counted |
@@ -13,6 +14,7 @@
 //! | `text_hash` | the hash of a text that is not kept |
 //! | `transport` | what stands between a socket and what is spoken on it |
 
+pub mod breaker;
 pub mod cluster;
 pub mod connect;
 pub mod dns;
@@ -25,6 +27,7 @@ pub mod pool;
 pub mod text_hash;
 pub mod transport;
 
+pub use breaker::Breakers;
 pub use cluster::ClusterHandle;
 pub use cluster::UpstreamCluster;
 pub use host::Host;

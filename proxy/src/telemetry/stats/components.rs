@@ -27,6 +27,7 @@ stats! {
         counter upstream_rq_3xx: "Responses by class of status code.";
         counter upstream_rq_4xx: "Responses by class of status code.";
         counter upstream_rq_5xx: "Responses by class of status code.";
+        counter upstream_rq_retry_overflow: "Retries not made because there were too many.";
         counter upstream_rq_timeout: "Requests that took longer than the route allows.";
         counter upstream_rq_rx_reset: "Requests reset by the upstream.";
         counter upstream_rq_tx_reset: "Requests reset by this side.";

@@ -13,6 +13,7 @@ use xds_proto::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use xds_proto::pb::envoy::extensions::clusters::dns::v3::DnsCluster;
 
 use super::Context;
+use super::circuit_breakers;
 use super::cluster_dns;
 use super::cluster_http;
 use super::config_source;
@@ -92,8 +93,7 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
     } = cluster;
     // Tuning and observation.
     unsupported!(context, warn: stats_matcher, per_connection_buffer_limit_bytes,
-        per_connection_buffer_high_watermark_timeout, health_checks, circuit_breakers,
-        outlier_detection, cleanup_interval, metadata, upstream_connection_options,
+        per_connection_buffer_high_watermark_timeout, health_checks, outlier_detection, cleanup_interval, metadata, upstream_connection_options,
         close_connections_on_host_health_failure, ignore_health_on_host_removal, lrs_server,
         lrs_report_endpoint_metrics, track_timeout_budgets, track_cluster_stats, preconnect_policy,
         queuing_policies);
@@ -119,6 +119,7 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
     if name.is_empty() {
         context.reject("name", "must not be empty");
     }
+    let circuit_breakers = circuit_breakers::decode(context, circuit_breakers);
     let connect_timeout = value::positive_duration(context, "connect_timeout", connect_timeout)
         .unwrap_or(limits::CONNECT_TIMEOUT);
     let goes_where_wanted = matches!(
@@ -191,6 +192,7 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
         transport,
         transport_matches,
         connect_timeout,
+        circuit_breakers,
         load_balancing: load_balancing?,
         protocol: http.protocol,
         auto_names: http.auto_names,

@@ -16,6 +16,7 @@
 //! | `binding` `socket` | addresses, and options of listening sockets |
 //! | `http_connection_manager` `http_filter` `client_certificate` | the HTTP connection manager |
 //! | `cluster` `cluster_http` `cluster_dns` | `Cluster` and what is inside |
+//! | `circuit_breakers` | how much may be on its way to a cluster |
 //! | `load_balancing` `latency` `least_request` `hashing` `common_lb` `locality_lb` `slow_start` | which member is taken |
 //! | `hash_policy` | what of a request is hashed |
 //! | `endpoint` `labels` | `ClusterLoadAssignment` |
@@ -38,6 +39,7 @@ mod access_log;
 pub(crate) mod address;
 mod binding;
 mod chain_matcher;
+mod circuit_breakers;
 mod client_certificate;
 pub(crate) mod cluster;
 pub(crate) mod cluster_dns;

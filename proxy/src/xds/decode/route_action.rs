@@ -18,6 +18,7 @@ use xds_proto::pb::envoy::config::route::v3::weighted_cluster::RandomValueSpecif
 
 use super::Context;
 use super::IsSet;
+use super::circuit_breakers;
 use super::hash_policy;
 use super::header_edit;
 use super::route;
@@ -93,7 +94,7 @@ fn forward(context: &mut Context, action: pb::RouteAction) -> Option<Forward> {
     } = action;
     // For mirrors and rate limits see the route table; the rest is tuning.
     unsupported!(context, warn: append_x_forwarded_host, flush_timeout, early_data_policy,
-        retry_policy, retry_policy_typed_config, request_mirror_policies, priority, rate_limits,
+        retry_policy, retry_policy_typed_config, request_mirror_policies, rate_limits,
         include_vh_rate_limits, max_grpc_timeout, grpc_timeout_offset,
         max_internal_redirects, hedge_policy, max_stream_duration);
     unsupported!(context, reject: metadata_match, regex_rewrite, path_rewrite_policy, path_rewrite,
@@ -120,6 +121,7 @@ fn forward(context: &mut Context, action: pb::RouteAction) -> Option<Forward> {
         None => Some(HostRewrite::Keep),
     };
     let hash_policies = hash_policy::list(context, hash_policy);
+    let priority = circuit_breakers::priority(context, priority);
     let hash_chooses_cluster = match &cluster_specifier {
         Some(PbClusterSpecifier::WeightedClusters(clusters)) => uses_hash(clusters),
         _ => false,
@@ -136,6 +138,7 @@ fn forward(context: &mut Context, action: pb::RouteAction) -> Option<Forward> {
         prefix_rewrite: prefix_rewrite.filter(|text| !text.is_empty()),
         host_rewrite: host_rewrite?,
         hash_policies,
+        priority: priority?,
         hash_chooses_cluster,
     })
 }

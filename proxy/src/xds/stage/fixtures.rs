@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use http::StatusCode;
 
+use crate::config::CircuitBreakers;
 use crate::config::Cluster;
 use crate::config::Endpoints;
 use crate::config::Listener;
@@ -93,6 +94,7 @@ pub(crate) fn cluster(name: &str, discovery: Discovery, mark: u64) -> Arc<Cluste
         transport: UpstreamTransport::default(),
         transport_matches: Vec::new(),
         connect_timeout: Duration::from_millis(mark),
+        circuit_breakers: CircuitBreakers::default(),
         load_balancing: LoadBalancing::default(),
         protocol: UpstreamProtocol::Http1,
         auto_names: AutoNames::default(),
@@ -167,6 +169,7 @@ fn route(cluster: &str) -> Route {
             host_rewrite: HostRewrite::Keep,
             hash_policies: Vec::new(),
             hash_chooses_cluster: false,
+            priority: crate::config::circuit_breakers::Priority::Default,
         })),
         headers: HeaderEdits::default(),
     }

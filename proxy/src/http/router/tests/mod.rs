@@ -71,6 +71,7 @@ fn forward_to(cluster: ClusterSpecifier) -> Action {
         host_rewrite: HostRewrite::Keep,
         hash_policies: Vec::new(),
         hash_chooses_cluster: false,
+        priority: crate::config::circuit_breakers::Priority::Default,
     }))
 }
 

@@ -239,7 +239,6 @@ fn fields() {
                 json!({"lb_subset_config": {"subset_selectors": [{"keys": ["k"]}]}}),
                 "lb_subset_config.subset_selectors",
             ),
-            (json!({"circuit_breakers": {}}), "warn circuit_breakers"),
             (json!({"outlier_detection": {}}), "warn outlier_detection"),
             (json!({"lb_policy": "CLUSTER_PROVIDED"}), "lb_policy"),
             (

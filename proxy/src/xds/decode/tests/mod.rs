@@ -2,6 +2,7 @@
 //! every field (`fields`), and bytes that are no messages (`hostile`).
 
 mod access_log;
+mod circuit_breakers;
 mod client_certificate;
 mod cluster;
 mod endpoint;

@@ -120,6 +120,7 @@ pub(super) fn base(message: &str) -> Value {
         "SubstitutionFormatString" => json!({"text_format_source": {"inline_string": "y"}}),
         "SocketOption" => json!({"level": 1, "name": 8, "int_value": 7000}),
         "AdditionalAddress" => json!({"address": address}),
+        "Thresholds" => json!({"max_connections": 9}),
         "TransportSocketMatch" => json!({"name": "m"}),
         "TlsCertificate" => certificate(),
         "TlsSessionTicketKeys" => json!({"keys": [{"inline_string": "k".repeat(80)}]}),
