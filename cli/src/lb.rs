@@ -53,21 +53,31 @@ struct Clusters {
 }
 
 #[derive(Debug, Deserialize)]
-struct Cluster {
+pub(crate) struct Cluster {
     name: String,
+    /// As the admin interface shows them.
     #[serde(default)]
-    host_statuses: Vec<Value>,
+    pub(crate) host_statuses: Vec<Value>,
 }
 
+/// What the policy that follows latency says of a member.
 #[derive(Debug, Deserialize)]
-struct Latency {
-    effective_weight: f64,
-    latency_ms: f64,
+pub(crate) struct Latency {
+    pub(crate) effective_weight: f64,
+    pub(crate) latency_ms: f64,
     baseline_ms: f64,
     ratio: f64,
     samples: u64,
     failures: u64,
     spared: bool,
+}
+
+impl Latency {
+    /// `None` under another policy, and before the first answer.
+    pub(crate) fn of(host: &Value) -> Option<Self> {
+        let latency = host.get("weir_latency")?.clone();
+        serde_json::from_value(latency).ok()
+    }
 }
 
 /// Asks and prints.
@@ -102,8 +112,12 @@ fn ask(args: &ShowArgs) -> Result<Cluster, String> {
         .enable_all()
         .build()
         .map_err(|error| format!("no runtime: {error}"))?;
-    let admin = args.admin;
-    let answer = runtime.block_on(client::get(admin, "/clusters?format=json"));
+    runtime.block_on(cluster(args.admin, &args.cluster))
+}
+
+/// The cluster of this name, as a running proxy shows it.
+pub(crate) async fn cluster(admin: SocketAddr, name: &str) -> Result<Cluster, String> {
+    let answer = client::get(admin, "/clusters?format=json").await;
     let (status, body) = answer.map_err(|error| {
         format!("no admin interface answers on {admin}: {error}; --admin names another")
     })?;
@@ -114,29 +128,36 @@ fn ask(args: &ShowArgs) -> Result<Cluster, String> {
         .map_err(|error| format!("{admin} is no admin interface: {error}"))?;
     let mut names = Vec::new();
     for cluster in clusters.cluster_statuses {
-        if cluster.name == args.cluster {
+        if cluster.name == name {
             return Ok(cluster);
         }
         names.push(cluster.name);
     }
     Err(format!(
-        "there is no cluster {:?}; there are: {}",
-        args.cluster,
+        "there is no cluster {name:?}; there are: {}",
         names.join(", ")
     ))
 }
 
-/// A member in one line.
-fn line(host: &Value) -> String {
+/// The address of a member.
+pub(crate) fn place(host: &Value) -> String {
     let socket = host.pointer("/address/socket_address");
     let part = |name: &str| socket.and_then(|socket| socket.get(name));
-    let place = match (part("address").and_then(Value::as_str), part("port_value")) {
+    match (part("address").and_then(Value::as_str), part("port_value")) {
         (Some(address), Some(port)) => format!("{address}:{port}"),
         _ => "a pipe".to_owned(),
-    };
-    let configured = host.get("weight").and_then(Value::as_u64).unwrap_or(1);
-    let latency = host.get("weir_latency").cloned();
-    let Some(Ok(latency)) = latency.map(serde_json::from_value::<Latency>) else {
+    }
+}
+
+/// The weight a member was given by configuration.
+pub(crate) fn configured_weight(host: &Value) -> u64 {
+    host.get("weight").and_then(Value::as_u64).unwrap_or(1)
+}
+
+/// A member in one line.
+fn line(host: &Value) -> String {
+    let (place, configured) = (place(host), configured_weight(host));
+    let Some(latency) = Latency::of(host) else {
         return format!(
             "{place}  weight {configured}, as configured: its policy does not follow latency, or nothing was answered yet"
         );

@@ -109,7 +109,7 @@ fn the_demo_walks_by_itself() {
     let output = weir("weir demo --script").output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}");
-    assert!(text.contains("7 steps right, 0 wrong"), "{text}");
+    assert!(text.contains("9 steps right, 0 wrong"), "{text}");
 }
 
 #[test]

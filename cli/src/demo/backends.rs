@@ -4,6 +4,9 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use http::Request;
 use http::Response;
@@ -19,6 +22,7 @@ use tokio::net::TcpListener;
 pub(crate) struct Backend {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
+    delay: Arc<AtomicU64>,
 }
 
 impl Backend {
@@ -26,20 +30,33 @@ impl Backend {
     pub(crate) async fn start(name: &'static str) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        tokio::spawn(serve(name, listener));
-        Ok(Self { name, address })
+        let delay = Arc::new(AtomicU64::new(0));
+        tokio::spawn(serve(name, Arc::clone(&delay), listener));
+        Ok(Self {
+            name,
+            address,
+            delay,
+        })
+    }
+
+    /// From now on every answer takes so many milliseconds longer.
+    pub(crate) fn slow_down(&self, milliseconds: u64) {
+        self.delay.store(milliseconds, Ordering::Relaxed);
     }
 }
 
-async fn serve(name: &'static str, listener: TcpListener) {
+async fn serve(name: &'static str, delay: Arc<AtomicU64>, listener: TcpListener) {
     let builder = Arc::new(hyper::server::conn::http1::Builder::new());
     while let Ok((stream, _)) = listener.accept().await {
-        let builder = Arc::clone(&builder);
+        let (builder, delay) = (Arc::clone(&builder), Arc::clone(&delay));
         tokio::spawn(async move {
-            let service =
-                service_fn(
-                    move |request| async move { Ok::<_, Infallible>(answer(name, &request)) },
-                );
+            let service = service_fn(move |request| {
+                let delay = Duration::from_millis(delay.load(Ordering::Relaxed));
+                async move {
+                    tokio::time::sleep(delay).await;
+                    Ok::<_, Infallible>(answer(name, &request))
+                }
+            });
             // The client decides when a connection ends, and how.
             let _ = builder
                 .serve_connection(TokioIo::new(stream), service)

@@ -8,6 +8,7 @@
 //! | `resources` | the configuration that is pushed |
 //! | `running` | a proxy and a control plane, started and stopped |
 //! | `steps` | steps of a walk, told and counted |
+//! | `table` | the live table of latency, weight and share |
 //! | `walk` | the README's walk, checked step by step |
 
 mod backends;
@@ -15,6 +16,7 @@ mod mtls;
 mod resources;
 mod running;
 mod steps;
+mod table;
 mod walk;
 
 use std::net::Ipv4Addr;
@@ -137,7 +139,6 @@ impl Demo {
         let (proxy, port_holder) = first_free(args.port)?;
         let (listener, xds) = listen_near(18000).await?;
         let (handle, control_plane) = serve_control_plane(listener);
-        drop(port_holder);
         commit(
             &handle,
             &resources::all(
@@ -150,7 +151,7 @@ impl Demo {
             ),
         )?;
         let (admin, admin_holder) = first_free(9901)?;
-        drop(admin_holder);
+        drop((port_holder, admin_holder)); // only now, so that none is handed out twice
         let control_plane_address = resources::socket_address(xds);
         let bootstrap = resources::bootstrap("demo-1", admin, &control_plane_address);
         let running = Proxy::start(&bootstrap).await?;
@@ -192,10 +193,16 @@ impl Demo {
         self.split(split)
     }
 
+    /// The backend of this name.
+    pub(crate) fn backend(&self, name: &str) -> Option<&Backend> {
+        self.backends.iter().find(|backend| backend.name == name)
+    }
+
     fn greet(&self) {
         println!(
             "\
-  proxy          http://{0}    blue 90 % / green 10 %, /red goes to red
+  proxy          http://{0}    blue 90 % / green 10 %, /red goes to red,
+                                           /mixed to whoever of them answers soonest
   admin          http://{1}
   control plane  {2}         xDS v3, for any Envoy or gRPC client
 
@@ -206,7 +213,11 @@ Try:
   curl -s http://{1}/config_dump
   curl -s 'http://{1}/stats?usedonly&filter=upstream_rq_2xx'
 
-Type `split 0 100` and Enter to push new weights over xDS; `quit` to end.",
+Type one of these and Enter:
+  split 0 100    push new weights over xDS
+  slow red 50    let red take 50 ms longer
+  table          ask for /mixed for ten seconds and watch latency, weight and share
+  quit",
             self.proxy, self.admin, self.xds
         );
     }
@@ -225,8 +236,20 @@ Type `split 0 100` and Enter to push new weights over xDS; `quit` to end.",
                     },
                     _ => println!("two numbers, as in: split 50 50"),
                 },
+                ["slow", name, milliseconds] => match (self.backend(name), milliseconds.parse()) {
+                    (Some(backend), Ok(milliseconds)) => {
+                        backend.slow_down(milliseconds);
+                        println!("{name} takes {milliseconds} ms longer");
+                    }
+                    _ => println!("a backend and milliseconds, as in: slow red 50"),
+                },
+                ["table"] => {
+                    if let Err(error) = table::show(self).await {
+                        println!("{error}");
+                    }
+                }
                 [] => {}
-                _ => println!("split BLUE GREEN, or quit"),
+                _ => println!("split BLUE GREEN, slow BACKEND MILLISECONDS, table, or quit"),
             }
         }
         // Without a terminal the demo stays until it is interrupted.

@@ -48,6 +48,36 @@ pub(crate) fn socket_address(address: SocketAddr) -> String {
     format!("{{socket_address: {{address: {ip}, port_value: {port}}}}}")
 }
 
+/// A cluster of all backends whose shares follow their latency.
+fn mixed(backends: &[Backend]) -> String {
+    let mut text = "\
+- '@type': type.googleapis.com/envoy.config.cluster.v3.Cluster
+  name: mixed
+  type: EDS
+  connect_timeout: 1s
+  eds_cluster_config: {eds_config: {ads: {}, resource_api_version: V3}}
+  load_balancing_policy:
+    policies:
+    - typed_extension_config:
+        name: latency
+        typed_config: {'@type': type.googleapis.com/weir.load_balancing.v1.LatencyWeightedRoundRobin}
+    - typed_extension_config: # what an Envoy takes instead
+        name: round_robin
+        typed_config: {'@type': type.googleapis.com/envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin}
+- '@type': type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment
+  cluster_name: mixed
+  endpoints:
+  - lb_endpoints:
+"
+    .to_owned();
+    for backend in backends {
+        let address = socket_address(backend.address);
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "    - endpoint: {{address: {address}}}");
+    }
+    text
+}
+
 /// Everything the control plane serves.
 pub(crate) fn all(proxy: SocketAddr, backends: &[Backend], split: Split) -> String {
     let mut text = format!(
@@ -74,6 +104,8 @@ resources:
     routes:
     - match: {{path_separated_prefix: /red}}
       route: {{cluster: red}}
+    - match: {{path_separated_prefix: /mixed}}
+      route: {{cluster: mixed}}
     - match: {{prefix: /}}
       route:
         weighted_clusters:
@@ -105,5 +137,5 @@ resources:
             socket_address(backend.address)
         );
     }
-    text
+    text + &mixed(backends)
 }

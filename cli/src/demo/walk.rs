@@ -8,9 +8,17 @@ use crate::demo::Demo;
 use crate::demo::resources::Split;
 use crate::demo::steps::Steps;
 use crate::demo::steps::expect;
+use crate::demo::table;
 
 /// Requests that a share is judged by: enough for 90 and 10 % to be told apart beyond doubt.
 const SAMPLE: u32 = 400;
+
+/// By how many milliseconds red becomes slower than the others.
+const SLOWER: u64 = 40;
+
+/// What it keeps then of a third, and what it must come back to.
+const SLOW_SHARE: f64 = 0.06;
+const BACK_SHARE: f64 = 0.2;
 
 /// Longest wait for a push to reach live traffic.
 const PUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -86,7 +94,25 @@ pub(crate) async fn walk(demo: &mut Demo) -> bool {
             wait_until(demo, |shares| shares.contains_key("blue")).await
         })
         .await;
+    steps
+        .step("of /mixed a slow backend gets next to nothing", async {
+            slow_red(demo, SLOWER);
+            table::wait_until(demo, |share| share <= SLOW_SHARE).await
+        })
+        .await;
+    steps
+        .step("and it is back once it is quick again", async {
+            slow_red(demo, 0);
+            table::wait_until(demo, |share| share >= BACK_SHARE).await
+        })
+        .await;
     steps.report()
+}
+
+fn slow_red(demo: &Demo, milliseconds: u64) {
+    if let Some(red) = demo.backend("red") {
+        red.slow_down(milliseconds);
+    }
 }
 
 async fn shift_to_green(demo: &Demo) -> Result<(), String> {
