@@ -130,6 +130,14 @@ impl World {
             .expect("the program was built with this test")
     }
 
+    async fn metrics(&self) -> String {
+        let mut admin = Raw::open(self.admin.addr()).await;
+        let request = b"GET /stats/prometheus?filter=endpoint HTTP/1.1\r\nhost: localhost\r\n\
+            connection: close\r\n\r\n";
+        admin.send(request).await;
+        String::from_utf8_lossy(&admin.read_all().await).into_owned()
+    }
+
     async fn stop(mut self) {
         self.is_over.store(true, Ordering::Relaxed);
         while let Some(ended) = self.clients.join_next().await {
@@ -184,6 +192,19 @@ async fn weights_leave_a_host_in_trouble_and_return() {
         line.contains("latency") && line.contains("baseline"),
         "{line}"
     );
+
+    let exposition = world.metrics().await;
+    for gauge in [
+        "configured_weight",
+        "effective_weight",
+        "latency_milliseconds",
+    ] {
+        let address = world.origins[0].addr();
+        let series = format!(
+            "weir_cluster_endpoint_{gauge}{{envoy_cluster_name=\"origin\",envoy_endpoint_address=\"{address}\"}} "
+        );
+        assert!(exposition.contains(&series), "{series} in {exposition}");
+    }
 
     world.answer(0, StatusCode::OK, USUAL);
     world

@@ -58,6 +58,22 @@ pub fn render(
     }
 }
 
+/// Appends gauges that nobody counts, computed when they are asked for: labels and value of each.
+pub fn gauges<'a>(
+    name: &str,
+    help: &str,
+    samples: impl IntoIterator<Item = (&'a [(&'a str, &'a str)], f64)>,
+    out: &mut String,
+) {
+    let mut samples = samples.into_iter().peekable();
+    if samples.peek().is_some() {
+        header(out, name, help, "gauge");
+    }
+    for (labels, value) in samples {
+        series(out, name, labels, &value.to_string());
+    }
+}
+
 /// One field of all instances.
 struct Family<'a> {
     list: &'a GroupList,

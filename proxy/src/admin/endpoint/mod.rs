@@ -11,6 +11,7 @@ pub(super) mod memory;
 pub(super) mod ready;
 pub(super) mod server_info;
 pub(super) mod stats;
+mod weights;
 
 use regex::Regex;
 use regex::RegexBuilder;

@@ -5,6 +5,7 @@ use http::StatusCode;
 use crate::admin::endpoint::format_of;
 use crate::admin::endpoint::memory::Memory;
 use crate::admin::endpoint::pattern;
+use crate::admin::endpoint::weights;
 use crate::admin::reply::Reply;
 use crate::admin::request::Query;
 use crate::admin::route::Call;
@@ -52,6 +53,7 @@ pub(in crate::admin) fn prometheus(call: &Call<'_>) -> Reply {
     let build = [("version", build.version), ("revision", build.revision)];
     let mut body = String::new();
     exposition::render(&call.admin.registry, &selection, &build, &mut body);
+    weights::render(&call.admin.inspect.clusters(), &selection, &mut body);
     Reply::with(StatusCode::OK, exposition::CONTENT_TYPE, body.into_bytes())
 }
 
