@@ -2,6 +2,7 @@
 //! soon after they recover; `weir.load_balancing.v1.LatencyWeightedRoundRobin` through the binary.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -54,11 +55,49 @@ struct World {
 }
 
 impl World {
-    async fn start() -> Self {
+    /// Clients that ask one request after another over one connection.
+    async fn of_requests() -> Self {
+        let base = |port, admin, first| {
+            let text = bootstrap::fixed(port, first, false).replace("type: STATIC\n", POLICY);
+            text.replace("port_value: 0}", &format!("port_value: {admin}}}"))
+        };
+        Self::start(base, |addr, is_over| {
+            Box::pin(async move {
+                let mut client = Raw::open(addr).await;
+                while !is_over.load(Ordering::Relaxed) {
+                    client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+                    client.read_to(b"hello").await;
+                }
+            })
+        })
+        .await
+    }
+
+    /// Clients that ask one request over each connection, which the proxy passes on unread.
+    async fn of_streams() -> Self {
+        let base = |port, admin, first| {
+            bootstrap::tcp(port, admin, first).replace("type: STATIC\n", POLICY)
+        };
+        Self::start(base, |addr, is_over| {
+            Box::pin(async move {
+                while !is_over.load(Ordering::Relaxed) {
+                    let mut client = Raw::open(addr).await;
+                    client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+                    client.read_to(b"hello").await;
+                }
+            })
+        })
+        .await
+    }
+
+    async fn start(
+        base: fn(u16, u16, SocketAddr) -> String,
+        client: fn(SocketAddr, Arc<AtomicBool>) -> Pin<Box<dyn Future<Output = ()> + Send>>,
+    ) -> Self {
         let origins = (0..HOSTS).map(|at| Origin::start(&at.to_string()).expect("a free port"));
         let origins: Vec<Origin> = origins.collect();
         let admin = ReservedPort::new().expect("a free port");
-        let text = |port| text(port, admin.number(), &origins);
+        let text = |port| with_all(base(port, admin.number(), origins[0].addr()), &origins);
         let child = Child::start(weir(), text).await;
         let mut world = Self {
             counts: origins.iter().map(|_| Arc::default()).collect(),
@@ -71,7 +110,7 @@ impl World {
         (0..HOSTS).for_each(|at| world.answer(at, StatusCode::OK, USUAL));
         for _ in 0..CLIENTS {
             let (is_over, addr) = (Arc::clone(&world.is_over), world.child.addr());
-            world.clients.spawn(ask(addr, is_over));
+            world.clients.spawn(client(addr, is_over));
         }
         world
     }
@@ -146,29 +185,20 @@ impl World {
     }
 }
 
-fn text(port: u16, admin: u16, origins: &[Origin]) -> String {
-    let first = origins[0].addr();
-    let mut text = bootstrap::fixed(port, first, false).replace("type: STATIC\n", POLICY);
+/// With the other origins behind the first.
+fn with_all(mut text: String, origins: &[Origin]) -> String {
     for origin in &origins[1..] {
         let port = origin.addr().port();
         text.push_str(&format!(
             "        - endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}}}\n"
         ));
     }
-    text.replace("port_value: 0}", &format!("port_value: {admin}}}"))
-}
-
-async fn ask(addr: SocketAddr, is_over: Arc<AtomicBool>) {
-    let mut client = Raw::open(addr).await;
-    while !is_over.load(Ordering::Relaxed) {
-        client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
-        client.read_to(b"hello").await;
-    }
+    text
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn weights_leave_a_host_in_trouble_and_return() {
-    let world = World::start().await;
+    let world = World::of_requests().await;
     let fair = 1.0 / HOSTS as f64;
     let is_fair = |share: f64| (0.8 * fair..1.4 * fair).contains(&share);
     world.share_becomes("a fair share", is_fair).await;
@@ -217,5 +247,23 @@ async fn weights_leave_a_host_in_trouble_and_return() {
         .await;
     world.answer(0, StatusCode::OK, USUAL);
     world.share_becomes("four fifths again", is_fair).await;
+    world.stop().await;
+}
+
+/// Of a stream nobody can see whether its answer is an error, only how soon it comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_leave_a_slow_host_and_return() {
+    let world = World::of_streams().await;
+    let fair = 1.0 / HOSTS as f64;
+    let is_fair = |share: f64| (0.8 * fair..1.4 * fair).contains(&share);
+    world.share_becomes("a fair share", is_fair).await;
+    world.answer(0, StatusCode::OK, SLOW);
+    world
+        .share_becomes("a slow host to keep three percent", |share| share <= 0.03)
+        .await;
+    world.answer(0, StatusCode::OK, USUAL);
+    world
+        .share_becomes("four fifths of a fair share", is_fair)
+        .await;
     world.stop().await;
 }

@@ -5,11 +5,13 @@
 //! | `proxy` | one connection, from its cluster to its log entry |
 //! | `live` | the filter as it lives: clusters resolved, logs open |
 //! | `session` | what is known of a connection; counted and logged once |
+//! | `measure` | what balancing by latency learns from it |
 //! | `relay` | both directions, with their deadlines |
 //! | `direction` | one direction: spliced or copied, half-closed at its end |
 
 mod direction;
 mod live;
+mod measure;
 mod proxy;
 mod relay;
 mod session;

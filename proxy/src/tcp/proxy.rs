@@ -12,6 +12,8 @@ use crate::downstream::Downstream;
 use crate::error::Reason;
 use crate::net::NetStream;
 use crate::tcp::TcpManager;
+use crate::tcp::measure::Connecting;
+use crate::tcp::measure::FirstByte;
 use crate::tcp::relay::Ended;
 use crate::tcp::relay::Patience;
 use crate::tcp::relay::Relay;
@@ -62,7 +64,7 @@ pub async fn serve(
             tls,
             generation: _, // never shared
         },
-        open,
+        counted,
     )) = connected
     else {
         return;
@@ -72,7 +74,7 @@ pub async fn serve(
     let patience = patience(&session);
     let early = std::mem::take(&mut session.early);
     let both = Relay::new((stream, early), upstream, patience);
-    session.relay = Some((both, open));
+    session.relay = Some((both, counted));
     if session.manager.config.log_times.on_connected {
         session.log(Occasion::TcpUpstreamConnected);
     }
@@ -132,7 +134,7 @@ async fn connect_upstream(
     worker: &WorkerContext,
     session: &mut Session,
     cluster: &ClusterHandle,
-) -> Option<(Connected, (Open, ActiveRequest))> {
+) -> Option<(Connected, Counted)> {
     let config = Arc::clone(&session.manager.config);
     let hash = hash(session, cluster);
     loop {
@@ -200,30 +202,39 @@ async fn attempt(
     worker: &WorkerContext,
     (cluster, config, host): (&ClusterHandle, &Arc<config::Cluster>, &Arc<Host>),
     client: &Downstream,
-) -> Result<(Connected, (Open, ActiveRequest)), ConnectFailure> {
+) -> Result<(Connected, Counted), ConnectFailure> {
     let stats = cluster.stats();
     let counts = worker.pools.counts(config, stats, host);
     let purpose = Purpose {
         client: Some(client),
         ..Purpose::default()
     };
-    match connect::connect(config, stats, (host, &counts), purpose).await {
-        Ok(connected) => {
-            stats.upstream_rq_total().inc();
-            let open = Open::enter(stats, &counts);
-            Ok((connected, (open, ActiveRequest::enter(&counts))))
-        }
-        Err(failure) => Err(failure),
-    }
+    let connecting = Connecting::begin(config, &counts);
+    let connected = connect::connect(config, stats, (host, &counts), purpose).await?;
+    stats.upstream_rq_total().inc();
+    let counted = Counted {
+        first_byte: connecting.stands(),
+        _open: Open::enter(stats, &counts),
+        _active: ActiveRequest::enter(&counts),
+    };
+    Ok((connected, counted))
+}
+
+/// What is counted of an upstream connection while it is open.
+#[derive(Debug)]
+pub(super) struct Counted {
+    pub(super) first_byte: FirstByte,
+    _open: Open,
+    _active: ActiveRequest,
 }
 
 /// Passes bytes on to the end, and tells each side what became of the other.
 async fn relay(session: &mut Session, drain: &mut ConnectionGuard) {
     loop {
-        let Some((relay, _)) = &mut session.relay else {
+        let Some((relay, counted)) = &mut session.relay else {
             return;
         };
-        match relay.run(drain).await {
+        match relay.run(&mut counted.first_byte, drain).await {
             Ended::LogDue => {
                 session.count();
                 session.log(Occasion::TcpPeriodic);
@@ -232,6 +243,7 @@ async fn relay(session: &mut Session, drain: &mut ConnectionGuard) {
             Ended::Both => {}
             Ended::DownstreamBroken => relay.upstream.reset_on_close(),
             Ended::UpstreamBroken => {
+                counted.first_byte.broken();
                 relay.downstream.reset_on_close();
                 session.flag(ResponseFlag::UpstreamRemoteReset);
             }

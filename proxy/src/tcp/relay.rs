@@ -10,6 +10,7 @@ use crate::config::limits;
 use crate::net::NetStream;
 use crate::tcp::direction::Broken;
 use crate::tcp::direction::Direction;
+use crate::tcp::measure::FirstByte;
 use crate::timer::LazyTimer;
 use crate::worker::ConnectionGuard;
 
@@ -80,13 +81,24 @@ impl Relay {
     ///
     /// # Cancel safety
     /// Nothing is lost; after `LogDue` it is called again.
-    pub(super) async fn run(&mut self, drain: &mut ConnectionGuard) -> Ended {
-        std::future::poll_fn(|cx| self.poll(drain, cx)).await
+    pub(super) async fn run(
+        &mut self,
+        first_byte: &mut FirstByte,
+        drain: &mut ConnectionGuard,
+    ) -> Ended {
+        std::future::poll_fn(|cx| self.poll(first_byte, drain, cx)).await
     }
 
-    fn poll(&mut self, drain: &mut ConnectionGuard, cx: &mut Context<'_>) -> Poll<Ended> {
+    fn poll(
+        &mut self,
+        first_byte: &mut FirstByte,
+        drain: &mut ConnectionGuard,
+        cx: &mut Context<'_>,
+    ) -> Poll<Ended> {
         let before = self.received.received + self.sent.received;
-        if let Poll::Ready(ended) = self.poll_directions(cx) {
+        let moved = self.poll_directions(cx);
+        first_byte.look(self.received.received, self.sent.received);
+        if let Poll::Ready(ended) = moved {
             return Poll::Ready(ended);
         }
         if self.received.received + self.sent.received != before {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::downstream::Downstream;
 use crate::net::tls::Facts;
 use crate::tcp::TcpManager;
+use crate::tcp::proxy::Counted;
 use crate::tcp::relay::Relay;
 use crate::telemetry::ResponseFlag;
 use crate::telemetry::ResponseFlags;
@@ -17,8 +18,6 @@ use crate::telemetry::access_log::ExchangeRecord;
 use crate::telemetry::access_log::Occasion;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
-use crate::upstream::connect::Open;
-use crate::upstream::in_flight::ActiveRequest;
 
 /// One connection, from its filter chain to its end.
 #[derive(Debug)]
@@ -35,7 +34,7 @@ pub(super) struct Session {
     /// What was read of the client before both sides stand.
     pub(super) early: Vec<u8>,
     /// Once both sides stand, with the count of the upstream's.
-    pub(super) relay: Option<(Relay, (Open, ActiveRequest))>,
+    pub(super) relay: Option<(Relay, Counted)>,
     start: SystemTime,
     pub(super) born: Instant,
     /// Bytes counted already: received, sent, and of both those spliced.

@@ -104,6 +104,18 @@ impl HostCounts {
         }
     }
 
+    /// Of a route class: good samples, their microseconds, and failures.
+    #[cfg(test)]
+    pub(crate) fn measured(&self, class: usize) -> (u64, u64, u64) {
+        self.samples.of_class(class)
+    }
+
+    /// Whether a sample has begun and not ended.
+    #[cfg(test)]
+    pub(crate) fn is_measured_now(&self) -> bool {
+        self.waiting.value() > 0
+    }
+
     /// What [`HostCounts::begin_request`] began has ended.
     pub fn end_request(&self) {
         self.rq_active.dec();

@@ -9,7 +9,9 @@
 ///
 /// times its configured weight, where `latency` is the time to the first byte of its responses and
 /// `baseline` the 90th percentile over a sliding window. Latency is compared within its route class,
-/// so that a host is not slandered by the slow routes it happens to serve.
+/// so that a host is not slandered by the slow routes it happens to serve. Of a stream of TCP two times are
+/// measured, each compared with its like: until the connection stands, and from the client's first byte to
+/// the upstream's first (from the connection on, if the upstream speaks first).
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct LatencyWeightedRoundRobin {
     /// WEIGHTED_CHOICE by default.

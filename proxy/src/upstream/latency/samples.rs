@@ -105,6 +105,15 @@ impl Samples {
         }
     }
 
+    /// Good samples of a class, their microseconds, and failures.
+    #[cfg(test)]
+    pub(in crate::upstream) fn of_class(&self, class: usize) -> (u64, u64, u64) {
+        let mut reading = Reading::default();
+        self.add_to(&mut reading);
+        let sum = reading.classes[class];
+        (sum.good, sum.good_us, sum.failed)
+    }
+
     /// Adds what is here.
     pub(super) fn add_to(&self, reading: &mut Reading) {
         let Some(cells) = self.0.get() else {
