@@ -12,6 +12,7 @@ mod check;
 mod client;
 mod control_plane;
 mod demo;
+mod endpoint;
 mod explain;
 mod lb;
 mod moment;
@@ -39,6 +40,7 @@ Examples:
   weir check DIR bootstrap.yaml                         find mistakes before anything runs
   weir ca init --dir ca --trust-domain mesh.example     an authority for identities of proxies
   weir cert show 127.0.0.1:8443                         what a server shows, in plain words
+  weir endpoint drain 127.0.0.1:9901 backend 10.0.0.7:80  nothing new for one member
   weir lb show backend --admin 127.0.0.1:9901           why members have their weights"
 )]
 struct Weir {
@@ -58,6 +60,8 @@ enum Command {
     ControlPlane(control_plane::ControlPlaneArgs),
     /// Control plane, proxy and backends in one process, on loopback
     Demo(demo::DemoArgs),
+    /// Take members of clusters out of a running proxy, and back
+    Endpoint(endpoint::EndpointArgs),
     /// What a code in an error message means
     Explain(explain::ExplainArgs),
     /// Why a member of a cluster has its weight
@@ -73,6 +77,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::ControlPlane(args) => control_plane::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Endpoint(args) => endpoint::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Lb(args) => lb::run(&args),
         Command::Proxy(args) => proxy::command::run(&args),

@@ -44,6 +44,8 @@ pub enum Reason {
     DownstreamTimeout,
     /// The client speaks HTTP/1.0 or older, which is not accepted.
     DownstreamVersion,
+    /// The host has left, and its drain time is over.
+    HostLeft,
     /// The request is for another host than the one its connection was made to.
     Misdirected,
     /// The route names a cluster that does not exist.
@@ -137,6 +139,12 @@ impl Reason {
                 "low_version",
                 "",
             ),
+            Self::HostLeft => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Some(ResponseFlag::UpstreamConnectionTermination),
+                "upstream_host_left",
+                "the upstream host has left, and its drain time is over",
+            ),
             Self::Misdirected => row(
                 StatusCode::MISDIRECTED_REQUEST,
                 None,
@@ -211,6 +219,7 @@ impl Reason {
             | Self::RequestIdle => true,
             Self::ConnectFailed
             | Self::ConnectTimeout
+            | Self::HostLeft
             | Self::Misdirected
             | Self::NoCluster
             | Self::NoHealthyUpstream
@@ -236,9 +245,10 @@ impl Reason {
                 (Side::Local, Retry::No)
             }
             Self::UpstreamClosed => (Side::Upstream, Retry::IfReused),
-            Self::UpstreamProtocol | Self::UpstreamReset | Self::UpstreamTimeout => {
-                (Side::Upstream, Retry::No)
-            }
+            Self::HostLeft
+            | Self::UpstreamProtocol
+            | Self::UpstreamReset
+            | Self::UpstreamTimeout => (Side::Upstream, Retry::No),
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio::time::MissedTickBehavior;
 
+use crate::config::limits;
 use crate::drain::DrainGuard;
 use crate::drain::DrainSignal;
 use crate::listener::ActiveChain;
@@ -36,12 +37,16 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// What the control side asks of a worker.
 #[derive(Debug)]
 pub enum Command {
+    /// Every connection finishes what runs; new ones are still accepted, for one answer.
+    AskAll,
     /// Connections of these chains finish what runs and close.
     DrainChains(Vec<u64>),
     /// Accept on this socket.
     Listen(Arc<ActiveListener>, BoundSocket),
     /// Accept no more anywhere, drain every connection; the answer comes when all are gone.
     DrainAll(oneshot::Sender<()>),
+    /// Hosts may have left: their idle connections go.
+    FollowHosts,
     /// Accept no more on the listener with this id; its socket is closed.
     StopListening(u64),
     /// Whom this chain trusts has changed: its clients are verified again.
@@ -49,7 +54,7 @@ pub enum Command {
 }
 
 /// What the tasks of one worker share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct WorkerContext {
     /// Upstream connections.
     pub pools: Pools,
@@ -57,9 +62,32 @@ pub struct WorkerContext {
     pub peers: Peers,
     all: DrainSignal,
     chains: RefCell<HashMap<u64, DrainSignal>>,
+    drain_time: Duration,
+}
+
+impl Default for WorkerContext {
+    fn default() -> Self {
+        Self::new(limits::DRAIN_TIME)
+    }
 }
 
 impl WorkerContext {
+    /// Connections that are asked to go are cut after `drain_time`.
+    pub fn new(drain_time: Duration) -> Self {
+        Self {
+            pools: Pools::default(),
+            peers: Peers::default(),
+            all: DrainSignal::default(),
+            chains: RefCell::default(),
+            drain_time,
+        }
+    }
+
+    /// How long a connection that is asked to go may take.
+    pub fn drain_time(&self) -> Duration {
+        self.drain_time
+    }
+
     /// Holds a place among the connections of a chain; of its own if the chain is stopping.
     pub fn drain_guard(&self, chain: u64, is_stopping: bool) -> ConnectionGuard {
         let signal = if is_stopping {
@@ -122,11 +150,11 @@ pub struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    /// Starts worker `index` on a thread of its own.
+    /// Starts worker `index` on a thread of its own; `drain_time` is that of [`WorkerContext::new`].
     ///
     /// # Errors
     /// The thread or its runtime could not be made.
-    pub fn start(index: usize) -> io::Result<Self> {
+    pub fn start(index: usize, drain_time: Duration) -> io::Result<Self> {
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let runtime = tokio::runtime::Builder::new_current_thread();
         let thread = std::thread::Builder::new()
@@ -138,7 +166,7 @@ impl WorkerHandle {
                     .enable_all()
                     .build_local(tokio::runtime::LocalOptions::default())
                 {
-                    Ok(runtime) => runtime.block_on(run(inbox)),
+                    Ok(runtime) => runtime.block_on(run(inbox, drain_time)),
                     Err(error) => tracing::error!(%error, index, "a worker has no runtime"),
                 }
                 crate::telemetry::access_log::flush_all();
@@ -168,8 +196,8 @@ impl WorkerHandle {
     }
 }
 
-async fn run(mut inbox: mpsc::Receiver<Command>) {
-    let context = Rc::new(WorkerContext::default());
+async fn run(mut inbox: mpsc::Receiver<Command>, drain_time: Duration) {
+    let context = Rc::new(WorkerContext::new(drain_time));
     let mut acceptors: HashMap<u64, Vec<oneshot::Sender<()>>> = HashMap::new();
     let mut tick = tokio::time::interval(HOUSEKEEPING);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -179,6 +207,7 @@ async fn run(mut inbox: mpsc::Receiver<Command>) {
                 Some(command) => obey(command, &context, &mut acceptors),
                 None => return,
             },
+            () = context.pools.cut_due() => context.pools.cut(Instant::now()),
             now = tick.tick() => context.housekeep(now),
         }
     }
@@ -190,6 +219,7 @@ fn obey(
     acceptors: &mut HashMap<u64, Vec<oneshot::Sender<()>>>,
 ) {
     match command {
+        Command::AskAll => context.drain_all(),
         Command::DrainChains(ids) => context.drain_chains(&ids),
         Command::Listen(listener, socket) => match socket.into_acceptor() {
             Ok(acceptor) => {
@@ -209,6 +239,7 @@ fn obey(
                 let _ = done.send(()); // whoever asked may have lost patience
             });
         }
+        Command::FollowHosts => context.pools.follow_hosts(),
         Command::VerifyAgain(chain) => {
             tokio::task::spawn_local(peers::verify_again(Rc::clone(context), chain));
         }

@@ -161,12 +161,12 @@ const MISTAKES: [Mistake; 8] = [
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_by_delta_names_the_field_and_traffic_goes_on() {
-    refusals(Variant::Delta).await;
+    Box::pin(refusals(Variant::Delta)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_by_sotw_names_the_field_and_traffic_goes_on() {
-    refusals(Variant::Sotw).await;
+    Box::pin(refusals(Variant::Sotw)).await;
 }
 
 async fn refusals(variant: Variant) {

@@ -44,6 +44,9 @@ const WINDOW: u64 = 500;
 const USUAL: Duration = Duration::from_millis(5);
 const SLOW: Duration = Duration::from_millis(50);
 
+/// Asks without end until it is told that it is over.
+type Client = fn(SocketAddr, Arc<AtomicBool>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Origins, how many answers each gave, and clients that ask without end.
 struct World {
     origins: Vec<Origin>,
@@ -90,10 +93,7 @@ impl World {
         .await
     }
 
-    async fn start(
-        base: fn(u16, u16, SocketAddr) -> String,
-        client: fn(SocketAddr, Arc<AtomicBool>) -> Pin<Box<dyn Future<Output = ()> + Send>>,
-    ) -> Self {
+    async fn start(base: fn(u16, u16, SocketAddr) -> String, client: Client) -> Self {
         let origins = (0..HOSTS).map(|at| Origin::start(&at.to_string()).expect("a free port"));
         let origins: Vec<Origin> = origins.collect();
         let admin = ReservedPort::new().expect("a free port");

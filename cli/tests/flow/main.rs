@@ -13,6 +13,7 @@
 //! | `chain_update` | a changed filter chain drains its own connections only |
 //! | `descriptors` | without descriptors it waits, and serves again |
 //! | `check` | kinds of mistakes have codes |
+//! | `departure` | a host that leaves gets nothing new, and time to finish what it has |
 //! | `drain` | SIGTERM loses no request |
 //! | `first_bytes` | slow, broken and huge ClientHellos are refused; TLS passes through by its name |
 //! | `handshakes` | however a ClientHello is cut its client is served; nonsense is refused |
@@ -36,6 +37,7 @@ mod bad_resource;
 mod balance;
 mod chain_update;
 mod check;
+mod departure;
 mod descriptors;
 mod drain;
 mod first_bytes;

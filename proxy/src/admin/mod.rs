@@ -40,6 +40,7 @@ pub use state::CertificateView;
 pub use state::ClusterView;
 pub use state::ConfigError;
 pub use state::ConfigView;
+pub use state::DepartingView;
 pub use state::HostStats;
 pub use state::HostView;
 pub use state::Inspect;

@@ -64,7 +64,7 @@ const FILTER: (&str, &str) = ("filter", "regular expression on names");
 const USED_ONLY: (&str, &str) = ("usedonly", "only what was ever counted");
 
 /// Every endpoint, by path.
-pub(super) static ENDPOINTS: [Endpoint; 19] = [
+pub(super) static ENDPOINTS: [Endpoint; 20] = [
     Endpoint {
         path: "/",
         access: Access::Read,
@@ -105,10 +105,22 @@ pub(super) static ENDPOINTS: [Endpoint; 19] = [
         run: config_dump::reply,
     },
     Endpoint {
+        path: "/drain_endpoint",
+        access: Access::Change,
+        help: "send nothing new to a member of a cluster",
+        parameters: Parameters::Only(&[
+            ("cluster", "its cluster"),
+            ("address", "where it listens: 10.0.0.1:80, or a path"),
+            ("undo", "take it back"),
+        ]),
+        heavy: false,
+        run: control::drain_endpoint,
+    },
+    Endpoint {
         path: "/drain_listeners",
         access: Access::Change,
-        help: "stop accepting connections",
-        parameters: Parameters::Only(&[("graceful", "let connections end first")]),
+        help: "ask connections to finish and stop accepting",
+        parameters: Parameters::Only(&[("graceful", "stop accepting after the drain time only")]),
         heavy: false,
         run: control::drain_listeners,
     },

@@ -17,6 +17,7 @@ use crate::config::endpoint::Locality;
 use crate::net::tls::facts::Names;
 use crate::telemetry::log::LogControl;
 use crate::telemetry::stats::Registry;
+use crate::upstream::departure::Cause;
 use crate::upstream::latency::Standing;
 
 /// Everything the endpoints need.
@@ -63,7 +64,21 @@ pub trait Inspect: fmt::Debug + Send + Sync {
     /// The configuration as received.
     fn config(&self) -> ConfigView;
 
-    /// Stops accepting; `graceful` lets connections end in the drain time first.
+    /// Hosts that have left and still have connections, and those drained by hand.
+    fn departing(&self) -> Vec<DepartingView>;
+
+    /// Drains a member of a cluster, or takes it back; returns what is still on it.
+    ///
+    /// # Errors
+    /// There is no such member, or nothing to take back; in a sentence.
+    fn drain_endpoint(
+        &self,
+        cluster: &str,
+        address: &Address,
+        drain: bool,
+    ) -> Result<Vec<DepartingView>, String>;
+
+    /// Asks connections to finish and stops accepting, at once or, `graceful`, after the drain time.
     fn drain_listeners(&self, graceful: bool);
 
     /// Ends the process as TERM does.
@@ -197,6 +212,23 @@ pub struct HostView {
     pub success_rate: Option<f64>,
     /// Counters.
     pub stats: HostStats,
+}
+
+/// A host that has left its cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DepartingView {
+    /// Its cluster, which may be gone too.
+    pub cluster: String,
+    /// Where it listens.
+    pub address: Address,
+    /// Why it leaves.
+    pub cause: Cause,
+    /// Connections still open.
+    pub connections: u64,
+    /// Requests in progress.
+    pub requests: u64,
+    /// Until they are cut.
+    pub left: Duration,
 }
 
 /// Counters of one host, under Envoy's names.

@@ -10,6 +10,7 @@ use crate::config::Secrets;
 use crate::config::Snapshot;
 use crate::telemetry::stats::Registry;
 use crate::upstream::ClusterHandle;
+use crate::upstream::departure::Departures;
 use crate::upstream::transport::Transports;
 
 /// Live clusters by name.
@@ -21,6 +22,8 @@ pub(super) struct Clusters {
     live: BTreeMap<Name, ClusterHandle>,
     /// Those whose weights follow latency.
     following: Vec<ClusterHandle>,
+    /// Where hosts that leave are told.
+    departures: Option<Arc<Departures>>,
 }
 
 /// Whether members are the same and only chosen otherwise, or may be asked more or less at once. One that counts the requests of the whole
@@ -46,7 +49,13 @@ impl Clusters {
             secrets: Arc::default(),
             live: BTreeMap::new(),
             following: Vec::new(),
+            departures: None,
         }
+    }
+
+    /// New clusters tell of hosts that leave.
+    pub(super) fn tell(&mut self, departures: Arc<Departures>) {
+        self.departures = Some(departures);
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &ClusterHandle> {
@@ -79,6 +88,10 @@ impl Clusters {
                         stats,
                         self.workers,
                     );
+                    let handle = match &self.departures {
+                        Some(departures) => handle.telling(departures),
+                        None => handle,
+                    };
                     self.live.insert(Arc::clone(name), handle);
                     self.registry.cluster_manager().cluster_added().inc();
                 }

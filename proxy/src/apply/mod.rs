@@ -15,6 +15,8 @@ mod routes;
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use crate::config::Change;
 use crate::config::ConnectionLimits;
 use crate::config::Snapshot;
@@ -22,10 +24,12 @@ use crate::listener::ActiveListener;
 use crate::telemetry::access_log::AccessLogWriter;
 use crate::telemetry::stats::Registry;
 use crate::upstream::ClusterHandle;
+use crate::upstream::departure::Departures;
 use crate::worker::Command;
 use crate::worker::WorkerHandle;
 use clusters::Clusters;
 use listeners::Listeners;
+use listeners::Outcome;
 use routes::Tables;
 
 /// Something that could not be made live; the last good state of it stays.
@@ -50,6 +54,8 @@ pub struct Applier {
     clusters: Clusters,
     tables: Tables,
     listeners: Listeners,
+    /// No listener is opened any more.
+    has_stopped: bool,
 }
 
 impl Applier {
@@ -65,6 +71,21 @@ impl Applier {
             tables: Tables::default(),
             listeners: Listeners::new(registry, logs, limits),
             workers,
+            has_stopped: false,
+        }
+    }
+
+    /// Hosts that leave are told from now on.
+    #[must_use]
+    pub fn telling(mut self, departures: Arc<Departures>) -> Self {
+        self.clusters.tell(departures);
+        self
+    }
+
+    /// Workers look which hosts have left.
+    pub async fn follow_hosts(&self) {
+        for worker in &self.workers {
+            worker.send(Command::FollowHosts).await;
         }
     }
 
@@ -94,9 +115,13 @@ impl Applier {
     async fn apply_snapshot(&mut self, snapshot: &Snapshot) -> Result<(), Vec<ApplyError>> {
         self.clusters.add(snapshot);
         self.tables.update(snapshot, &self.clusters);
-        let outcome =
+        let outcome = if self.has_stopped {
+            Outcome::default()
+        } else {
+            let workers = self.workers.len();
             self.listeners
-                .update(snapshot, &self.tables, &self.clusters, self.workers.len());
+                .update(snapshot, &self.tables, &self.clusters, workers)
+        };
         for (worker, commands) in outcome.commands {
             if let Some(worker) = self.workers.get(worker) {
                 for command in commands {
@@ -128,17 +153,34 @@ impl Applier {
         self.listeners.iter()
     }
 
+    /// Asks every connection to finish, and those that still come to take one answer only.
+    pub async fn ask_all(&self) {
+        for worker in &self.workers {
+            worker.send(Command::AskAll).await;
+        }
+    }
+
+    /// Closes every listening socket for good, and asks every connection to finish.
+    pub async fn stop_listening(&mut self) {
+        drop(self.begin_drain().await);
+    }
+
     /// Closes every listening socket and asks every connection to finish; done when all are gone.
-    pub async fn drain(&self) {
+    pub async fn drain(&mut self) {
+        for receiver in self.begin_drain().await {
+            let _ = receiver.await; // a worker that is gone has no connections
+        }
+    }
+
+    async fn begin_drain(&mut self) -> Vec<oneshot::Receiver<()>> {
+        self.has_stopped = true;
         let mut done = Vec::new();
         for worker in &self.workers {
-            let (sender, receiver) = tokio::sync::oneshot::channel();
+            let (sender, receiver) = oneshot::channel();
             worker.send(Command::DrainAll(sender)).await;
             done.push(receiver);
         }
-        for receiver in done {
-            let _ = receiver.await; // a worker that is gone has no connections
-        }
+        done
     }
 
     /// Ends the workers.

@@ -26,6 +26,7 @@ use crate::bootstrap;
 use crate::bootstrap::Admin;
 use crate::bootstrap::Bootstrap;
 use crate::config::endpoint::Address;
+use crate::config::limits;
 use crate::net::descriptors;
 use crate::server::Options;
 use crate::server::Server;
@@ -83,6 +84,15 @@ pub struct ProxyArgs {
         default_value_t = 30.0
     )]
     drain_timeout: f64,
+    /// What runs on a listener or an upstream host that goes may take so many seconds to end
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "WEIR_DRAIN_TIME",
+        alias = "drain-time-s",
+        default_value_t = limits::DRAIN_TIME.as_secs_f64()
+    )]
+    drain_time: f64,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -174,11 +184,12 @@ fn options(
             .map_or(defaults.workers, |workers| usize::from(workers.get())),
         drain_delay: seconds(args.drain_delay, "--drain-delay")?,
         drain_timeout: seconds(args.drain_timeout, "--drain-timeout")?,
+        drain_time: seconds(args.drain_time, "--drain-time")?,
         log,
         command_line: serde_json::json!({
             "config_path": args.config.as_deref().map(Path::to_string_lossy),
             "concurrency": args.workers,
-            "drain_time": format!("{}s", args.drain_timeout),
+            "drain_time": format!("{}s", args.drain_time),
         }),
     })
 }

@@ -49,6 +49,13 @@ pub const CONNECTION_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// time.
 pub const DRAIN_TIME: Duration = Duration::from_secs(600);
 
+/// How long an HTTP/1 connection that is asked to go waits for one more request, whose answer says so:
+/// a client that sends while its connection is closed cannot know whether to send again.
+pub const DRAIN_IDLE: Duration = Duration::from_secs(1);
+
+/// Endpoints of a cluster that are drained by hand: beyond this it is the control plane's task.
+pub const DRAINED_ENDPOINTS_MAX: usize = 1024;
+
 /// Whole response, when the route says nothing: Envoy's default.
 pub const ROUTE_TIMEOUT: Duration = Duration::from_secs(15);
 

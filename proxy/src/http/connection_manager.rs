@@ -229,6 +229,7 @@ pub async fn serve(
     let mut control = Control {
         connection: Rc::clone(&connection),
         drain,
+        asked: None,
         timer: LazyTimer::default(),
         cut: None,
     };
@@ -302,6 +303,8 @@ impl Connection {
 struct Control {
     connection: Rc<Connection>,
     drain: ConnectionGuard,
+    /// When it was asked to go.
+    asked: Option<Instant>,
     timer: LazyTimer,
     /// When a closing connection is cut, whatever it still does.
     cut: Option<Instant>,
@@ -309,18 +312,20 @@ struct Control {
 
 impl Control {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
-        if !self.connection.closing.get() && self.drain.chain.poll_draining(cx).is_ready() {
-            self.connection
-                .manager
-                .stats
-                .downstream_cx_drain_close()
-                .inc();
+        if !self.connection.closing.get()
+            && let Some(asked) = self.asked(cx)
+        {
+            let is_http1 = self.connection.protocol == Protocol::Http1;
+            let until = asked + limits::DRAIN_IDLE;
+            if is_http1 && self.timer.poll_until(until, cx).is_pending() {
+                return Poll::Ready(Stop::AfterAnswer);
+            }
             self.connection.closing.set(true);
         }
         if self.connection.closing.get() {
             let cut = *self
                 .cut
-                .get_or_insert_with(|| Instant::now() + limits::DRAIN_TIME);
+                .get_or_insert_with(|| Instant::now() + self.connection.worker.drain_time());
             let stop = if self.timer.poll_until(cut, cx).is_ready() {
                 Stop::Now
             } else {
@@ -345,6 +350,16 @@ impl Control {
         } else {
             Stop::Gracefully
         })
+    }
+
+    /// When it was asked to go, if it was.
+    fn asked(&mut self, cx: &Context<'_>) -> Option<Instant> {
+        if self.asked.is_none() && self.drain.chain.poll_draining(cx).is_ready() {
+            let stats = &self.connection.manager.stats;
+            stats.downstream_cx_drain_close().inc();
+            self.asked = Some(Instant::now());
+        }
+        self.asked
     }
 
     /// The next deadline of the connection itself; exchanges have their own.

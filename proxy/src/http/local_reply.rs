@@ -6,6 +6,7 @@
 use std::fmt::Write;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http::HeaderValue;
 use http::Response;
 use http::StatusCode;
@@ -87,6 +88,15 @@ pub fn error(status: StatusCode, telling: &Telling, is_grpc: bool) -> LocalReply
         response: answer(status, body, is_grpc),
         details: telling.details,
     }
+}
+
+/// The end of an answer in gRPC that had begun already.
+pub fn grpc_trailers(telling: &Telling) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(2);
+    let status = HeaderValue::from_static(grpc_status(telling.status));
+    trailers.insert("grpc-status", status);
+    trailers.insert("grpc-message", grpc_message(telling.text.as_bytes()));
+    trailers
 }
 
 fn answer(status: StatusCode, body: Bytes, is_grpc: bool) -> Response<Bytes> {

@@ -192,14 +192,14 @@ mod tests {
 
     /// Bytes of every open connection, from socket to filter; what its stream of TCP needs is in it. A
     /// change is recorded here, in a commit that says why.
-    const CONNECTION_BYTES: usize = 1672;
+    const CONNECTION_BYTES: usize = 1736;
 
     /// Bytes of an HTTP connection besides; for HTTP/1 with the room of one exchange.
-    const HTTP_BYTES: usize = 3136;
+    const HTTP_BYTES: usize = 3216;
 
     /// Bytes of an exchange while it waits: in the above for HTTP/1, in a task for HTTP/2. The
     /// exchange itself is apart: it goes on in the body of the response.
-    const EXCHANGE_BYTES: usize = 1640;
+    const EXCHANGE_BYTES: usize = 1704;
 
     /// Stands for an argument where only the type of a future matters.
     fn any<T>() -> T {

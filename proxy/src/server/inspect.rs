@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
@@ -18,6 +19,7 @@ use xds_proto::pb::google::protobuf::Any;
 use crate::admin::ClusterView;
 use crate::admin::ConfigError;
 use crate::admin::ConfigView;
+use crate::admin::DepartingView;
 use crate::admin::HostStats;
 use crate::admin::HostView;
 use crate::admin::Inspect;
@@ -41,6 +43,9 @@ use crate::telemetry::access_log::AccessLogWriter;
 use crate::telemetry::stats::Registry;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
+use crate::upstream::departure::Cause;
+use crate::upstream::departure::Departing;
+use crate::upstream::departure::Departures;
 use crate::xds::resource::ResourceType;
 use crate::xds::status::TypeStatus;
 use crate::xds::status::XdsStatus;
@@ -67,7 +72,8 @@ pub struct Live {
     draining: AtomicBool,
     /// The configuration needed to start is not only there but applied.
     caught_up: AtomicBool,
-    quit: watch::Sender<bool>,
+    asked: watch::Sender<Asked>,
+    pub(super) departures: Arc<Departures>,
     applied: Mutex<Applied>,
     /// What [`Live::record_xds`] has counted already.
     recorded: Mutex<BTreeMap<ResourceType, TypeStatus>>,
@@ -77,6 +83,17 @@ pub struct Live {
     node: Value,
     command_line: Value,
     statics: Mutex<Arc<Statics>>,
+}
+
+/// What the admin interface asks the process to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Nothing,
+    /// Close the listening sockets, and ask connections to finish.
+    Drain,
+    /// Ask connections to finish, and close the listening sockets after the drain time.
+    DrainGracefully,
+    Quit,
 }
 
 /// What was applied last.
@@ -100,16 +117,18 @@ impl Live {
         bootstrap: &Bootstrap,
         options: &Options,
         (registry, logs): (Arc<Registry>, Arc<AccessLogWriter>),
-        quit: watch::Sender<bool>,
+        asked: watch::Sender<Asked>,
     ) -> Self {
+        let departures = Departures::new(Arc::clone(&registry), options.drain_time);
         Self {
+            departures: Arc::new(departures),
             registry,
             logs,
             xds: Arc::default(),
             started: Instant::now(),
             draining: AtomicBool::new(false),
             caught_up: AtomicBool::new(false),
-            quit,
+            asked,
             applied: Mutex::default(),
             recorded: Mutex::default(),
             applied_signal: watch::Sender::new(0),
@@ -244,6 +263,46 @@ impl Live {
         }
     }
 
+    /// Nobody listens any more if it is stopping already.
+    fn ask(&self, asked: Asked) {
+        let _ = self.asked.send(asked);
+    }
+
+    fn cluster(&self, name: &str) -> Option<ClusterHandle> {
+        let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clusters = applied.clusters.iter();
+        clusters.find(|cluster| &**cluster.name() == name).cloned()
+    }
+
+    /// Hosts that have left and are not done, and those that are drained by hand.
+    fn departing(&self) -> Vec<DepartingView> {
+        let mut views: Vec<DepartingView> = self.departures.busy().iter().map(departing).collect();
+        let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        let clusters = applied.clusters.clone();
+        drop(applied);
+        for cluster in clusters {
+            for address in cluster.drained() {
+                let name = cluster.name();
+                let is_known = |view: &DepartingView| {
+                    view.cluster == **name
+                        && view.address == address
+                        && view.cause == Cause::Drained
+                };
+                if !views.iter().any(is_known) {
+                    views.push(DepartingView {
+                        cluster: name.to_string(),
+                        address,
+                        cause: Cause::Drained,
+                        connections: 0,
+                        requests: 0,
+                        left: Duration::ZERO,
+                    });
+                }
+            }
+        }
+        views
+    }
+
     fn is_static(&self, name: &str) -> bool {
         self.statics()
             .clusters
@@ -358,13 +417,35 @@ impl Inspect for Inspector {
         }
     }
 
-    fn drain_listeners(&self, _graceful: bool) {
+    fn departing(&self) -> Vec<DepartingView> {
+        self.0.departing()
+    }
+
+    fn drain_endpoint(
+        &self,
+        cluster: &str,
+        address: &Address,
+        drain: bool,
+    ) -> Result<Vec<DepartingView>, String> {
+        let handle = self.0.cluster(cluster);
+        let handle = handle.ok_or_else(|| format!("there is no cluster {cluster:?}"))?;
+        handle.set_drained(address, drain)?;
+        let mut views = self.0.departing();
+        views.retain(|view| view.cluster == cluster && view.address == *address);
+        Ok(views)
+    }
+
+    fn drain_listeners(&self, graceful: bool) {
         self.0.set_draining();
-        let _ = self.0.quit.send(true); // nobody listens any more if it is stopping already
+        self.0.ask(if graceful {
+            Asked::DrainGracefully
+        } else {
+            Asked::Drain
+        });
     }
 
     fn quit(&self) {
-        let _ = self.0.quit.send(true);
+        self.0.ask(Asked::Quit);
     }
 
     fn reopen_logs(&self) {
@@ -444,6 +525,18 @@ fn stored_view(resource_type: ResourceType, name: &str, stored: &Stored) -> Reso
     }
 }
 
+fn departing(departing: &Departing) -> DepartingView {
+    let left = departing.cut_at.saturating_duration_since(Instant::now());
+    DepartingView {
+        cluster: departing.cluster.to_string(),
+        address: departing.host.address.clone(),
+        cause: departing.cause,
+        connections: departing.connections(),
+        requests: departing.requests(),
+        left,
+    }
+}
+
 fn host_stats(host: &Host) -> HostStats {
     HostStats {
         cx_active: host.sum(|counts| &counts.cx_active),
@@ -460,7 +553,7 @@ fn host_stats(host: &Host) -> HostStats {
 
 fn cluster_view(cluster: &ClusterHandle, added_via_api: bool) -> ClusterView {
     let current = cluster.load();
-    let localities = current.endpoints.localities.iter();
+    let localities = current.serving.localities.iter();
     let places: Vec<&Locality> = localities
         .flat_map(|locality| locality.endpoints.iter().map(|_| &locality.locality))
         .collect();

@@ -40,6 +40,7 @@ use crate::admin::BuildInfo;
 use crate::apply::Applier;
 use crate::bootstrap::Bootstrap;
 use crate::config::Change;
+use crate::config::limits;
 use crate::telemetry::access_log::AccessLogWriter;
 use crate::telemetry::log::LogControl;
 use crate::telemetry::stats::Registry;
@@ -48,6 +49,7 @@ use crate::worker::WorkerHandle;
 use crate::xds;
 use crate::xds::stage::StaticResources;
 use certificates::CertificateWatch;
+use inspect::Asked;
 use inspect::Inspector;
 pub use inspect::Live;
 pub use reload::Reloader;
@@ -80,6 +82,8 @@ pub struct Options {
     pub drain_delay: Duration,
     /// For connections to finish after that; then they are cut.
     pub drain_timeout: Duration,
+    /// For what runs on a listener, filter chain or host that goes; then it is cut.
+    pub drain_time: Duration,
     /// Changing the level of the diagnostic log, for `/logging`.
     pub log: Option<Arc<dyn LogControl>>,
     /// Shown by `/server_info`.
@@ -92,6 +96,7 @@ impl Default for Options {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
+            drain_time: limits::DRAIN_TIME,
             log: None,
             command_line: serde_json::Value::Object(serde_json::Map::new()),
         }
@@ -122,7 +127,9 @@ pub struct Server {
     changes: mpsc::Receiver<Change>,
     logs: Arc<AccessLogWriter>,
     options: Options,
-    quit: watch::Receiver<bool>,
+    asked: watch::Receiver<Asked>,
+    /// When the listening sockets are closed, if they are drained gracefully.
+    close_at: Option<Instant>,
     reloader: Reloader,
     certificates: CertificateWatch,
     tasks: tokio::task::JoinSet<()>,
@@ -137,29 +144,31 @@ impl Server {
     pub async fn start(bootstrap: Bootstrap, options: Options) -> Result<Self, StartError> {
         let registry = Arc::new(Registry::new(options.workers));
         let workers = (0..options.workers)
-            .map(WorkerHandle::start)
+            .map(|index| WorkerHandle::start(index, options.drain_time))
             .collect::<io::Result<Vec<_>>>()?;
         let logs = Arc::new(AccessLogWriter::start(Arc::clone(registry.access_log()))?);
-        let (quit_sender, quit) = watch::channel(false);
+        let (asks, asked) = watch::channel(Asked::Nothing);
         let live = Arc::new(Live::new(
             &bootstrap,
             &options,
             (Arc::clone(&registry), Arc::clone(&logs)),
-            quit_sender,
+            asks,
         ));
         let mut tasks = tokio::task::JoinSet::new();
         start_admin(&bootstrap, &live, &options, &mut tasks).await?;
         let (changes, statics) = start_xds(&bootstrap, &live, &mut tasks);
         let reloader = Reloader::new(&bootstrap, Arc::clone(&live), statics);
         let limits = bootstrap.connection_limits;
-        let applier = Applier::new(workers, registry, Arc::clone(&logs), limits);
+        let applier = Applier::new(workers, registry, Arc::clone(&logs), limits)
+            .telling(Arc::clone(&live.departures));
         Ok(Self {
             live,
             applier,
             changes,
             logs,
             options,
-            quit,
+            asked,
+            close_at: None,
             reloader,
             certificates: CertificateWatch::default(),
             tasks,
@@ -191,7 +200,16 @@ impl Server {
             self.live.catch_up(|| self.changes.is_empty());
             tokio::select! {
                 () = &mut shutdown => break,
-                _ = self.quit.changed() => break,
+                Ok(()) = self.asked.changed() => {
+                    if self.is_asked_to_quit().await {
+                        break;
+                    }
+                }
+                () = reached(self.close_at) => {
+                    self.close_at = None;
+                    self.applier.stop_listening().await;
+                }
+                () = self.live.departures.rung() => self.applier.follow_hosts().await,
                 _ = record.tick() => self.record(),
                 _ = feedback.tick(), if !self.applier.following().is_empty() => {
                     let now = began.elapsed();
@@ -216,8 +234,27 @@ impl Server {
         self.stop().await;
     }
 
+    /// What the admin interface asks for; true if it is the end.
+    async fn is_asked_to_quit(&mut self) -> bool {
+        let asked = *self.asked.borrow_and_update();
+        match asked {
+            Asked::Nothing => {}
+            Asked::Drain => {
+                self.close_at = None;
+                self.applier.stop_listening().await;
+            }
+            Asked::DrainGracefully => {
+                self.applier.ask_all().await;
+                self.close_at = Some(Instant::now() + self.options.drain_time);
+            }
+            Asked::Quit => return true,
+        }
+        false
+    }
+
     fn record(&mut self) {
         self.live.record_xds();
+        self.live.departures.record();
         if self.certificates.is_stale() {
             let listeners: Vec<_> = self.applier.listeners().cloned().collect();
             let clusters: Vec<_> = self.applier.clusters().cloned().collect();
@@ -263,6 +300,13 @@ impl Server {
             tracing::error!("a thread panicked while stopping");
         }
         tracing::info!("stopped");
+    }
+}
+
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

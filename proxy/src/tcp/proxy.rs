@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 
@@ -9,6 +10,7 @@ use crate::config;
 use crate::config::hash_policy::HashSource;
 use crate::config::tcp_proxy::ConnectWhen;
 use crate::downstream::Downstream;
+use crate::drain::DrainGuard;
 use crate::error::Reason;
 use crate::net::NetStream;
 use crate::tcp::TcpManager;
@@ -31,6 +33,9 @@ use crate::upstream::in_flight::ActiveRequest;
 use crate::upstream::text_hash::TextHash;
 use crate::worker::ConnectionGuard;
 use crate::worker::WorkerContext;
+
+/// A connection to an upstream, counted, with its place among those that use the host.
+type Upstream = (Connected, Counted, DrainGuard);
 
 /// Serves a connection to its end.
 pub async fn serve(
@@ -62,18 +67,19 @@ pub async fn serve(
         Connected {
             stream: upstream,
             tls,
-            generation: _, // never shared
+            vintage: _, // never shared
         },
         counted,
+        user,
     )) = connected
     else {
         return;
     };
     session.upstream_local = upstream.local_address();
     session.upstream_tls = tls;
-    let patience = patience(&session);
+    let patience = patience(&session, worker.drain_time());
     let early = std::mem::take(&mut session.early);
-    let both = Relay::new((stream, early), upstream, patience);
+    let both = Relay::new((stream, early), (upstream, user), patience);
     session.relay = Some((both, counted));
     if session.manager.config.log_times.on_connected {
         session.log(Occasion::TcpUpstreamConnected);
@@ -81,7 +87,7 @@ pub async fn serve(
     relay(&mut session, &mut drain).await;
 }
 
-fn patience(session: &Session) -> Patience {
+fn patience(session: &Session, drain: Duration) -> Patience {
     let config = &session.manager.config;
     Patience {
         idle: config.idle_timeout,
@@ -89,6 +95,7 @@ fn patience(session: &Session) -> Patience {
             session.born + max.mul_f64(1.0 + config.max_duration_jitter * fastrand::f64())
         }),
         log_interval: config.log_times.interval,
+        drain,
     }
 }
 
@@ -100,7 +107,7 @@ async fn hear(
     drain: &mut ConnectionGuard,
     bytes_max: usize,
 ) {
-    let Patience { idle, end, .. } = patience(session);
+    let Patience { idle, end, .. } = patience(session, Duration::ZERO); // it is asked below
     let idle = idle.map(|idle| session.born + idle);
     let over = async {
         match [idle, end].into_iter().flatten().min() {
@@ -134,7 +141,7 @@ async fn connect_upstream(
     worker: &WorkerContext,
     session: &mut Session,
     cluster: &ClusterHandle,
-) -> Option<(Connected, Counted)> {
+) -> Option<Upstream> {
     let config = Arc::clone(&session.manager.config);
     let hash = hash(session, cluster);
     loop {
@@ -148,6 +155,13 @@ async fn connect_upstream(
         session.host = Some(Arc::clone(&host));
         let towards = (cluster, &cluster_config, &host);
         match attempt(worker, towards, &session.downstream).await {
+            // It left while we connected, and nothing was sent.
+            Ok((connected, ..))
+                if connected.vintage.is_obsolete(&host)
+                    && session.attempts < config.connect_attempts_max =>
+            {
+                continue;
+            }
             Ok(connected) => {
                 session
                     .flags
@@ -202,7 +216,7 @@ async fn attempt(
     worker: &WorkerContext,
     (cluster, config, host): (&ClusterHandle, &Arc<config::Cluster>, &Arc<Host>),
     client: &Downstream,
-) -> Result<(Connected, Counted), ConnectFailure> {
+) -> Result<Upstream, ConnectFailure> {
     let stats = cluster.stats();
     let counts = worker.pools.counts(config, stats, host);
     let purpose = Purpose {
@@ -217,7 +231,8 @@ async fn attempt(
         _open: Open::enter(stats, &counts),
         _active: ActiveRequest::enter(&counts),
     };
-    Ok((connected, counted))
+    let user = worker.pools.user(config, stats, host);
+    Ok((connected, counted, user))
 }
 
 /// What is counted of an upstream connection while it is open.
@@ -250,6 +265,12 @@ async fn relay(session: &mut Session, drain: &mut ConnectionGuard) {
             Ended::Idle => timed_out(session, false),
             Ended::TooOld => timed_out(session, true),
             Ended::Drained => {}
+            Ended::HostLeft => {
+                if let Some(cluster) = &session.cluster {
+                    cluster.stats().upstream_rq_drain_cut().inc();
+                }
+                session.flag(ResponseFlag::UpstreamConnectionTermination);
+            }
         }
         return;
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::limits;
+use crate::drain::DrainGuard;
 use crate::net::NetStream;
 use crate::tcp::direction::Broken;
 use crate::tcp::direction::Direction;
@@ -23,6 +24,8 @@ pub(super) enum Ended {
     DownstreamBroken,
     /// It was asked to go, and has had its time.
     Drained,
+    /// The host has left, and its drain time is over.
+    HostLeft,
     /// No byte moved for too long.
     Idle,
     /// An entry of the log is due; it goes on.
@@ -39,6 +42,8 @@ pub(super) struct Patience {
     pub(super) idle: Option<Duration>,
     pub(super) end: Option<Instant>,
     pub(super) log_interval: Option<Duration>,
+    /// Once it is asked to go.
+    pub(super) drain: Duration,
 }
 
 /// Two streams and the bytes between them.
@@ -53,6 +58,8 @@ pub(super) struct Relay {
     log_at: Option<Instant>,
     /// When it is cut, once it is asked to go.
     cut_at: Option<Instant>,
+    /// Of the upstream host, should it leave.
+    departure: DrainGuard,
     timer: LazyTimer,
 }
 
@@ -60,7 +67,7 @@ impl Relay {
     /// `early` was read from `downstream` before.
     pub(super) fn new(
         (downstream, early): (NetStream, Vec<u8>),
-        upstream: NetStream,
+        (upstream, departure): (NetStream, DrainGuard),
         patience: Patience,
     ) -> Self {
         let now = Instant::now();
@@ -73,6 +80,7 @@ impl Relay {
             moved_at: now,
             log_at: patience.log_interval.map(|interval| now + interval),
             cut_at: None,
+            departure,
             timer: LazyTimer::default(),
         }
     }
@@ -105,7 +113,10 @@ impl Relay {
             self.moved_at = Instant::now();
         }
         if self.cut_at.is_none() && drain.chain.poll_draining(cx).is_ready() {
-            self.cut_at = Some(Instant::now() + limits::DRAIN_TIME);
+            self.cut_at = Some(Instant::now() + self.patience.drain);
+        }
+        if self.departure.poll_draining(cx).is_ready() {
+            return Poll::Ready(Ended::HostLeft);
         }
         self.poll_deadlines(cx)
     }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -17,11 +18,18 @@ use arc_swap::Guard;
 use crate::config;
 use crate::config::Endpoints;
 use crate::config::Name;
+use crate::config::endpoint::Address;
 use crate::telemetry::stats::ClusterStats;
+use crate::telemetry::stats::DrainStats;
 use crate::telemetry::stats::worker;
 use crate::upstream::Breakers;
 use crate::upstream::Host;
 use crate::upstream::HostSet;
+use crate::upstream::departure;
+use crate::upstream::departure::Cause;
+use crate::upstream::departure::Departures;
+use crate::upstream::departure::Drained;
+use crate::upstream::host::Moves;
 use crate::upstream::latency::Feedback;
 use crate::upstream::latency::Standing;
 use crate::upstream::transport::Transports;
@@ -40,6 +48,11 @@ struct Cell {
     cursors: Box<[Cursor]>,
     /// What was learned of latency; none if no policy ever asked. Only the control side locks it.
     feedback: Mutex<Option<Feedback>>,
+    /// Held by the control side from reading `current` to changing it.
+    drained: Mutex<Drained>,
+    /// Where hosts that leave are told; none where nobody asks.
+    departures: OnceLock<Arc<Departures>>,
+    drain_stats: OnceLock<Arc<DrainStats>>,
 }
 
 /// A worker's place in the round. Alone on its cache lines; written by one thread only.
@@ -56,7 +69,9 @@ pub struct UpstreamCluster {
     pub transports: Arc<Transports>,
     /// Its members as configured.
     pub endpoints: Arc<Endpoints>,
-    /// Its members as they live.
+    /// The same without those drained by hand.
+    pub serving: Arc<Endpoints>,
+    /// Its members as they live, in the order of `serving`.
     pub hosts: HostSet,
 }
 
@@ -65,13 +80,15 @@ impl UpstreamCluster {
         config: Arc<config::Cluster>,
         transports: Arc<Transports>,
         endpoints: Arc<Endpoints>,
-        previous: Option<&HostSet>,
+        (drained, previous): (&Drained, Option<&HostSet>),
     ) -> Self {
-        let hosts = HostSet::new(&config.load_balancing, &endpoints, &transports, previous);
+        let serving = drained.without(&endpoints);
+        let hosts = HostSet::new(&config.load_balancing, &serving, &transports, previous);
         Self {
             config,
             transports,
             endpoints,
+            serving,
             hosts,
         }
     }
@@ -95,14 +112,27 @@ impl ClusterHandle {
             name: Arc::clone(&config.name),
             cursors: cursors.collect(),
             current: ArcSwap::from_pointee(UpstreamCluster::new(
-                config, transports, endpoints, None,
+                config,
+                transports,
+                endpoints,
+                (&Drained::default(), None),
             )),
             stats,
             feedback: Mutex::default(),
+            drained: Mutex::default(),
+            departures: OnceLock::new(),
+            drain_stats: OnceLock::new(),
         };
         cell.record_membership();
         cell.inform(&cell.current.load());
         Self(Arc::new(cell))
+    }
+
+    /// Tells of hosts that leave from now on.
+    #[must_use]
+    pub fn telling(self, departures: &Arc<Departures>) -> Self {
+        let _ = self.0.departures.set(Arc::clone(departures)); // only the first counts
+        self
     }
 
     /// Whether both are the same live cluster, not only of the same name.
@@ -148,26 +178,59 @@ impl ClusterHandle {
 
     /// Changes the members only; those that stay keep their connections. Called by `apply`.
     pub fn set_endpoints(&self, endpoints: Arc<Endpoints>) {
+        let mut drained = self.0.drained();
+        drained.follow(&endpoints);
+        self.replace_endpoints(&drained, endpoints, Cause::Removed);
+    }
+
+    /// Drains a member, or takes it back; it stays so while it is a member. What runs on it has the
+    /// drain time to end.
+    ///
+    /// # Errors
+    /// It is no member, or there is nothing to take back; in a sentence.
+    pub fn set_drained(&self, address: &Address, drain: bool) -> Result<(), String> {
+        let mut drained = self.0.drained();
+        let endpoints = Arc::clone(&self.load().endpoints);
+        let known = departure::addresses(&endpoints);
+        if !known.into_iter().any(|known| known == address) {
+            let name = self.name();
+            return Err(format!("cluster {name:?} has no endpoint at this address"));
+        }
+        if drain {
+            drained.insert(address.clone())?;
+        } else if !drained.remove(address) {
+            return Err("the endpoint is not drained".to_owned());
+        }
+        self.replace_endpoints(&drained, endpoints, Cause::Drained);
+        Ok(())
+    }
+
+    /// Members that are drained by hand.
+    pub fn drained(&self) -> Vec<Address> {
+        self.0.drained().iter().cloned().collect()
+    }
+
+    fn replace_endpoints(&self, drained: &Drained, endpoints: Arc<Endpoints>, cause: Cause) {
         let old = self.0.current.load_full();
         let new = UpstreamCluster::new(
             Arc::clone(&old.config),
             Arc::clone(&old.transports),
             endpoints,
-            Some(&old.hosts),
+            (drained, Some(&old.hosts)),
         );
-        self.swap(&old, new);
+        self.swap(&old, new, cause);
     }
 
     /// Changes how members are chosen and how much may be on its way, and nothing else: connections,
     /// health and what was learned of latency stay. Called by `apply`.
     pub fn set_policy(&self, config: Arc<config::Cluster>, endpoints: Arc<Endpoints>) {
+        let mut drained = self.0.drained();
+        drained.follow(&endpoints);
         let old = self.0.current.load_full();
         let transports = Arc::clone(&old.transports);
-        let hosts = Some(&old.hosts);
-        self.swap(
-            &old,
-            UpstreamCluster::new(config, transports, endpoints, hosts),
-        );
+        let hosts = (&*drained, Some(&old.hosts));
+        let new = UpstreamCluster::new(config, transports, endpoints, hosts);
+        self.swap(&old, new, Cause::Removed);
     }
 
     /// Weights follow latency again, if the policy wants it and its period is over. Called by the
@@ -198,24 +261,27 @@ impl ClusterHandle {
         transports: Arc<Transports>,
         endpoints: Arc<Endpoints>,
     ) {
+        let mut drained = self.0.drained();
+        drained.follow(&endpoints);
         let old = self.0.current.load_full();
-        self.swap(
-            &old,
-            UpstreamCluster::new(config, transports, endpoints, None),
-        );
+        let new = UpstreamCluster::new(config, transports, endpoints, (&drained, None));
+        self.swap(&old, new, Cause::Removed);
     }
 
     /// Says that the cluster is no longer part of the configuration. Called by `apply`.
     pub fn retire(&self) {
-        self.load().hosts.retire(None);
+        let current = self.load();
+        let moves = current.hosts.retire(None);
+        self.0.tell(&current.config, moves, Cause::Removed);
     }
 
-    fn swap(&self, old: &UpstreamCluster, new: UpstreamCluster) {
+    fn swap(&self, old: &UpstreamCluster, new: UpstreamCluster, cause: Cause) {
         self.0.inform(&new);
         self.0.breakers.configure(new.config.circuit_breakers);
         let new = Arc::new(new);
         self.0.current.store(Arc::clone(&new));
-        old.hosts.retire(Some(&new.hosts));
+        let moves = old.hosts.retire(Some(&new.hosts));
+        self.0.tell(&new.config, moves, cause);
         self.0.stats.membership_change().inc();
         self.0.record_membership();
     }
@@ -224,6 +290,31 @@ impl ClusterHandle {
 impl Cell {
     fn feedback(&self) -> MutexGuard<'_, Option<Feedback>> {
         self.feedback.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn drained(&self) -> MutexGuard<'_, Drained> {
+        self.drained.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells who has left, and why those did that were removed.
+    fn tell(&self, config: &config::Cluster, moves: Moves, cause: Cause) {
+        let Some(departures) = self.departures.get() else {
+            return;
+        };
+        for host in moves.returned {
+            departures.returned(&host);
+        }
+        if moves.left.is_empty() {
+            departures.ring(); // connections of hosts that were only made anew are idle now
+            return;
+        }
+        let with_cause = |(host, found)| match found {
+            Cause::Removed => (host, cause),
+            Cause::Drained | Cause::Draining => (host, found),
+        };
+        let left = moves.left.into_iter().map(with_cause).collect();
+        let stats = departures.add((&self.name, &config.stat_name), left);
+        let _ = self.drain_stats.set(stats); // it is the same each time
     }
 
     /// Tells new balancers what is known already.

@@ -35,8 +35,32 @@ pub struct Connected {
     pub stream: NetStream,
     /// What is known of its TLS.
     pub tls: Option<Arc<Facts>>,
-    /// That of the secrets it was made with.
-    pub generation: u32,
+    /// What it was made under.
+    pub vintage: Vintage,
+}
+
+/// What a connection was made under; one of another vintage than now gets nothing new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vintage {
+    /// The generation of the secrets.
+    secrets: u32,
+    /// The era of the host.
+    era: u32,
+}
+
+impl Vintage {
+    /// That of a connection made now.
+    pub fn now(host: &Host) -> Self {
+        Self {
+            secrets: host.transport.generation(),
+            era: host.era(),
+        }
+    }
+
+    /// Whether `host` has left since.
+    pub fn is_obsolete(self, host: &Host) -> bool {
+        self.era != host.era()
+    }
 }
 
 /// A connection that could not be made.
@@ -115,6 +139,7 @@ pub async fn connect(
 }
 
 async fn establish(host: &Host, purpose: Purpose<'_>) -> Result<Connected, TransportFailure> {
+    let era = host.era(); // before anything is waited for
     let stream = NetStream::connect(&host.address).await?;
     let target = Target {
         address: &host.address,
@@ -127,7 +152,10 @@ async fn establish(host: &Host, purpose: Purpose<'_>) -> Result<Connected, Trans
     Ok(Connected {
         stream: made.stream,
         tls: made.tls.map(Arc::new),
-        generation: made.generation,
+        vintage: Vintage {
+            secrets: made.generation,
+            era,
+        },
     })
 }
 

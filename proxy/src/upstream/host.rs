@@ -1,11 +1,11 @@
 //! One member of a cluster, and the set of them, swapped as one with its balancer.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -16,6 +16,8 @@ use crate::config::Name;
 use crate::config::endpoint::Address;
 use crate::config::endpoint::HealthStatus;
 use crate::config::load_balancing::LoadBalancing;
+use crate::upstream::departure::Cause;
+use crate::upstream::departure::Presence;
 use crate::upstream::in_flight::InFlight;
 use crate::upstream::latency::Outcome;
 use crate::upstream::latency::Samples;
@@ -38,7 +40,7 @@ pub struct Host {
     pub transport: Arc<Transport>,
     /// The address as text, for logs.
     pub label: Box<str>,
-    removed: AtomicBool,
+    pub(super) presence: Presence,
     /// When it was first seen healthy.
     began: OnceLock<Instant>,
     /// What each worker counted; locked when a worker first uses the host, and by readers.
@@ -182,7 +184,7 @@ impl Host {
             hostname,
             transport,
             label,
-            removed: AtomicBool::new(false),
+            presence: Presence::default(),
             began: OnceLock::new(),
             counts: Mutex::default(),
             in_flight: Arc::default(),
@@ -241,12 +243,22 @@ impl Host {
 
     /// Whether it is no longer a member, so that its idle connections should go.
     pub fn is_removed(&self) -> bool {
-        self.removed.load(Ordering::Relaxed)
+        self.presence.is_removed()
     }
 
     /// Says that it is no longer a member.
     pub fn mark_removed(&self) {
-        self.removed.store(true, Ordering::Relaxed);
+        self.presence.remove();
+    }
+
+    /// When what was begun in an earlier era is cut, if ever.
+    pub fn cut_at(&self) -> Option<Instant> {
+        self.presence.cut_at()
+    }
+
+    /// Counts up whenever it leaves: connections of an earlier era get nothing new.
+    pub fn era(&self) -> u32 {
+        self.presence.era()
     }
 }
 
@@ -330,19 +342,44 @@ impl HostSet {
         self.balancer.set_factors(factors, exploration);
     }
 
-    /// Marks every host that is not in `next` as removed.
-    pub fn retire(&self, next: Option<&Self>) {
-        let kept: std::collections::HashSet<u64> = next
-            .into_iter()
-            .flat_map(|set| &set.members)
-            .map(|member| member.host.id)
+    /// Marks every host that is not in `next` as removed, and says who leaves and who is back. A host
+    /// that is only made anew, with another configuration at the same address, does not leave.
+    pub fn retire(&self, next: Option<&Self>) -> Moves {
+        let next = || next.into_iter().flat_map(|set| &set.members);
+        let kept: HashMap<u64, HealthStatus> = next()
+            .map(|member| (member.host.id, member.health))
             .collect();
-        for member in &self.members {
-            if !kept.contains(&member.host.id) {
-                member.host.mark_removed();
+        let known: HashSet<&Address> = next().map(|member| &member.host.address).collect();
+        let mut moves = Moves::default();
+        for Member { host, health, .. } in &self.members {
+            let was_draining = *health == HealthStatus::Draining;
+            match kept.get(&host.id) {
+                None => {
+                    host.mark_removed();
+                    if !known.contains(&host.address) {
+                        moves.left.push((Arc::clone(host), Cause::Removed));
+                    }
+                }
+                Some(HealthStatus::Draining) if !was_draining => {
+                    host.presence.end_era();
+                    moves.left.push((Arc::clone(host), Cause::Draining));
+                }
+                Some(HealthStatus::Draining) => {}
+                Some(_) if was_draining => moves.returned.push(Arc::clone(host)),
+                Some(_) => {}
             }
         }
+        moves
     }
+}
+
+/// Who left and who is back, of two sets one after the other.
+#[derive(Debug, Default)]
+pub struct Moves {
+    /// Their connections end.
+    pub left: Vec<(Arc<Host>, Cause)>,
+    /// They were to leave.
+    pub returned: Vec<Arc<Host>>,
 }
 
 /// The members as configured; who was there before stays the same host.
@@ -433,6 +470,53 @@ mod tests {
         assert!(Arc::ptr_eq(&old.members()[1].host, &new.members()[0].host));
         assert!(old.members()[0].host.is_removed());
         assert!(!old.members()[1].host.is_removed());
+    }
+
+    #[test]
+    fn who_leaves_is_told_and_who_is_only_made_anew_is_not() {
+        let config = LoadBalancing::default();
+        let transports = Transports::default();
+        let set = |ports: &[u16], draining: &[u16], previous| {
+            let mut endpoints = endpoints(ports);
+            for endpoint in &mut endpoints.localities[0].endpoints {
+                let is = |port: &u16| {
+                    endpoint.address == Address::Socket(([127, 0, 0, 1], *port).into())
+                };
+                if draining.iter().any(is) {
+                    endpoint.health = HealthStatus::Draining;
+                }
+            }
+            HostSet::new(&config, &endpoints, &transports, previous)
+        };
+        let first = set(&[1, 2, 3], &[], None);
+        let second = set(&[2, 3], &[3], Some(&first));
+        let moves = first.retire(Some(&second));
+        let left: Vec<_> = moves
+            .left
+            .iter()
+            .map(|(host, cause)| (&*host.label, *cause))
+            .collect();
+        assert_eq!(
+            left,
+            [
+                ("127.0.0.1:1", Cause::Removed),
+                ("127.0.0.1:3", Cause::Draining)
+            ]
+        );
+        let eras = |set: &HostSet| {
+            set.members()
+                .iter()
+                .map(|m| m.host.era())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!((eras(&first), moves.returned.len()), (vec![1, 0, 1], 0));
+        let third = set(&[2, 3], &[], Some(&second));
+        let moves = second.retire(Some(&third));
+        assert_eq!((moves.left.len(), moves.returned.len()), (0, 1));
+        let anew = set(&[2], &[], None);
+        let moves = third.retire(Some(&anew));
+        assert_eq!(eras(&third), [1, 2], "neither is used again");
+        assert_eq!(moves.left.len(), 1, "but only one has left");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! | `host` | one member, and the set of them with its balancer |
 //! | `cluster` | a cluster's stable cell, and the value swapped in it |
 //! | `connect` | a new connection to a host, counted |
+//! | `departure` | hosts that leave, until what runs on them has ended |
 //! | `dns` | the names of `STRICT_DNS` clusters |
 //! | `in_flight` | how many requests a host answers right now |
 //! | `load_balancer` | which member takes the next request |
@@ -17,6 +18,7 @@
 pub mod breaker;
 pub mod cluster;
 pub mod connect;
+pub mod departure;
 pub mod dns;
 pub mod host;
 pub mod in_flight;

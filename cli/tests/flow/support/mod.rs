@@ -46,7 +46,7 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     soon(what, async {
         loop {
-            if let Some(found) = look().await {
+            if let Some(found) = Box::pin(look()).await {
                 return found;
             }
             tokio::time::sleep(LOOK_AGAIN).await;

@@ -76,6 +76,11 @@ impl Proxy {
 
     /// With this bootstrap and two workers.
     pub(crate) async fn start(text: &str) -> Self {
+        Self::with(text, |_| {}).await
+    }
+
+    /// The same with other options.
+    pub(crate) async fn with(text: &str, change: impl FnOnce(&mut Options)) -> Self {
         let loaded = proxy::bootstrap::load(Path::new("flow"), text);
         let errors = loaded
             .as_ref()
@@ -83,11 +88,12 @@ impl Proxy {
             .map(|errors| errors.iter().map(ToString::to_string).collect::<String>());
         assert!(errors.is_none(), "{}", errors.unwrap_or_default());
         let bootstrap = loaded.expect("checked above");
-        let options = Options {
+        let mut options = Options {
             workers: 2,
             drain_timeout: Duration::from_secs(1),
             ..Options::default()
         };
+        change(&mut options);
         let server = Server::start(bootstrap, options).await.expect("it starts");
         let live = server.live();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -103,6 +109,12 @@ impl Proxy {
     /// Its admin interface.
     pub(crate) fn admin(&self) -> SocketAddr {
         self.live.admin_address().expect("the bootstrap has one")
+    }
+
+    /// Asks it to drain and end.
+    pub(crate) fn drain(self) -> JoinHandle<()> {
+        let _ = self.stop.send(()); // a proxy that failed is told by its task
+        self.task
     }
 
     /// Drains and ends.

@@ -15,6 +15,7 @@ use crate::admin::endpoint::pattern;
 use crate::admin::reply::Reply;
 use crate::admin::route::Call;
 use crate::admin::state::ClusterView;
+use crate::admin::state::DepartingView;
 use crate::admin::state::HostStats;
 use crate::admin::state::HostView;
 use crate::admin::state::ThresholdsView;
@@ -30,15 +31,25 @@ pub(in crate::admin) fn reply(call: &Call<'_>) -> Reply {
             Err(reply) => return reply,
         };
     let mut clusters = call.admin.inspect.clusters();
+    let mut departing = call.admin.inspect.departing();
     if let Some(filter) = filter {
         clusters.retain(|cluster| filter.is_match(&cluster.name));
+        departing.retain(|view| filter.is_match(&view.cluster));
     }
     if format == "json" {
         let statuses: Vec<_> = clusters.iter().map(status).collect();
-        return Reply::json(&json!({ "cluster_statuses": statuses }));
+        let mut answer = json!({ "cluster_statuses": statuses });
+        if !departing.is_empty() {
+            let departing: Vec<_> = departing.iter().map(departing_status).collect();
+            answer["weir_departing"] = departing.into();
+        }
+        return Reply::json(&answer);
     }
     let mut body = String::new();
     clusters.iter().for_each(|cluster| text(cluster, &mut body));
+    for view in &departing {
+        departing_text(view, &mut body);
+    }
     Reply::text(body)
 }
 
@@ -63,6 +74,30 @@ fn text(cluster: &ClusterView, out: &mut String) {
             line(&format!("{address}::{what}"), value);
         });
     }
+}
+
+/// Ours: what is still on a host that has left.
+fn departing_text(view: &DepartingView, out: &mut String) {
+    let (name, address) = (&view.cluster, address_text(&view.address));
+    let mut line = |what: &str, value: &dyn Display| {
+        writeln!(out, "{name}::{address}::drain::{what}::{value}")
+            .expect("a string takes every character");
+    };
+    line("cause", &view.cause.as_str());
+    line("connections", &view.connections);
+    line("requests", &view.requests);
+    line("seconds_left", &view.left.as_secs());
+}
+
+fn departing_status(view: &DepartingView) -> Value {
+    json!({
+        "cluster": view.cluster,
+        "address": address_json(&view.address),
+        "cause": view.cause.as_str(),
+        "connections": view.connections,
+        "requests": view.requests,
+        "seconds_left": view.left.as_secs(),
+    })
 }
 
 fn host_text(host: &HostView, line: &mut dyn FnMut(&str, &dyn Display)) {

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::admin::route::Access;
 use crate::admin::route::ENDPOINTS;
+use crate::admin::state::DepartingView;
 use crate::admin::state::Readiness;
 use crate::admin::state::ServerState;
 use crate::admin::tests::Process;
@@ -16,7 +17,9 @@ use crate::admin::tests::ask;
 use crate::admin::tests::cluster;
 use crate::admin::tests::get;
 use crate::admin::tests::get_json;
+use crate::config::endpoint::Address;
 use crate::config::endpoint::HealthStatus;
+use crate::upstream::departure::Cause;
 use crate::upstream::latency::Standing;
 
 const CLUSTERS_TEXT: &str = "\
@@ -253,6 +256,8 @@ fn only_a_post_changes_anything() {
     }
     assert!(process.asked.lock().expect("a lock").is_empty());
     for target in [
+        "/drain_endpoint?cluster=c&address=10.0.0.1:80",
+        "/drain_endpoint?cluster=c&address=/run/a.sock&undo",
         "/drain_listeners",
         "/drain_listeners?graceful",
         "/reopen_logs",
@@ -262,8 +267,13 @@ fn only_a_post_changes_anything() {
     }
     let inbound = ask(&process, &Method::POST, "/drain_listeners?inboundonly");
     assert_eq!(inbound.status, StatusCode::BAD_REQUEST);
+    let target = "/drain_endpoint?cluster=c&address=somewhere";
+    let reply = ask(&process, &Method::POST, target);
+    assert_eq!(reply.status, StatusCode::BAD_REQUEST);
     let asked = process.asked.lock().expect("a lock");
     let expected = [
+        "endpoint c Socket(10.0.0.1:80) true",
+        "endpoint c Pipe(\"/run/a.sock\") false",
         "drain graceful=false",
         "drain graceful=true",
         "reopen",
@@ -280,6 +290,35 @@ fn the_log_filter_is_not_changed_by_get() {
     // This process has no log to change.
     let reply = ask(&process, &Method::POST, "/logging?level=debug");
     assert_eq!(reply.status, StatusCode::NOT_IMPLEMENTED);
+}
+
+#[test]
+fn hosts_that_leave_are_shown_with_what_is_still_on_them() {
+    let process = Process {
+        departing: vec![DepartingView {
+            cluster: "gone".to_owned(),
+            address: Address::Socket(([10, 0, 0, 1], 80).into()),
+            cause: Cause::Removed,
+            connections: 2,
+            requests: 7,
+            left: Duration::from_secs(9),
+        }],
+        ..Process::default()
+    };
+    let process = Arc::new(process);
+    let (_, text) = get(&process, "/clusters?filter=gone");
+    let lines = [
+        "cause::removed",
+        "connections::2",
+        "requests::7",
+        "seconds_left::9",
+    ];
+    let lines = lines.map(|line| format!("gone::10.0.0.1:80::drain::{line}\n"));
+    assert_eq!(text, lines.concat());
+    let (_, json) = get(&process, "/clusters?format=json");
+    assert!(json.contains("weir_departing"), "{json}");
+    let (_, other) = get(&process, "/clusters?filter=other");
+    assert_eq!(other, "");
 }
 
 #[test]

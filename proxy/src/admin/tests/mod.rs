@@ -21,6 +21,7 @@ use crate::admin::state::Admin;
 use crate::admin::state::BuildInfo;
 use crate::admin::state::ClusterView;
 use crate::admin::state::ConfigView;
+use crate::admin::state::DepartingView;
 use crate::admin::state::HostStats;
 use crate::admin::state::HostView;
 use crate::admin::state::Inspect;
@@ -40,6 +41,7 @@ use crate::telemetry::stats::Registry;
 struct Process {
     readiness: Readiness,
     clusters: Vec<ClusterView>,
+    departing: Vec<DepartingView>,
     config: ConfigView,
     asked: Mutex<Vec<String>>,
 }
@@ -52,6 +54,7 @@ impl Default for Process {
                 waiting_for: Vec::new(),
             },
             clusters: vec![cluster()],
+            departing: Vec::new(),
             config: ConfigView::default(),
             asked: Mutex::default(),
         }
@@ -97,6 +100,20 @@ impl Inspect for Process {
 
     fn config(&self) -> ConfigView {
         self.config.clone()
+    }
+
+    fn departing(&self) -> Vec<DepartingView> {
+        self.departing.clone()
+    }
+
+    fn drain_endpoint(
+        &self,
+        cluster: &str,
+        address: &Address,
+        drain: bool,
+    ) -> Result<Vec<DepartingView>, String> {
+        self.note(&format!("endpoint {cluster} {address:?} {drain}"));
+        Ok(self.departing.clone())
     }
 
     fn drain_listeners(&self, graceful: bool) {

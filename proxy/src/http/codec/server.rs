@@ -26,6 +26,7 @@ use crate::http::codec::IoFacts;
 use crate::http::codec::io::ServerIo;
 use crate::http::http1;
 use crate::http::http1::decode::DecodeLimits;
+use crate::http::http1::server::Closing;
 use crate::http::http2;
 use crate::net::NetStream;
 
@@ -47,6 +48,9 @@ pub enum Protocol {
 /// What a driver's `control` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
+    /// As gracefully, but an idle connection of HTTP/1 takes one more request, whose answer says that
+    /// it is the last.
+    AfterAnswer,
     /// Finish what runs, take nothing new.
     Gracefully,
     /// Drop the connection.
@@ -109,22 +113,19 @@ where
 {
     match protocol {
         Protocol::Http1 => {
-            let closing = Rc::new(Cell::new(false));
+            let closing = Rc::new(Cell::new(Closing::No));
             let told = Rc::clone(&closing);
             let limits = decode_limits(options);
             let connection = http1::server::serve((stream, first), limits, facts, service, closing);
-            drive(pin!(connection), control, |_| told.set(true)).await
+            let tell = |_: Pin<&mut _>, stop| told.set(closing_of(stop));
+            drive(pin!(connection), control, tell).await
         }
         Protocol::Http2 => {
             let io = ServerIo::new(stream, first, facts);
             // Apart, so that a connection of HTTP/1 has no room for it.
             let mut connection = Box::pin(http2::server::Serving::new(io, options, service));
-            drive(
-                connection.as_mut(),
-                control,
-                http2::server::Serving::shut_down,
-            )
-            .await
+            let tell = |connection: Pin<&mut http2::server::Serving<F>>, _| connection.shut_down();
+            drive(connection.as_mut(), control, tell).await
         }
     }
 }
@@ -132,14 +133,14 @@ where
 async fn drive<T, E, C>(
     mut connection: Pin<&mut T>,
     mut control: C,
-    shut_down: impl Fn(Pin<&mut T>),
+    tell: impl Fn(Pin<&mut T>, Stop),
 ) -> Result<(), Error>
 where
     T: Future<Output = Result<(), E>>,
     Error: From<E>,
     C: FnMut(&mut Context<'_>) -> Poll<Stop>,
 {
-    let mut stopping = false;
+    let mut told = None;
     std::future::poll_fn(|cx| {
         loop {
             if let Poll::Ready(result) = connection.as_mut().poll(cx) {
@@ -147,15 +148,22 @@ where
             }
             match control(cx) {
                 Poll::Ready(Stop::Now) => return Poll::Ready(Ok(())),
-                Poll::Ready(Stop::Gracefully) if !stopping => {
-                    stopping = true;
-                    shut_down(connection.as_mut());
+                Poll::Ready(stop) if told != Some(stop) => {
+                    told = Some(stop);
+                    tell(connection.as_mut(), stop);
                 }
-                Poll::Ready(Stop::Gracefully) | Poll::Pending => return Poll::Pending,
+                Poll::Ready(_) | Poll::Pending => return Poll::Pending,
             }
         }
     })
     .await
+}
+
+fn closing_of(stop: Stop) -> Closing {
+    match stop {
+        Stop::AfterAnswer => Closing::AfterAnswer,
+        Stop::Gracefully | Stop::Now => Closing::Now,
+    }
 }
 
 fn decode_limits(options: &ServerOptions) -> DecodeLimits {

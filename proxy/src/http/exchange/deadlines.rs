@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::config::listener::HttpConnectionManager;
 use crate::config::route::Forward;
+use crate::drain::DrainGuard;
 use crate::error::Reason;
 use crate::http::codec::Progress;
 use crate::timer::LazyTimer;
@@ -31,6 +32,8 @@ pub(super) struct Deadlines {
     idle: Option<Duration>,
     /// How far the request body has come; none if there is none.
     pub(super) progress: Option<Rc<Progress>>,
+    /// Of the host of the attempt, should it leave.
+    pub(super) departure: Option<DrainGuard>,
     timer: LazyTimer,
 }
 
@@ -49,6 +52,7 @@ impl Deadlines {
             route: None,
             idle: config.stream_idle_timeout,
             progress,
+            departure: None,
             timer: LazyTimer::default(),
         }
     }
@@ -82,8 +86,13 @@ impl Deadlines {
         })
     }
 
-    /// Ready when a deadline has passed.
+    /// Ready when a deadline has passed, or that of the host.
     pub(super) fn poll_passed(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
+        if let Some(departure) = &mut self.departure
+            && departure.poll_draining(cx).is_ready()
+        {
+            return Poll::Ready(Reason::HostLeft);
+        }
         loop {
             let Some((deadline, reason)) = self.nearest() else {
                 return Poll::Pending;

@@ -202,6 +202,9 @@ impl Exchange {
         if self.flags.contains(ResponseFlag::UpstreamRequestTimeout) {
             stats.upstream_rq_timeout().inc();
         }
+        if self.details == Reason::HostLeft.telling().details {
+            stats.upstream_rq_drain_cut().inc();
+        }
         if self.flags.contains(ResponseFlag::UpstreamRemoteReset) {
             stats.upstream_rq_rx_reset().inc();
         }

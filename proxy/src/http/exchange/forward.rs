@@ -63,6 +63,9 @@ pub(super) async fn forward(
             Some(lease) => lease,
             None => connect(exchange, (&cluster, &config, &host), wanted).await?,
         };
+        if lease.is_obsolete(&host) && exchange.attempts < ATTEMPTS_MAX {
+            continue; // it left while we connected
+        }
         exchange.begin_upstream(&cluster, &lease);
         exchange.begin_sample(&config);
         exchange.shape(&host, &authority, lease.protocol());
@@ -326,6 +329,7 @@ impl Exchange {
         counts.rq_total.inc();
         counts.begin_request();
         self.counts = Some(counts);
+        self.deadlines.departure = Some(lease.user());
         self.upstream_local = lease.local_address();
         let tls = lease.tls().filter(|_| self.log.is_some());
         self.upstream_tls = tls.map(Arc::clone);

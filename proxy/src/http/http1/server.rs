@@ -54,6 +54,18 @@ const DISCARD_MAX: u64 = 256 * 1024;
 /// How long a connection that was told its last answer is read from before it is cut.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// Whether a connection is to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::http) enum Closing {
+    /// It goes on.
+    #[default]
+    No,
+    /// The next answer is the last, and says so.
+    AfterAnswer,
+    /// It ends once no request is running.
+    Now,
+}
+
 /// The socket with both halves of the protocol. Each part is borrowed for one step only: the body of
 /// a response may read the body of its request.
 #[derive(Debug)]
@@ -68,8 +80,7 @@ struct ServerIo {
     has_failed: Cell<bool>,
 }
 
-/// Serves requests one after the other until the connection ends, or until `closing` is set and none
-/// is running.
+/// Serves requests one after the other until the connection ends, or until `closing` asks for it.
 ///
 /// # Errors
 /// The connection broke, or broke a rule of HTTP.
@@ -78,7 +89,7 @@ pub(in crate::http) async fn serve<F, Fut, B>(
     limits: DecodeLimits,
     facts: Rc<IoFacts>,
     service: F,
-    closing: Rc<Cell<bool>>,
+    closing: Rc<Cell<Closing>>,
 ) -> Result<(), Error>
 where
     F: Fn(Request<Incoming>) -> Fut,
@@ -87,7 +98,7 @@ where
 {
     let io = Rc::new(ServerIo::new(stream, first, limits, facts));
     loop {
-        let next = std::future::poll_fn(|cx| io.poll_request(cx, closing.get()));
+        let next = std::future::poll_fn(|cx| io.poll_request(cx, closing.get() == Closing::Now));
         let request = match next.await {
             Ok(Some(request)) => request,
             Ok(None) => {
@@ -153,13 +164,14 @@ async fn respond<B>(
     io: &ServerIo,
     response: Response<B>,
     mut to: ResponseTo,
-    closing: &Cell<bool>,
+    closing: &Cell<Closing>,
 ) -> Result<bool, Error>
 where
     B: Body<Data = Bytes, Error = Error> + Unpin,
 {
     let (parts, body) = response.into_parts();
-    to.persists &= !closing.get() && !io.has_failed.get() && !says_close(&parts.headers);
+    to.persists &=
+        closing.get() == Closing::No && !io.has_failed.get() && !says_close(&parts.headers);
     io.expects_continue.set(false); // the answer is the answer
     let head = (parts.status, &parts.headers);
     let length = encode::response(io.out.borrow_mut().head(), to, head, &body);

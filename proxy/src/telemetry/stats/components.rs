@@ -31,11 +31,22 @@ stats! {
         counter upstream_rq_timeout: "Requests that took longer than the route allows.";
         counter upstream_rq_rx_reset: "Requests reset by the upstream.";
         counter upstream_rq_tx_reset: "Requests reset by this side.";
+        counter upstream_rq_drain_cut: "Requests and TCP streams ended because the drain time of their host was over.";
         histogram upstream_rq_time: "Time from request to end of response.";
         level membership_total: "Hosts.";
         level membership_healthy: "Hosts that are healthy.";
         counter membership_change: "Changes of the set of hosts.";
         counter upstream_context_secrets_not_ready as "client_ssl_socket_factory.upstream_context_secrets_not_ready": "Connections not made because their TLS has not its secrets.";
+    }
+}
+
+stats! {
+    /// Of hosts that leave one cluster; there once one has left.
+    pub struct DrainStats(DrainCells) in "cluster" by "envoy_cluster_name" {
+        counter hosts_left as "drain.hosts_left": "Hosts that were removed or began to drain.";
+        level hosts as "drain.hosts": "Hosts that have left and still have connections.";
+        level connections as "drain.connections": "Connections to hosts that have left.";
+        level requests as "drain.requests": "Requests in progress on hosts that have left.";
     }
 }
 

@@ -41,6 +41,7 @@ pub use components::ClusterManagerStats;
 pub use components::ClusterStats;
 pub use components::ConnectionLimitStats;
 pub use components::ControlPlaneStats;
+pub use components::DrainStats;
 pub use components::HttpInspectorStats;
 pub use components::HttpStats;
 pub use components::InspectorStats;

@@ -18,6 +18,7 @@ use crate::telemetry::stats::ClusterManagerStats;
 use crate::telemetry::stats::ClusterStats;
 use crate::telemetry::stats::ConnectionLimitStats;
 use crate::telemetry::stats::ControlPlaneStats;
+use crate::telemetry::stats::DrainStats;
 use crate::telemetry::stats::Group;
 use crate::telemetry::stats::HttpStats;
 use crate::telemetry::stats::InspectorStats;
@@ -61,6 +62,7 @@ pub struct Registry {
 struct Named {
     certificates: Instances<CertificateStats>,
     clusters: Instances<ClusterStats>,
+    cluster_drain: Instances<DrainStats>,
     cluster_tls: Instances<TlsStats>,
     connection_limits: Instances<ConnectionLimitStats>,
     http: Instances<HttpStats>,
@@ -156,6 +158,11 @@ impl Registry {
         self.named().clusters.get(name, self.workers)
     }
 
+    /// Of the hosts that leave the cluster with this name.
+    pub fn cluster_drain(&self, name: &str) -> Arc<DrainStats> {
+        self.named().cluster_drain.get(name, self.workers)
+    }
+
     /// Of the TLS of the cluster with this name.
     pub fn cluster_tls(&self, name: &str) -> Arc<TlsStats> {
         self.named().cluster_tls.get(name, self.workers)
@@ -199,6 +206,7 @@ impl Registry {
         let mut all = vec![
             named.certificates.list(),
             named.clusters.list(),
+            named.cluster_drain.list_among(ClusterStats::SCOPE),
             named.cluster_tls.list_among(ClusterStats::SCOPE),
             named.connection_limits.list(),
             named.http.list(),

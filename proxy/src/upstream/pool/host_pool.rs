@@ -13,6 +13,8 @@ use tokio::time::Instant;
 use crate::config;
 use crate::config::limits;
 use crate::downstream::Downstream;
+use crate::drain::DrainGuard;
+use crate::drain::DrainSignal;
 use crate::http::codec;
 use crate::http::codec::Http2Sender;
 use crate::http::codec::Protocol;
@@ -25,6 +27,7 @@ use crate::upstream::connect::ConnectFailure;
 use crate::upstream::connect::Connected;
 use crate::upstream::connect::Open;
 use crate::upstream::connect::Purpose;
+use crate::upstream::connect::Vintage;
 use crate::upstream::connect::connect;
 use crate::upstream::pool::lease::Http1Lease;
 use crate::upstream::pool::lease::Http2Lease;
@@ -51,6 +54,11 @@ pub(super) struct HostPool {
     http2: RefCell<Vec<Rc<Http2Connection>>>,
     /// When the first certificate ends that the host showed on them, in seconds since 1970.
     end: Cell<i64>,
+    /// Who uses it since the last era of the host began.
+    users: RefCell<DrainSignal>,
+    era: Cell<u32>,
+    /// Those of earlier eras, and when they are cut.
+    leaving: RefCell<Vec<(Instant, DrainSignal)>>,
     /// Held while an HTTP/2 connection is being made, so that a burst makes one.
     connecting: tokio::sync::Mutex<()>,
 }
@@ -65,7 +73,9 @@ pub(super) struct Http1Connection {
     born: Instant,
     idle_since: Instant,
     served: u32,
-    generation: u32,
+    pub(super) vintage: Vintage,
+    /// Those that use it, to be ended when the drain time of the host is over.
+    pub(super) users: DrainSignal,
 }
 
 /// An HTTP/2 connection.
@@ -78,7 +88,9 @@ pub(super) struct Http2Connection {
     served: Cell<u32>,
     born: Instant,
     used: Cell<Instant>,
-    generation: u32,
+    pub(super) vintage: Vintage,
+    /// Those that use it, to be ended when the drain time of the host is over.
+    pub(super) users: DrainSignal,
 }
 
 impl HostPool {
@@ -93,6 +105,9 @@ impl HostPool {
             config,
             stats,
             counts,
+            era: Cell::new(host.era()),
+            users: RefCell::default(),
+            leaving: RefCell::default(),
             host,
             request_host,
             agreed: Cell::new(None),
@@ -108,7 +123,7 @@ impl HostPool {
         let mut idle = pool.http1.borrow_mut();
         let mut connection = loop {
             let last = idle.pop()?;
-            if last.sender.is_ready() && pool.is_current(last.generation) {
+            if last.sender.is_ready() && pool.is_current(last.vintage) {
                 break last;
             }
         };
@@ -168,7 +183,7 @@ impl HostPool {
         let Connected {
             stream,
             tls,
-            generation,
+            vintage,
         } = connected;
         pool.note_end(tls.as_ref());
         pool.stats.upstream_cx_http1_total().inc();
@@ -181,7 +196,8 @@ impl HostPool {
             born: now,
             idle_since: now,
             served: 1,
-            generation,
+            vintage,
+            users: pool.users.borrow().clone(),
         };
         Http1Lease {
             pool: Rc::clone(pool),
@@ -197,7 +213,7 @@ impl HostPool {
         let Connected {
             stream,
             tls,
-            generation,
+            vintage,
         } = connected;
         let local = stream.local_address();
         let (sender, connection) = codec::connect_http2(stream, &pool.config.http2)
@@ -215,7 +231,8 @@ impl HostPool {
             served: Cell::new(0),
             born: now,
             used: Cell::new(now),
-            generation,
+            vintage,
+            users: pool.users.borrow().clone(),
         }));
         let lease = pool.free_stream(false);
         lease.ok_or_else(|| ConnectFailure::new("the connection ended at once"))
@@ -232,7 +249,7 @@ impl HostPool {
         };
         let connection = if reused {
             let mut usable = connections.iter().filter(has_room);
-            usable.find(|c| self.is_current(c.generation))
+            usable.find(|c| self.is_current(c.vintage))
         } else {
             connections.last().filter(has_room) // just made, if perhaps not of the latest secrets
         }?;
@@ -258,9 +275,8 @@ impl HostPool {
         // A connection that told who its client is belongs to that client.
         if spent
             || self.host.transport.names_client()
-            || self.host.is_removed()
             || self.is_too_old(connection.born)
-            || !self.is_current(connection.generation)
+            || !self.is_current(connection.vintage)
             || !connection.sender.is_ready()
         {
             return;
@@ -276,19 +292,18 @@ impl HostPool {
     /// Closes what is too old; false if the whole pool can go.
     pub(super) fn housekeep(&self, now: Instant) -> bool {
         if self.host.is_removed() {
-            self.http1.borrow_mut().clear();
-            self.http2.borrow_mut().clear(); // streams still open hold their connection
-            return false;
+            self.close_idle();
+            return self.is_used(); // those that are still on it may have to be cut
         }
         self.close_ended();
         let fresh = |since: Instant| self.config.idle_timeout.is_none_or(|max| now - since < max);
-        let may_stay = |born, generation| !self.is_too_old(born) && self.is_current(generation);
-        self.http1.borrow_mut().retain(|c| {
-            fresh(c.idle_since) && c.sender.is_ready() && may_stay(c.born, c.generation)
-        });
+        let may_stay = |born, vintage| !self.is_too_old(born) && self.is_current(vintage);
+        self.http1
+            .borrow_mut()
+            .retain(|c| fresh(c.idle_since) && c.sender.is_ready() && may_stay(c.born, c.vintage));
         self.http2.borrow_mut().retain(|c| {
             let busy = c.streams.get() > 0;
-            !c.sender.is_closed() && (busy || fresh(c.used.get())) && may_stay(c.born, c.generation) // streams still open hold their connection
+            !c.sender.is_closed() && (busy || fresh(c.used.get())) && may_stay(c.born, c.vintage) // streams still open hold their connection
         });
         // Clients choose the hosts of requests, so what is for one goes as soon as it is empty.
         self.request_host.is_none()
@@ -309,15 +324,56 @@ impl HostPool {
     /// the same.
     fn close_ended(&self) {
         if self.end.get() != i64::MAX && self.end.get() < unix_now() {
-            self.http1.borrow_mut().clear();
-            self.http2.borrow_mut().clear(); // streams still open hold their connection
+            self.close_idle();
             self.end.set(i64::MAX);
         }
     }
 
-    /// It was made with the secrets of now: who the peer must be may be another since.
-    fn is_current(&self, generation: u32) -> bool {
-        generation == self.host.transport.generation()
+    fn close_idle(&self) {
+        self.http1.borrow_mut().clear();
+        self.http2.borrow_mut().clear(); // streams still open hold their connection
+    }
+
+    fn is_used(&self) -> bool {
+        let leaving = self.leaving.borrow();
+        self.users.borrow().alive() > 0 || leaving.iter().any(|(_, users)| users.alive() > 0)
+    }
+
+    /// A place among those that use a connection made now.
+    pub(super) fn user(&self) -> DrainGuard {
+        self.users.borrow().guard()
+    }
+
+    /// Closes what does nothing if the host has begun another era, and knows when to cut the rest.
+    pub(super) fn follow_host(&self) {
+        let era = self.host.era();
+        if self.era.replace(era) == era {
+            return;
+        }
+        self.close_idle();
+        if let Some(cut_at) = self.host.cut_at() {
+            let users = self.users.take();
+            self.leaving.borrow_mut().push((cut_at, users));
+        }
+    }
+
+    /// When those are to be cut that leave first.
+    pub(super) fn next_cut(&self) -> Option<Instant> {
+        let leaving = self.leaving.borrow();
+        leaving.iter().map(|(cut_at, _)| *cut_at).min()
+    }
+
+    /// Ends what uses the host though its time is over.
+    pub(super) fn cut(&self, now: Instant) {
+        let is_due = |(cut_at, _): &mut (Instant, DrainSignal)| *cut_at <= now;
+        let due: Vec<_> = self.leaving.borrow_mut().extract_if(.., is_due).collect();
+        due.iter().for_each(|(_, users)| users.start()); // wakes tasks, which come here when they run
+    }
+
+    /// It was made with the secrets of now, as who the peer must be may be another since, and the host
+    /// has not left.
+    fn is_current(&self, vintage: Vintage) -> bool {
+        vintage == Vintage::now(&self.host)
     }
 
     fn is_too_old(&self, born: Instant) -> bool {

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use http::Request;
 
+use crate::drain::DrainGuard;
 use crate::http::codec::Http1Sender;
 use crate::http::codec::Http2Sender;
 use crate::http::codec::Protocol;
 use crate::http::codec::RequestBody;
 use crate::http::codec::Sent;
 use crate::net::tls::Facts;
+use crate::upstream::Host;
 use crate::upstream::HostCounts;
 use crate::upstream::pool::host_pool::HostPool;
 use crate::upstream::pool::host_pool::Http1Connection;
@@ -66,6 +68,22 @@ impl Lease {
         match self {
             Self::Http1(lease) => Arc::clone(&lease.pool.counts),
             Self::Http2(lease) => Arc::clone(&lease.counts),
+        }
+    }
+
+    /// Whether `host`, which it leads to, has left since it was made.
+    pub fn is_obsolete(&self, host: &Host) -> bool {
+        match self {
+            Self::Http1(lease) => lease.connection.vintage.is_obsolete(host),
+            Self::Http2(lease) => lease.connection.vintage.is_obsolete(host),
+        }
+    }
+
+    /// Asks to end when the drain time of the host is over, should it leave.
+    pub fn user(&self) -> DrainGuard {
+        match self {
+            Self::Http1(lease) => lease.connection.users.guard(),
+            Self::Http2(lease) => lease.connection.users.guard(),
         }
     }
 

@@ -12,6 +12,7 @@
 mod host_pool;
 mod lease;
 
+use std::cell::Cell;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 use crate::config;
 use crate::config::cluster::Discovery;
 use crate::downstream::Downstream;
+use crate::drain::DrainGuard;
 use crate::http::codec::Protocol;
 use crate::telemetry::stats::ClusterStats;
 use crate::upstream::ClusterHandle;
@@ -56,6 +58,8 @@ pub struct Wanted {
 pub struct Pools {
     by_host: RefCell<HashMap<Key, Rc<HostPool>, RandomState>>,
     originals: OriginalHosts,
+    /// When what is still on a host that left is cut next.
+    next_cut: Cell<Option<Instant>>,
 }
 
 impl Pools {
@@ -117,6 +121,47 @@ impl Pools {
         self.by_host
             .borrow_mut()
             .retain(|_, pool| pool.housekeep(now));
+    }
+
+    /// Hosts may have left: what does nothing on them is closed at once.
+    pub fn follow_hosts(&self) {
+        self.by_host
+            .borrow()
+            .values()
+            .for_each(|pool| pool.follow_host());
+        self.plan_cut();
+    }
+
+    /// Done when what is still on a host that left is to be cut.
+    pub async fn cut_due(&self) {
+        match self.next_cut.get() {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends what is still on hosts whose drain time is over.
+    pub fn cut(&self, now: Instant) {
+        let pools = self.by_host.borrow();
+        pools.values().for_each(|pool| pool.cut(now));
+        drop(pools);
+        self.plan_cut();
+    }
+
+    fn plan_cut(&self) {
+        let pools = self.by_host.borrow();
+        self.next_cut
+            .set(pools.values().filter_map(|pool| pool.next_cut()).min());
+    }
+
+    /// A place among those that use `host`, for a connection of their own.
+    pub fn user(
+        &self,
+        config: &Arc<config::Cluster>,
+        stats: &Arc<ClusterStats>,
+        host: &Arc<Host>,
+    ) -> DrainGuard {
+        self.of(config, stats, host, None).user()
     }
 
     /// Where this worker counts for `host`.

@@ -26,6 +26,7 @@ use crate::http::codec::ErrorKind;
 use crate::http::codec::Incoming;
 use crate::http::codec::IoFacts;
 use crate::http::http1::decode::DecodeLimits;
+use crate::http::http1::server::Closing;
 use crate::http::http1::server::serve;
 use crate::net::NetStream;
 
@@ -35,7 +36,7 @@ type Answer = Pin<Box<dyn Future<Output = Response<Body>>>>;
 /// A served connection: the client's end, and what to tell the server.
 struct World {
     client: UnixStream,
-    closing: Rc<Cell<bool>>,
+    closing: Rc<Cell<Closing>>,
     facts: Rc<IoFacts>,
 }
 
@@ -50,7 +51,7 @@ fn with_server<T: Future<Output = ()>>(
         .unwrap();
     runtime.block_on(async {
         let (client, server) = UnixStream::pair().unwrap();
-        let (closing, facts) = (Rc::new(Cell::new(false)), Rc::new(IoFacts::new()));
+        let (closing, facts) = (Rc::new(Cell::new(Closing::No)), Rc::new(IoFacts::new()));
         let stream = (NetStream::Unix(server), Vec::new());
         let limits = DecodeLimits::default();
         let world = World {
@@ -204,6 +205,18 @@ fn answers_without_body_have_no_framing() {
 }
 
 #[test]
+fn one_more_request_is_answered_when_the_next_answer_is_to_be_the_last() {
+    with_server(echo, async |mut world: World| {
+        world.closing.set(Closing::AfterAnswer);
+        let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+        world.client.write_all(request).await.unwrap();
+        let (head, _) = cut(&read_all(&mut world.client).await);
+        assert!(head.contains("connection: close"), "{head}");
+    })
+    .unwrap();
+}
+
+#[test]
 fn continue_is_said_when_the_body_is_asked_for() {
     let request = "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
     with_server(echo, async |mut world: World| {
@@ -213,7 +226,7 @@ fn continue_is_said_when_the_body_is_asked_for() {
         world.client.write_all(b"ok").await.unwrap();
         let answer = read_until(&mut world.client, "ok").await;
         assert!(answer.ends_with("POST / ok"), "{answer}");
-        world.closing.set(true);
+        world.closing.set(Closing::Now);
     })
     .unwrap();
     with_server(ignore, async |mut world: World| {
@@ -267,7 +280,7 @@ fn trailers_pass_except_those_that_would_change_the_message() {
         world.client.write_all(request.as_bytes()).await.unwrap();
         let (_, body) = cut(&read_until(&mut world.client, "0\r\n\r\n").await);
         assert_eq!(body, "1\r\na\r\n0\r\ngrpc-status: 0\r\n\r\n");
-        world.closing.set(true);
+        world.closing.set(Closing::Now);
     })
     .unwrap();
     assert_eq!(seen.borrow()["t"], "v");
