@@ -36,6 +36,8 @@ pub struct Found {
     pub application_protocols: ProtocolList,
     /// TLVs of a PROXY protocol header that are to be kept.
     pub tlvs: Vec<Tlv>,
+    /// Dynamic metadata, for logs; no two have the same label.
+    pub metadata: Vec<Metadatum>,
 }
 
 /// What the first bytes of a connection are (`FilterChainMatch.transport_protocol`).
@@ -62,6 +64,24 @@ pub struct Tlv {
     pub value: Box<[u8]>,
 }
 
+/// A piece of dynamic metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metadatum {
+    /// Where it is found.
+    pub label: Arc<Label>,
+    /// What it says.
+    pub value: Box<str>,
+}
+
+/// Where a piece of dynamic metadata is found.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Label {
+    /// Whose it is: Envoy's name of a filter, or any other.
+    pub namespace: Box<str>,
+    /// Its name there.
+    pub key: Box<str>,
+}
+
 impl Transport {
     /// Envoy's name.
     pub const fn as_str(self) -> &'static str {
@@ -81,6 +101,7 @@ impl Found {
             server_name: None,
             application_protocols: ProtocolList(Vec::new()),
             tlvs: Vec::new(),
+            metadata: Vec::new(),
         };
         &NOTHING
     }

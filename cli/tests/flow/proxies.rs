@@ -3,12 +3,14 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use bench::peer::Haproxy;
 use bench::peer::Nginx;
 use bench::peer::PeerError;
 use bench::peer::StartOptions;
 use bench::ports::ReservedPort;
+use serde_json::Value;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
@@ -16,6 +18,7 @@ use tokio::net::TcpStream;
 
 use crate::support::servers::Proxy;
 use crate::support::soon;
+use crate::support::until;
 
 /// What a peer says it was asked by.
 const QUESTION: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
@@ -46,6 +49,63 @@ async fn the_client_is_known_through_three_proxies() {
             weir.stop().await;
         }
     }
+}
+
+/// HAProxy gives each connection an id, Weir reads it into its log and passes it on, and the HAProxy
+/// behind reads it, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_passes_through_and_is_logged() {
+    let [back_port, weir_port, front_port] =
+        [(); 3].map(|()| ReservedPort::new().expect("a free port"));
+    let options = StartOptions::default();
+    let config = haproxy_back(back_port.number());
+    let config = config.replace("%[src_port]", "%[src_port] %[fc_pp_unique_id]");
+    let back = Haproxy::start(&config, back_port.addr(), &options).await;
+    let Some(_back) = present(back) else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a directory");
+    let file = folder.path().join("access.log");
+    let bootstrap = bootstrap(weir_port.number(), back_port.number(), "V2");
+    let weir = Proxy::start(&with_id(&bootstrap, &file)).await;
+    weir.listens("l").await;
+    let config = haproxy_front(front_port.number(), weir_port.number(), "v2");
+    let config = config.replace(
+        "send-proxy-v2",
+        "send-proxy-v2 proxy-v2-options unique-id,crc32c",
+    ) + " unique-id-format id-%cp\n";
+    let front = Haproxy::start(&config, front_port.addr(), &options).await;
+    let _front = present(front).expect("it is installed");
+    let (client, said) = ask(front_port.addr()).await;
+    let wanted = format!("{} {} id-{}", client.ip(), client.port(), client.port());
+    assert!(said.ends_with(&wanted), "{wanted}: {said}");
+    let logged = format!("id-{}", client.port());
+    until("the entry", async || {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        text.lines().any(|line| line == logged).then_some(())
+    })
+    .await;
+    weir.stop().await;
+}
+
+/// The same with the id, which is a TLV of type 5, as dynamic metadata in the log, and passed on.
+fn with_id(bootstrap: &str, file: &Path) -> String {
+    let mut bootstrap: Value = serde_json::from_str(bootstrap).expect("it is ours");
+    let passed = json!({"match_type": "INCLUDE", "tlv_type": [5]});
+    let cluster = &mut bootstrap["static_resources"]["clusters"][0];
+    cluster["transport_socket"]["typed_config"]["config"]["pass_through_tlvs"] = passed.clone();
+    let listener = &mut bootstrap["static_resources"]["listeners"][0];
+    let header = &mut listener["listener_filters"][0]["typed_config"];
+    header["pass_through_tlvs"] = passed;
+    header["rules"] = json!([{"tlv_type": 5, "on_tlv_present": {"key": "id"}}]);
+    let id = "%DYNAMIC_METADATA(envoy.filters.listener.proxy_protocol:id)%\n";
+    let log = json!({
+        "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+        "path": file,
+        "log_format": {"text_format_source": {"inline_string": id}},
+    });
+    listener["access_log"] = json!([{"name": "file", "typed_config": log}]);
+    bootstrap.to_string()
 }
 
 /// Says, past the capture of output, what is missing.

@@ -281,6 +281,7 @@ impl Listeners {
         };
         let chains = Chains {
             config: Arc::clone(config),
+            loggers: Arc::new(self.loggers(&config.access_logs, name)),
             chains: config.filter_chains.iter().map(&mut make).collect(),
             default: config.default_filter_chain.as_ref().map(&mut make),
         };

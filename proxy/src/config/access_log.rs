@@ -100,12 +100,20 @@ pub enum Command {
     DownstreamRemoteAddressWithoutPort,
     /// `DOWNSTREAM_REMOTE_PORT`.
     DownstreamRemotePort,
+    /// `DOWNSTREAM_TRANSPORT_FAILURE_REASON`, which only connections have, not requests.
+    DownstreamTransportFailureReason,
     /// `DURATION`: whole exchange, milliseconds.
     Duration,
+    /// `DYNAMIC_METADATA(NAMESPACE:KEY)` of a connection; requests have none.
+    DynamicMetadata {
+        /// Whose it is.
+        namespace: Box<str>,
+        /// Which one; all as an object if there is none.
+        key: Option<Box<str>>,
+    },
     /// `HOSTNAME` of this machine.
     Hostname,
-    /// What never has a value here: `VIRTUAL_CLUSTER_NAME`, ids of TLS sessions, failures of the
-    /// client's transport.
+    /// What never has a value here: `VIRTUAL_CLUSTER_NAME`, ids of TLS sessions.
     Nothing,
     /// `PROTOCOL` of the downstream.
     Protocol,

@@ -40,6 +40,8 @@ pub struct Listener {
     pub default_filter_chain: Option<Arc<FilterChain>>,
     /// Which of them takes a connection.
     pub selector: Arc<ChainSelector>,
+    /// All are written at the end of each connection.
+    pub access_logs: Vec<AccessLog>,
     /// Length of the accept queue.
     pub backlog: u32,
     /// One socket per worker.

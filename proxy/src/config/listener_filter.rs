@@ -2,7 +2,9 @@
 //! before a filter chain is chosen.
 
 use std::ops::Range;
+use std::sync::Arc;
 
+use crate::downstream::Label;
 use crate::net::proxy_protocol::Version;
 
 /// One listener filter.
@@ -36,6 +38,19 @@ pub struct ProxyProtocol {
     pub disallowed: Vec<Version>,
     /// Which TLVs are kept.
     pub kept_tlvs: KeptTlvs,
+    /// Which TLVs become dynamic metadata; of each type there is one rule at most.
+    pub rules: Vec<TlvRule>,
+}
+
+/// `ProxyProtocol.Rule`: a TLV as dynamic metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlvRule {
+    /// Its type.
+    pub kind: u8,
+    /// Where it is found then.
+    pub label: Arc<Label>,
+    /// As base64, instead of text in which `!` stands for what is no UTF-8.
+    pub is_base64: bool,
 }
 
 /// `core.v3.ProxyProtocolPassThroughTLVs`.

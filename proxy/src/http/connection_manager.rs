@@ -12,6 +12,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::Version;
 use tokio::time::Instant;
 
 use crate::config::limits;
@@ -194,17 +195,30 @@ impl Connection {
     }
 }
 
-/// Serves a connection to its end.
+/// What a connection carried, for its listener's access logs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Carried {
+    /// Bytes from the client, heads and all.
+    pub received: u64,
+    /// Bytes to the client.
+    pub sent: u64,
+    /// What was spoken, if there was a request.
+    pub protocol: Option<Version>,
+    /// The client broke the protocol.
+    pub is_broken: bool,
+}
+
+/// Serves a connection to its end, and says what it carried.
 pub async fn serve(
     worker: Rc<WorkerContext>,
     manager: Arc<HttpManager>,
     (downstream, reach): (Downstream, Option<Box<dyn Reach>>),
     mut stream: NetStream,
     drain: ConnectionGuard,
-) {
+) -> Carried {
     let born = Instant::now();
     let Some((protocol, first)) = find_protocol(&manager, &downstream, &mut stream).await else {
-        return;
+        return Carried::default();
     };
     let facts = Rc::new(IoFacts::new());
     let connection = Rc::new(Connection {
@@ -237,9 +251,11 @@ pub async fn serve(
     let served = codec::serve((stream, first), protocol, options, facts, service, |cx| {
         control.poll(cx)
     });
-    if let Err(error) = served.await {
-        connection.ended_with(&error);
-    }
+    let is_broken = match served.await {
+        Ok(()) => false,
+        Err(error) => connection.ended_with(&error),
+    };
+    connection.carried(is_broken)
 }
 
 /// The client's address for forwarding headers; a client on a Unix socket is this machine.
@@ -286,9 +302,24 @@ fn head_patience(config: &HttpConnectionManager) -> Duration {
 }
 
 impl Connection {
-    fn ended_with(&self, error: &codec::Error) {
+    fn carried(&self, is_broken: bool) -> Carried {
+        let version = match self.protocol {
+            Protocol::Http1 => Version::HTTP_11,
+            Protocol::Http2 => Version::HTTP_2,
+        };
+        Carried {
+            received: self.facts.received.get(),
+            sent: self.facts.sent.get(),
+            protocol: (self.served.get() > 0).then_some(version),
+            is_broken,
+        }
+    }
+
+    /// Whether the client broke the protocol.
+    fn ended_with(&self, error: &codec::Error) -> bool {
         let violation = self.facts.violation.get();
-        if violation.is_some() || error.kind() == codec::ErrorKind::Protocol {
+        let is_broken = violation.is_some() || error.kind() == codec::ErrorKind::Protocol;
+        if is_broken {
             self.manager.stats.downstream_cx_protocol_error().inc();
         }
         // Elsewhere there is an exchange that tells it.
@@ -296,6 +327,7 @@ impl Connection {
             exchange::log_refused(self, violation);
         }
         tracing::debug!(connection = self.downstream.connection_id, %error, "downstream connection ended");
+        is_broken
     }
 }
 

@@ -22,6 +22,7 @@ use crate::listener::budget::Budgets;
 use crate::listener::budget::ChainLimit;
 use crate::listener::transport::Transport;
 use crate::tcp::TcpManager;
+use crate::telemetry::access_log::Logger;
 use crate::telemetry::stats::InspectorStats;
 use crate::telemetry::stats::ListenerStats;
 use crate::telemetry::stats::TlsStats;
@@ -50,6 +51,8 @@ pub struct ActiveListener {
 pub struct Chains {
     /// The configuration it was made from.
     pub config: Arc<config::Listener>,
+    /// What is written at the end of each connection.
+    pub loggers: Arc<Vec<Logger>>,
     /// In the order of the configuration.
     pub chains: Vec<Arc<ActiveChain>>,
     /// Taken if none matches.

@@ -15,6 +15,8 @@ use crate::listener::budget::ChainLimit;
 use crate::listener::budget::ChainPlace;
 use crate::listener::budget::Full;
 use crate::listener::budget::Place;
+use crate::listener::entry;
+use crate::listener::entry::Entry;
 use crate::listener::inspect;
 use crate::listener::territory;
 use crate::listener::transport;
@@ -69,11 +71,15 @@ async fn serve(
     is_stopping: bool,
 ) {
     let mut downstream = facts(&stream);
-    let Some(stream) = inspected(&worker, listener, stream, &mut downstream).await else {
+    let mut entry = Entry::new(&listener.chains().loggers, &downstream);
+    let inspected = inspected(&worker, listener, stream, &mut downstream).await;
+    entry.learn(&downstream);
+    let Some(stream) = inspected else {
         return;
     };
     let Some(chain) = listener.chains().find(&downstream).cloned() else {
         listener.stats.no_filter_chain_match().inc();
+        entry.has_no_chain();
         return;
     };
     let mut drain = worker.drain_guard(chain.id, is_stopping || listener.is_closed());
@@ -83,9 +89,11 @@ async fn serve(
     };
     let mut ticket = None;
     let learned = (&mut downstream, &mut ticket);
-    let Some(stream) = transport::accept(&chain, &listener.stats, stream, learned).await else {
-        return;
+    let stream = match transport::accept(&chain, &listener.stats, stream, learned).await {
+        Ok(stream) => stream,
+        Err(refused) => return refuse(&chain, downstream, &refused, entry),
     };
+    entry.learn(&downstream);
     enter(&worker, &chain, &downstream, &mut drain);
     match &chain.filter {
         ActiveFilter::Http(manager) => {
@@ -94,12 +102,33 @@ async fn serve(
             drop(chain);
             // Apart, so that a stream of TCP has no room for it.
             let serving = connection_manager::serve(worker, manager, client, stream, drain);
-            Box::pin(serving).await;
+            entry.carried(Box::pin(serving).await);
         }
         ActiveFilter::Tcp(manager) => {
-            let manager = Arc::clone(manager);
+            let manager = (Arc::clone(manager), entry.hand_over());
             drop(chain);
             tcp::serve(worker, manager, downstream, stream, drain).await;
+        }
+    }
+}
+
+/// Tells the logs of one whose transport failed: the stream's own, if it would have been one.
+fn refuse(
+    chain: &ActiveChain,
+    downstream: Downstream,
+    transport::Refused { failure, after }: &transport::Refused,
+    mut entry: Entry,
+) {
+    match &chain.filter {
+        ActiveFilter::Http(_) => entry.failed(failure),
+        ActiveFilter::Tcp(manager) => {
+            let manager = (Arc::clone(manager), entry.hand_over());
+            let refused = tcp::Refused {
+                reason: failure.reason(),
+                details: entry::termination_details(failure),
+                after: *after,
+            };
+            tcp::refuse(manager, downstream, refused);
         }
     }
 }
@@ -192,7 +221,7 @@ mod tests {
 
     /// Bytes of every open connection, from socket to filter; what its stream of TCP needs is in it. A
     /// change is recorded here, in a commit that says why.
-    const CONNECTION_BYTES: usize = 1736;
+    const CONNECTION_BYTES: usize = 1816;
 
     /// Bytes of an HTTP connection besides; for HTTP/1 with the room of one exchange.
     const HTTP_BYTES: usize = 3216;

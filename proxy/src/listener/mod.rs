@@ -5,6 +5,7 @@
 //! | `active` | a listener as it lives: its filter chains behind one swap |
 //! | `acceptor` | the accept loop of one worker |
 //! | `budget` | how many connections may be open |
+//! | `entry` | what the listener's access logs say of a connection |
 //! | `connection` | one accepted connection, step by step |
 //! | `inspect` | listener filters: what the first bytes tell |
 //! | `territory` | which hosts a connection over TLS is for |
@@ -15,6 +16,7 @@ pub mod acceptor;
 pub mod active;
 pub mod budget;
 pub mod connection;
+mod entry;
 pub mod inspect;
 pub mod peers;
 mod territory;

@@ -1,6 +1,7 @@
 //! The step between socket and filter: the transport socket of the chosen chain.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -16,10 +17,14 @@ use crate::net::tls::Facts;
 use crate::telemetry::stats::ListenerStats;
 use crate::telemetry::stats::TlsStats;
 use crate::tls;
+use crate::tls::Failure;
 use crate::tls::ServerContext;
 use crate::tls::failure::Kind;
 use crate::tls::live::Following;
 use crate::tls::live::Ticket;
+
+/// Of a client that came before the secrets, in Envoy's words.
+const NOT_READY: &str = "Secret is not supplied by SDS";
 
 /// A chain's transport, ready for use.
 #[derive(Debug)]
@@ -36,6 +41,15 @@ pub(crate) struct Tls {
     config: Arc<DownstreamTls>,
     context: Following<ServerContext>,
     stats: Arc<TlsStats>,
+}
+
+/// A client that did not get through.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// Why.
+    pub(super) failure: Failure,
+    /// How long it was tried.
+    pub(super) after: Duration,
 }
 
 impl Transport {
@@ -120,7 +134,7 @@ fn make(config: &DownstreamTls, secrets: &Secrets) -> Result<ServerContext, Stri
     ServerContext::new(&config.resolve(secrets)?)
 }
 
-/// The stream as the chain's filter reads it; none if the client failed to get there. What the
+/// The stream as the chain's filter reads it, unless the client failed to get there. What the
 /// transport learns of the client is added to `downstream`; `ticket` is held as long as the stream
 /// is open.
 pub(super) async fn accept(
@@ -128,39 +142,41 @@ pub(super) async fn accept(
     stats: &ListenerStats,
     stream: NetStream,
     (downstream, ticket): (&mut Downstream, &mut Option<Arc<Ticket>>),
-) -> Option<NetStream> {
-    if matches!(chain.transport, Transport::Raw) {
-        return Some(stream);
-    }
+) -> Result<NetStream, Box<Refused>> {
+    let Transport::Tls(tls) = &chain.transport else {
+        return Ok(stream);
+    };
     let connection = downstream.connection_id;
-    let handshake = Box::pin(handshake(chain, stats, stream, connection));
+    let handshake = Box::pin(handshake((chain, tls), stats, stream, connection));
     let (stream, facts, held) = handshake.await?;
     downstream.tls = Some(Arc::new(facts));
     *ticket = Some(held);
-    Some(stream)
+    Ok(stream)
 }
 
 /// With the secrets of now, whatever they become meanwhile.
 async fn handshake(
-    chain: &ActiveChain,
+    (chain, tls): (&ActiveChain, &Tls),
     stats: &ListenerStats,
     stream: NetStream,
     connection: u64,
-) -> Option<(NetStream, Facts, Arc<Ticket>)> {
-    let Transport::Tls(tls) = &chain.transport else {
-        return None;
+) -> Result<(NetStream, Facts, Arc<Ticket>), Box<Refused>> {
+    let began = Instant::now();
+    let refused = |failure| {
+        let after = began.elapsed();
+        Box::new(Refused { failure, after })
     };
     let timeout = chain.config.transport_timeout;
-    let deadline = Instant::now() + timeout.unwrap_or(limits::TLS_HANDSHAKE_TIMEOUT);
+    let deadline = began + timeout.unwrap_or(limits::TLS_HANDSHAKE_TIMEOUT);
     let current = tls.context.load();
     let Ok(context) = &current.context else {
         stats.downstream_context_secrets_not_ready().inc();
-        return None;
+        return Err(refused(Failure::connection(NOT_READY)));
     };
     match context.accept(stream, Vec::new(), deadline).await {
         Ok((stream, facts)) => {
             tls::count::handshake(&tls.stats, &facts);
-            Some((stream, facts, Arc::clone(&current.ticket)))
+            Ok((stream, facts, Arc::clone(&current.ticket)))
         }
         Err(failure) => {
             tls::count::failure(&tls.stats, failure.kind);
@@ -169,7 +185,7 @@ async fn handshake(
                 timeouts.inc();
             }
             tracing::debug!(connection, %failure, "no handshake");
-            None
+            Err(refused(failure))
         }
     }
 }

@@ -19,4 +19,6 @@ mod session;
 mod tests;
 
 pub use live::TcpManager;
+pub use proxy::refuse;
 pub use proxy::serve;
+pub use session::Refused;

@@ -19,8 +19,10 @@ use crate::tcp::measure::FirstByte;
 use crate::tcp::relay::Ended;
 use crate::tcp::relay::Patience;
 use crate::tcp::relay::Relay;
+use crate::tcp::session::Refused;
 use crate::tcp::session::Session;
 use crate::telemetry::ResponseFlag;
+use crate::telemetry::access_log::Logger;
 use crate::telemetry::access_log::Occasion;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
@@ -37,10 +39,19 @@ use crate::worker::WorkerContext;
 /// A connection to an upstream, counted, with its place among those that use the host.
 type Upstream = (Connected, Counted, DrainGuard);
 
-/// Serves a connection to its end.
+/// Counts and logs a connection whose client's transport failed.
+pub fn refuse(
+    manager: (Arc<TcpManager>, Option<Arc<Vec<Logger>>>),
+    downstream: Downstream,
+    refused: Refused,
+) {
+    Session::new(manager, downstream).refuse(refused);
+}
+
+/// Serves a connection to its end; its listener's logs get the last entry, too.
 pub async fn serve(
     worker: Rc<WorkerContext>,
-    manager: Arc<TcpManager>,
+    manager: (Arc<TcpManager>, Option<Arc<Vec<Logger>>>),
     downstream: Downstream,
     mut stream: NetStream,
     mut drain: ConnectionGuard,

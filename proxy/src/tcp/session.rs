@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::SystemTime;
 
 use tokio::time::Instant;
@@ -15,9 +16,21 @@ use crate::tcp::relay::Relay;
 use crate::telemetry::ResponseFlag;
 use crate::telemetry::ResponseFlags;
 use crate::telemetry::access_log::ExchangeRecord;
+use crate::telemetry::access_log::Logger;
 use crate::telemetry::access_log::Occasion;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
+
+/// Why the transport of a client failed.
+#[derive(Debug)]
+pub struct Refused {
+    /// `%DOWNSTREAM_TRANSPORT_FAILURE_REASON%`.
+    pub reason: Option<Box<str>>,
+    /// `%CONNECTION_TERMINATION_DETAILS%`.
+    pub details: Option<&'static str>,
+    /// How long it was tried.
+    pub after: Duration,
+}
 
 /// One connection, from its filter chain to its end.
 #[derive(Debug)]
@@ -31,6 +44,10 @@ pub(super) struct Session {
     pub(super) attempts: u32,
     pub(super) flags: ResponseFlags,
     pub(super) failure: Option<Box<str>>,
+    /// Those of its listener, which are written with the last entry.
+    listener_loggers: Option<Arc<Vec<Logger>>>,
+    /// Why the client's transport failed, and why this side ended it then.
+    refused: Option<Box<Refused>>,
     /// What was read of the client before both sides stand.
     pub(super) early: Vec<u8>,
     /// Once both sides stand, with the count of the upstream's.
@@ -42,7 +59,10 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(manager: Arc<TcpManager>, downstream: Downstream) -> Self {
+    pub(super) fn new(
+        (manager, listener_loggers): (Arc<TcpManager>, Option<Arc<Vec<Logger>>>),
+        downstream: Downstream,
+    ) -> Self {
         manager.stats.downstream_cx_total().inc();
         manager.stats.downstream_cx_active().inc();
         Self {
@@ -55,6 +75,8 @@ impl Session {
             attempts: 0,
             flags: ResponseFlags::NONE,
             failure: None,
+            listener_loggers,
+            refused: None,
             early: Vec::new(),
             relay: None,
             #[expect(clippy::disallowed_methods, reason = "for the access log")]
@@ -68,12 +90,25 @@ impl Session {
         self.flags.insert(flag);
     }
 
+    /// Ends one whose client's transport failed.
+    pub(super) fn refuse(mut self, refused: Refused) {
+        let after = refused.after;
+        self.start = self.start.checked_sub(after).unwrap_or(self.start);
+        self.born = self.born.checked_sub(after).unwrap_or(self.born);
+        self.refused = Some(Box::new(refused));
+    }
+
     /// Writes an entry of what is known now.
     pub(super) fn log(&self, occasion: Occasion) {
-        if self.manager.loggers.is_empty() {
+        self.log_to(&self.manager.loggers, occasion);
+    }
+
+    fn log_to(&self, loggers: &[Logger], occasion: Occasion) {
+        if loggers.is_empty() {
             return;
         }
         let [received, sent, _] = self.moved();
+        let refused = self.refused.as_ref();
         let record = ExchangeRecord {
             occasion,
             duration: Some(self.born.elapsed()),
@@ -92,9 +127,13 @@ impl Session {
             requested_server_name: self.downstream.found().server_name.as_deref(),
             downstream_tls: self.downstream.tls.as_deref(),
             upstream_tls: self.upstream_tls.as_deref(),
+            connection_termination_details: refused.and_then(|refused| refused.details),
+            downstream_transport_failure_reason: refused
+                .and_then(|refused| refused.reason.as_deref()),
+            metadata: &self.downstream.found().metadata,
             ..ExchangeRecord::new(self.start)
         };
-        for logger in &self.manager.loggers {
+        for logger in loggers {
             logger.log(&record);
         }
     }
@@ -132,5 +171,8 @@ impl Drop for Session {
         self.count();
         self.manager.stats.downstream_cx_active().dec();
         self.log(Occasion::TcpConnectionEnd);
+        if let Some(loggers) = self.listener_loggers.take() {
+            self.log_to(&loggers, Occasion::NotSet);
+        }
     }
 }

@@ -35,6 +35,7 @@ use crate::downstream::Tlv;
 use crate::net::NetStream;
 use crate::net::proxy_protocol;
 use crate::net::proxy_protocol::Version;
+use crate::telemetry::access_log::Logger;
 use crate::telemetry::stats::Group;
 use crate::telemetry::stats::Reading;
 use crate::telemetry::stats::Registry;
@@ -151,7 +152,13 @@ impl World {
         };
         let guard = self.worker.drain_guard(1, false);
         let (worker, manager) = (Rc::clone(&self.worker), Arc::clone(&self.manager));
-        let serving = super::serve(worker, manager, downstream, NetStream::Tcp(stream), guard);
+        let serving = super::serve(
+            worker,
+            (manager, None),
+            downstream,
+            NetStream::Tcp(stream),
+            guard,
+        );
         (client.unwrap(), tokio::task::spawn_local(serving))
     }
 
@@ -431,7 +438,7 @@ fn the_connection_is_small() {
     fn size_of<F: Future>(
         _: impl FnOnce(
             Rc<WorkerContext>,
-            Arc<TcpManager>,
+            (Arc<TcpManager>, Option<Arc<Vec<Logger>>>),
             Downstream,
             NetStream,
             crate::worker::ConnectionGuard,

@@ -76,7 +76,14 @@ impl Failure {
         }
     }
 
-    pub(super) fn connection(text: impl Into<String>) -> Self {
+    /// `%DOWNSTREAM_TRANSPORT_FAILURE_REASON%`, with Envoy's underscores for spaces; a peer that only
+    /// went, or came too late, gives none.
+    pub fn reason(&self) -> Option<Box<str>> {
+        let is_told = !matches!(self.kind, Kind::Closed | Kind::Timeout);
+        is_told.then(|| self.to_string().replace(' ', "_").into())
+    }
+
+    pub(crate) fn connection(text: impl Into<String>) -> Self {
         Self {
             kind: Kind::Connection,
             text: text.into(),

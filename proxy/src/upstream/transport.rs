@@ -254,7 +254,10 @@ fn introduction(header: &ProxyHeader, client: Option<&Downstream>) -> Vec<u8> {
         Version::V1 => proxy_protocol::write_v1(addresses),
         Version::V2 => {
             let own = client.map_or(&[][..], |client| &client.found().tlvs);
-            let passed = own.iter().filter(|tlv| header.passed_tlvs.keeps(tlv.kind));
+            // What is added takes the place of what came, as in Envoy.
+            let is_added = |kind: u8| header.added_tlvs.iter().any(|added| added.kind == kind);
+            let is_passed = |kind: u8| header.passed_tlvs.keeps(kind) && !is_added(kind);
+            let passed = own.iter().filter(|tlv| is_passed(tlv.kind));
             proxy_protocol::write_v2(addresses, header.added_tlvs.iter().chain(passed))
         }
     }

@@ -2,16 +2,20 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `announced` | TLVs of PROXY protocol headers |
 //! | `certificates` | the authority and everybody it vouches for |
 //! | `client` | one request, over TLS or not |
 //! | `forwarded` | `x-forwarded-client-cert` |
 //! | `logged` | access logs and edited headers |
+//! | `refused` | access logs of listeners, however far a connection came |
 //! | `routed` | routes that ask for the client's certificate |
 
+mod announced;
 mod certificates;
 mod client;
 mod forwarded;
 mod logged;
+mod refused;
 mod routed;
 
 use bench::peer::Envoy;

@@ -2,9 +2,14 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::config::listener_filter::ProxyProtocol;
 use crate::config::listener_filter::TlsInspector;
+use crate::config::listener_filter::TlvRule;
 use crate::downstream::Downstream;
+use crate::downstream::Metadatum;
 use crate::downstream::ProtocolList;
 use crate::downstream::Tlv;
 use crate::downstream::Transport;
@@ -49,19 +54,22 @@ pub(super) async fn proxy_protocol(
         proxy_protocol::Reading::More => None,
         proxy_protocol::Reading::Header(header) => {
             let tlvs = kept_tlvs(config, &header, bytes);
-            Some(Ok(Some((header, tlvs))))
+            let metadata = metadata(&config.rules, header.tlvs(bytes));
+            Some(Ok(Some((header, tlvs, metadata))))
         }
         proxy_protocol::Reading::Broken(version) => Some(Err(version)),
         proxy_protocol::Reading::None => Some(Ok(None)),
     });
     let version = match looked.await? {
-        Some(Ok(Some((header, tlvs)))) if !config.disallowed.contains(&header.version) => {
+        Some(Ok(Some((header, tlvs, metadata))))
+            if !config.disallowed.contains(&header.version) =>
+        {
             stream.skip(header.length)?;
             count_found(stats, header.version);
-            take_header(downstream, &header, tlvs);
+            take_header(downstream, &header, tlvs, metadata);
             return Ok(());
         }
-        Some(Ok(Some((header, _)))) => Some(header.version),
+        Some(Ok(Some((header, ..)))) => Some(header.version),
         Some(Err(version)) => Some(version),
         Some(Ok(None)) => None,
         None => return Err(Refused::Left),
@@ -93,13 +101,61 @@ fn kept_tlvs(config: &ProxyProtocol, header: &Header, bytes: &[u8]) -> Vec<Tlv> 
         .collect()
 }
 
-fn take_header(downstream: &mut Downstream, header: &Header, tlvs: Vec<Tlv>) {
+/// What rules make of TLVs; the first of a label counts, as in Envoy.
+fn metadata<'a>(rules: &[TlvRule], tlvs: impl Iterator<Item = (u8, &'a [u8])>) -> Vec<Metadatum> {
+    let mut found: Vec<Metadatum> = Vec::new();
+    if rules.is_empty() {
+        return found;
+    }
+    let mut seen = [false; 256]; // so that many TLVs of one type cost next to nothing
+    for (kind, value) in tlvs {
+        if std::mem::replace(&mut seen[usize::from(kind)], true) {
+            continue;
+        }
+        let Some(rule) = rules.iter().find(|rule| rule.kind == kind) else {
+            continue;
+        };
+        if found.iter().any(|known| known.label == rule.label) {
+            continue;
+        }
+        let value = if rule.is_base64 {
+            STANDARD.encode(value)
+        } else {
+            readable(value)
+        };
+        found.push(Metadatum {
+            label: Arc::clone(&rule.label),
+            value: value.into(),
+        });
+    }
+    found
+}
+
+/// As text; each byte that is no UTF-8 becomes `!`.
+fn readable(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| '!'));
+    }
+    text
+}
+
+fn take_header(
+    downstream: &mut Downstream,
+    header: &Header,
+    tlvs: Vec<Tlv>,
+    metadata: Vec<Metadatum>,
+) {
     if let Some((source, destination)) = header.addresses {
         downstream.peer = Some(source);
         restore_local(downstream, destination);
     }
     if !tlvs.is_empty() {
         downstream.found_mut().tlvs = tlvs;
+    }
+    if !metadata.is_empty() {
+        downstream.found_mut().metadata = metadata;
     }
 }
 
@@ -193,4 +249,45 @@ pub(super) async fn http(
             ProtocolList::from_wire(protocol).unwrap_or_default();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::downstream::Label;
+
+    fn rule(kind: u8, key: &str, is_base64: bool) -> TlvRule {
+        TlvRule {
+            kind,
+            label: Arc::new(Label {
+                namespace: "n".into(),
+                key: key.into(),
+            }),
+            is_base64,
+        }
+    }
+
+    #[test]
+    fn the_first_tlv_of_a_label_is_kept_as_its_rule_says() {
+        let rules = [
+            rule(1, "text", false),
+            rule(2, "text", false),
+            rule(3, "binary", true),
+        ];
+        let tlvs: [(u8, &[u8]); 6] = [
+            (9, b"nobody asked"),
+            (2, b"a\xffb\xe2\x82c"),
+            (2, b"again"),
+            (1, b"too late"),
+            (3, b"\0\xff"),
+            (3, b""),
+        ];
+        let found = metadata(&rules, tlvs.into_iter());
+        let found: Vec<_> = found
+            .iter()
+            .map(|one| (&*one.label.key, &*one.value))
+            .collect();
+        assert_eq!(found, [("text", "a!b!!c"), ("binary", "AP8=")]);
+        assert_eq!(metadata(&[], tlvs.into_iter()), []);
+    }
 }

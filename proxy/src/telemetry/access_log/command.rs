@@ -14,6 +14,7 @@ use http::Version;
 use crate::config::access_log::Command;
 use crate::config::endpoint::Address;
 use crate::config::tls_fact::Side;
+use crate::downstream::Metadatum;
 use crate::telemetry::access_log::record::ExchangeRecord;
 use crate::telemetry::access_log::tls;
 use crate::telemetry::response_flag::ResponseFlags;
@@ -31,6 +32,8 @@ pub(super) enum Value<'a> {
     Ip(IpAddr),
     /// The only kind that is a number in JSON.
     Number(u64),
+    /// The only kind that is an object in JSON.
+    Object(Vec<(&'a str, &'a str)>),
     /// An address.
     Socket(SocketAddr),
     /// A time, with its format.
@@ -48,6 +51,9 @@ impl<'a> Value<'a> {
             Command::BytesSent => Self::Number(record.bytes_sent),
             Command::ConnectionId => Self::Number(record.connection_id),
             Command::Duration => millis(record.duration),
+            Command::DynamicMetadata { namespace, key } => {
+                metadata(namespace, key.as_deref(), record.metadata)
+            }
             Command::Hostname => hostname(),
             Command::Protocol => record.protocol.map_or(Self::Absent, protocol),
             Command::RequestDuration => millis(record.request_duration),
@@ -97,6 +103,9 @@ impl<'a> Value<'a> {
         let remote = record.downstream_remote_address;
         let direct = record.downstream_direct_remote_address;
         match command {
+            Command::DownstreamTransportFailureReason => {
+                text(record.downstream_transport_failure_reason)
+            }
             Command::ConnectionTerminationDetails => text(record.connection_termination_details),
             Command::DownstreamDirectRemoteAddress => socket(direct),
             Command::DownstreamDirectRemoteAddressWithoutPort => ip(direct),
@@ -119,6 +128,25 @@ impl<'a> Value<'a> {
             _ => Self::Absent,
         }
     }
+}
+
+/// One piece of dynamic metadata as text, all of a namespace as an object.
+fn metadata<'a>(namespace: &str, key: Option<&str>, all: &'a [Metadatum]) -> Value<'a> {
+    let of_namespace = all
+        .iter()
+        .filter(|metadatum| *metadatum.label.namespace == *namespace);
+    if let Some(key) = key {
+        let mut of_key = of_namespace.filter(|metadatum| *metadatum.label.key == *key);
+        let found = of_key.next();
+        return found.map_or(Value::Absent, |found| bytes(found.value.as_bytes()));
+    }
+    let members = of_namespace.map(|metadatum| (&*metadatum.label.key, &*metadatum.value));
+    let mut members: Vec<_> = members.collect();
+    if members.is_empty() {
+        return Value::Absent;
+    }
+    members.sort_unstable();
+    Value::Object(members)
 }
 
 fn millis<'a>(duration: Option<Duration>) -> Value<'a> {

@@ -86,6 +86,8 @@ fn append(value: Value<'_>, place: Place, bytes_max: Option<usize>, out: &mut Ve
         Value::Number(number) => {
             out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
         }
+        // JSON in any place: what is in its strings is escaped already.
+        Value::Object(members) => append_object(&members, out),
         Value::Socket(socket) => append_display(socket, out),
         Value::Time(time, format) => {
             time::write(time, format, out);
@@ -104,6 +106,21 @@ fn append(value: Value<'_>, place: Place, bytes_max: Option<usize>, out: &mut Ve
         out.truncate(start.saturating_add(bytes_max));
     }
     true
+}
+
+fn append_object(members: &[(&str, &str)], out: &mut Vec<u8>) {
+    out.push(b'{');
+    for (at, (key, value)) in members.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        for (text, end) in [(key, "\":"), (value, "\"")] {
+            out.push(b'"');
+            escape::json(text.as_bytes(), out);
+            out.extend_from_slice(end.as_bytes());
+        }
+    }
+    out.push(b'}');
 }
 
 fn append_text(bytes: &[u8], place: Place, out: &mut Vec<u8>) {
@@ -187,7 +204,7 @@ fn json_template(
         match value {
             Value::Absent if omit_empty => return false,
             Value::Absent => out.extend_from_slice(b"null"),
-            Value::Number(_) => {
+            Value::Number(_) | Value::Object(_) => {
                 append(value, Place::Json, None, out);
             }
             _ => {

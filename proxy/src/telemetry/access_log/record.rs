@@ -10,6 +10,7 @@ use http::HeaderMap;
 use http::Version;
 
 use crate::config::endpoint::Address;
+use crate::downstream::Metadatum;
 use crate::net::tls::Facts;
 use crate::telemetry::response_flag::ResponseFlags;
 
@@ -105,6 +106,10 @@ pub struct ExchangeRecord<'a> {
     pub downstream_local_address: Option<SocketAddr>,
     /// The server name found in the client's first bytes.
     pub requested_server_name: Option<&'a str>,
+    /// Why the client's transport failed.
+    pub downstream_transport_failure_reason: Option<&'a str>,
+    /// What listener filters left of the client's connection.
+    pub metadata: &'a [Metadatum],
     /// TLS of the client's connection.
     pub downstream_tls: Option<&'a Facts>,
     /// TLS of the connection to the upstream.
@@ -161,6 +166,8 @@ impl ExchangeRecord<'_> {
             downstream_remote_address: None,
             downstream_local_address: None,
             requested_server_name: None,
+            downstream_transport_failure_reason: None,
+            metadata: &[],
             downstream_tls: None,
             upstream_tls: None,
         }

@@ -6,6 +6,7 @@ use xds_proto::pb::envoy::config::listener::v3 as pb;
 use xds_proto::pb::envoy::config::listener::v3::listener::DeprecatedV1;
 
 use super::Context;
+use super::access_log;
 use super::binding;
 use super::filter_chain;
 use super::listener_filter;
@@ -78,7 +79,7 @@ pub(crate) fn decode(
     } = listener;
     unsupported!(context, warn: stat_prefix, stats_matcher, per_connection_buffer_limit_bytes,
         per_connection_buffer_high_watermark_timeout, metadata, drain_type,
-        traffic_direction, connection_balance_config, access_log, bypass_overload_manager);
+        traffic_direction, connection_balance_config, bypass_overload_manager);
     let use_original_dst = value::is_true(use_original_dst);
     let internal_listener = listener_specifier;
     unsupported!(context, reject: fcds_config, use_original_dst, udp_listener_config, internal_listener);
@@ -136,6 +137,7 @@ pub(crate) fn decode(
     );
     // The older field could only say yes, which is the default by now.
     let reuse_port = reuse_port || !value::is_false(enable_reuse_port);
+    let access_logs = access_log::decode(context, "access_log", access_log);
     let chains = chains?;
     let inspects_tls =
         |filter: &ListenerFilter| matches!(filter.kind, ListenerFilterKind::TlsInspector(_));
@@ -154,6 +156,7 @@ pub(crate) fn decode(
         filter_chains: chains.chains,
         default_filter_chain: chains.default,
         selector: Arc::new(chains.selector),
+        access_logs,
         backlog: tcp_backlog_size.map_or(limits::LISTEN_BACKLOG, |size| size.value),
         reuse_port,
         accepts_per_event: accepts_per_event.unwrap_or(limits::ACCEPTS_PER_EVENT),

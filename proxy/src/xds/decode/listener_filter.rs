@@ -1,5 +1,8 @@
 //! `ListenerFilter`s: what is found out of a connection before a filter chain is chosen.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use xds_proto::pb::envoy::config::core::v3::ProxyProtocolPassThroughTlVs;
 use xds_proto::pb::envoy::config::core::v3::proxy_protocol_config::Version as PbVersion;
 use xds_proto::pb::envoy::config::core::v3::proxy_protocol_pass_through_tl_vs::PassTlVsMatchType;
@@ -10,6 +13,8 @@ use xds_proto::pb::envoy::config::listener::v3::listener_filter_chain_match_pred
 use xds_proto::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use xds_proto::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use xds_proto::pb::envoy::extensions::filters::listener::proxy_protocol::v3 as pb_proxy_protocol;
+use xds_proto::pb::envoy::extensions::filters::listener::proxy_protocol::v3::proxy_protocol::TlvLocation;
+use xds_proto::pb::envoy::extensions::filters::listener::proxy_protocol::v3::proxy_protocol::key_value_pair::ValueStringEncoding as Encoding;
 use xds_proto::pb::envoy::extensions::filters::listener::tls_inspector::v3 as tls_inspector;
 use xds_proto::pb::envoy::r#type::v3::Int32Range;
 
@@ -23,10 +28,15 @@ use crate::config::listener_filter::ListenerFilter;
 use crate::config::listener_filter::ListenerFilterKind;
 use crate::config::listener_filter::ProxyProtocol;
 use crate::config::listener_filter::TlsInspector;
+use crate::config::listener_filter::TlvRule;
+use crate::downstream::Label;
 use crate::net::proxy_protocol::Version;
 
 /// Deepest nesting of predicates: enough for anything written by hand, and for the stack.
 const PREDICATE_DEPTH_MAX: usize = 8;
+
+/// Where TLVs are found as dynamic metadata, unless a rule says otherwise.
+const PROXY_PROTOCOL_NAMESPACE: &str = "envoy.filters.listener.proxy_protocol";
 
 /// Envoy's bounds of `max_client_hello_size`.
 const CLIENT_HELLO_BYTES: (u32, u32) = (256, 16 * 1024);
@@ -122,15 +132,68 @@ fn proxy_protocol(
         tlv_location,
     } = filter;
     unsupported!(context, warn: stat_prefix);
-    unsupported!(context, reject "not supported: nothing could read the metadata; pass_through_tlvs keeps TLVs for the upstream": rules);
-    unsupported!(context, warn "has no effect without rules": tlv_location);
+    let location = value::enumeration::<TlvLocation>(context, "tlv_location", tlv_location)?;
+    if location == TlvLocation::FilterState {
+        context.reject_unsupported("tlv_location", "only DYNAMIC_METADATA is supported");
+    }
+    let rules = context.each("rules", rules, rule);
     let disallowed = context.each("disallowed_versions", disallowed_versions, version);
     let kept_tlvs = context.optional("pass_through_tlvs", pass_through_tlvs, kept_tlvs);
     Some(ProxyProtocol {
         is_optional: allow_requests_without_proxy_protocol,
         disallowed,
         kept_tlvs: kept_tlvs.unwrap_or_default(),
+        rules: one_of_each_type(rules),
     })
+}
+
+/// Of several rules for one type the last counts, as in Envoy.
+fn one_of_each_type(rules: Vec<TlvRule>) -> Vec<TlvRule> {
+    let by_type = rules.into_iter().map(|rule| (rule.kind, rule));
+    let by_type: BTreeMap<_, _> = by_type.collect();
+    by_type.into_values().collect()
+}
+
+fn rule(context: &mut Context, rule: pb_proxy_protocol::proxy_protocol::Rule) -> Option<TlvRule> {
+    let pb_proxy_protocol::proxy_protocol::Rule {
+        tlv_type,
+        on_tlv_present,
+    } = rule;
+    let Ok(kind) = u8::try_from(tlv_type) else {
+        return context.refuse("tlv_type", format!("{tlv_type} is not within 0 and 255"));
+    };
+    let (label, is_base64) = context.required("on_tlv_present", on_tlv_present, label)?;
+    Some(TlvRule {
+        kind,
+        label: Arc::new(label),
+        is_base64,
+    })
+}
+
+/// Where the value is found, and whether as base64.
+fn label(
+    context: &mut Context,
+    pair: pb_proxy_protocol::proxy_protocol::KeyValuePair,
+) -> Option<(Label, bool)> {
+    let pb_proxy_protocol::proxy_protocol::KeyValuePair {
+        metadata_namespace,
+        key,
+        value_string_encoding,
+    } = pair;
+    let field = "value_string_encoding";
+    let encoding = value::enumeration::<Encoding>(context, field, value_string_encoding)?;
+    if key.is_empty() {
+        return context.refuse("key", "must not be empty");
+    }
+    let namespace = match metadata_namespace.as_str() {
+        "" => PROXY_PROTOCOL_NAMESPACE,
+        namespace => namespace,
+    };
+    let label = Label {
+        namespace: namespace.into(),
+        key: key.into(),
+    };
+    Some((label, encoding == Encoding::Base64))
 }
 
 /// A version of the PROXY protocol.

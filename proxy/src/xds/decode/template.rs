@@ -148,6 +148,7 @@ fn command(raw: &Raw<'_>) -> Result<Command, TemplateError> {
             let (name, alternative) = header_names(raw, false)?;
             return Ok(Command::Trailer { name, alternative });
         }
+        "DYNAMIC_METADATA" => return dynamic_metadata(raw),
         "START_TIME" => {
             let format = raw.argument.filter(|format| !format.is_empty());
             return Ok(Command::StartTime(format.map(Into::into)));
@@ -186,8 +187,7 @@ fn plain(name: &str) -> Option<Command> {
         "DOWNSTREAM_REMOTE_ADDRESS" => Command::DownstreamRemoteAddress,
         "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Command::DownstreamRemoteAddressWithoutPort,
         "DOWNSTREAM_REMOTE_PORT" => Command::DownstreamRemotePort,
-        // Whose transport fails has no exchange and no stream that could be logged.
-        "DOWNSTREAM_TRANSPORT_FAILURE_REASON" => Command::Nothing,
+        "DOWNSTREAM_TRANSPORT_FAILURE_REASON" => Command::DownstreamTransportFailureReason,
         "DURATION" => Command::Duration,
         "HOSTNAME" => Command::Hostname,
         "PROTOCOL" => Command::Protocol,
@@ -210,6 +210,22 @@ fn plain(name: &str) -> Option<Command> {
         "VIRTUAL_CLUSTER_NAME" => Command::Nothing, // there are none
         "VIRTUAL_HOST_NAME" => Command::VirtualHostName,
         _ => return None,
+    })
+}
+
+/// `NAMESPACE` or `NAMESPACE:KEY`; what goes deeper finds nothing, because no value here is an object.
+fn dynamic_metadata(raw: &Raw<'_>) -> Result<Command, TemplateError> {
+    let Some(argument) = raw.argument.filter(|argument| !argument.is_empty()) else {
+        return Err(raw.problem("needs a namespace"));
+    };
+    let (namespace, key) = match argument.split_once(':') {
+        Some((_, deeper)) if deeper.contains(':') => return Ok(Command::Nothing),
+        Some((namespace, key)) => (namespace, Some(key.into())),
+        None => (argument, None),
+    };
+    Ok(Command::DynamicMetadata {
+        namespace: namespace.into(),
+        key,
     })
 }
 

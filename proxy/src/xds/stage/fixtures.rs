@@ -237,6 +237,7 @@ pub(crate) fn listener(name: &str, routes: RouteSource) -> Arc<Listener> {
         filter_chains: vec![Arc::new(chain)],
         default_filter_chain: None,
         selector: Arc::default(),
+        access_logs: Vec::new(),
         backlog: 1,
         reuse_port: true,
         accepts_per_event: 1,

@@ -334,6 +334,35 @@ fn options_of_sockets() {
 }
 
 #[test]
+fn rules_for_tlvs() {
+    let filtered = |more: Value| {
+        let proxy_protocol =
+            typed("envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol");
+        listener(json!({"listener_filters": [filter(merged(proxy_protocol, more))]}))
+    };
+    let rule =
+        |kind: u32, pair: Value| json!({"rules": [{"tlv_type": kind, "on_tlv_present": pair}]});
+    let at = |field: &str| format!("listener_filters[0].typed_config.{field}");
+    check_table(
+        &filtered,
+        &decode,
+        &[
+            (
+                rule(2, json!({"key": "k", "value_string_encoding": "BASE64"})),
+                "ok",
+            ),
+            (rule(256, json!({"key": "k"})), &at("rules[0].tlv_type")),
+            (rule(2, json!({})), &at("rules[0].on_tlv_present.key")),
+            (
+                json!({"rules": [{"tlv_type": 2}]}),
+                &at("rules[0].on_tlv_present"),
+            ),
+            (json!({"tlv_location": "FILTER_STATE"}), &at("tlv_location")),
+        ],
+    );
+}
+
+#[test]
 fn chains() {
     let at = |field: &str| format!("filter_chains[0].{field}");
     let tcp_proxy = typed("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy");

@@ -76,6 +76,21 @@ fn arguments_and_lengths() {
 }
 
 #[test]
+fn dynamic_metadata_has_a_namespace_and_perhaps_a_key() {
+    let metadata = |namespace: &str, key: Option<&str>| {
+        command(Command::DynamicMetadata {
+            namespace: namespace.into(),
+            key: key.map(Into::into),
+        })
+    };
+    check("%DYNAMIC_METADATA(a.b)%", &[metadata("a.b", None)]);
+    check("%DYNAMIC_METADATA(a.b:c)%", &[metadata("a.b", Some("c"))]);
+    check("%DYNAMIC_METADATA(a:b:c)%", &[command(Command::Nothing)]);
+    assert!(parse("%DYNAMIC_METADATA%").is_err());
+    assert!(parse("%DYNAMIC_METADATA()%").is_err());
+}
+
+#[test]
 fn commands_without_a_value_here_are_a_dash() {
     check("%VIRTUAL_CLUSTER_NAME%", &[command(Command::Nothing)]);
 }

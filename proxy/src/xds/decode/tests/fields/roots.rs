@@ -107,6 +107,8 @@ pub(super) fn base(message: &str) -> Value {
             "name": "i",
             "typed_config": typed("envoy.extensions.matching.common_inputs.network.v3.DestinationIPInput"),
         }),
+        "KeyValuePair" => json!({"key": "k"}),
+        "Rule" => json!({"tlv_type": 1, "on_tlv_present": base("KeyValuePair")}),
         "Pipe" => json!({"path": "/p"}),
         "QueryParameterMatcher" => json!({"name": "q"}),
         "Rds" => json!({"route_config_name": "r", "config_source": {"ads": {}}}),
