@@ -21,15 +21,15 @@ use crate::client::get;
 use crate::support::Place;
 use crate::support::is_missing;
 
-const CART: &str = "spiffe://mesh.example/cart";
-const EDGE: &str = "spiffe://mesh.example/edge";
-const SERVER: &str = "spiffe://mesh.example/control-plane";
+pub(crate) const CART: &str = "spiffe://mesh.example/cart";
+pub(crate) const EDGE: &str = "spiffe://mesh.example/edge";
+pub(crate) const SERVER: &str = "spiffe://mesh.example/control-plane";
 
 /// Longest wait for anything; a busy machine needs a part of it.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A started control plane, ended with this value.
-struct ControlPlane(Child);
+pub(crate) struct ControlPlane(Child);
 
 impl Drop for ControlPlane {
     fn drop(&mut self) {
@@ -40,19 +40,20 @@ impl Drop for ControlPlane {
 }
 
 impl ControlPlane {
-    fn start(place: &Place, flags: &[&str]) -> Self {
+    pub(crate) fn start(place: &Place, flags: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-        command
-            .args(["control-plane", "--resources", "resources", "--ca", "ca"])
-            .args(flags)
-            .current_dir(place.path());
+        command.args(["control-plane", "--ca", "ca"]).args(flags);
+        if !flags.contains(&"--resources") {
+            command.args(["--resources", "resources"]);
+        }
+        command.current_dir(place.path());
         let command = command.stdin(Stdio::null()).stderr(Stdio::null());
         Self(command.spawn().unwrap())
     }
 }
 
 /// What the listener serves with.
-fn listener(port: u16) -> Value {
+pub(crate) fn listener(port: u16) -> Value {
     let ads = json!({"resource_api_version": "V3", "ads": {}});
     let typed = |name: &str, more: Value| {
         let mut typed = more;
@@ -91,7 +92,7 @@ fn listener(port: u16) -> Value {
 }
 
 /// How Envoy joins the control plane over TLS.
-fn tls_of_edge(place: &Place) -> String {
+pub(crate) fn tls_of_edge(place: &Place) -> String {
     let file = |name: &str| json!({"filename": place.file(name)});
     let context = json!({
         "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
@@ -112,7 +113,7 @@ fn tls_of_edge(place: &Place) -> String {
 }
 
 /// JSON in block style as far as it goes, because a section is added to it behind.
-fn bootstrap(api_type: &str, address: &Value, tls: &str) -> String {
+pub(crate) fn bootstrap(api_type: &str, address: &Value, tls: &str) -> String {
     format!(
         "\
 node: {{id: edge-1, cluster: edge}}
@@ -140,7 +141,7 @@ static_resources:
 }
 
 /// Asks until the answer is as wanted.
-async fn until(
+pub(crate) async fn until(
     front: SocketAddr,
     place: &Place,
     client: Option<&str>,
@@ -157,7 +158,7 @@ async fn until(
     }
 }
 
-fn is_hello(answer: &Result<Answer, String>) -> bool {
+pub(crate) fn is_hello(answer: &Result<Answer, String>) -> bool {
     answer.as_ref().is_ok_and(|answer| answer.body == "hello")
 }
 

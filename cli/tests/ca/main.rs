@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `support` | the programs |
 //! | `client` | one request over mutual TLS |
+//! | `channel` | our proxy and our control plane over mutual TLS |
 //! | `envoy` | a real Envoy that lives on our secrets |
 //! | `agree` | what openssl says about our certificates, lists and requests |
 //! | `killed` | kill -9 at every system call that touches the directory |
@@ -19,6 +20,7 @@
 )]
 
 mod agree;
+mod channel;
 mod client;
 mod envoy;
 mod killed;

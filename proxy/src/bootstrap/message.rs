@@ -7,6 +7,7 @@ use xds_proto::pb::envoy::extensions::regex_engines::v3::GoogleRe2;
 
 use super::Admin;
 use super::Bootstrap;
+use super::channels;
 use super::resources;
 use super::resources::Statics;
 use super::runtime;
@@ -120,6 +121,7 @@ pub(super) fn decode(context: &mut Context, bootstrap: pb::Bootstrap) -> Option<
         &secrets,
         dynamic.ads.is_some(),
     );
+    channels::check(context, &clusters, dynamic.ads.as_ref());
     let node = node.unwrap_or_default();
     // A control plane tells its clients apart by these two (S-10).
     if dynamic.ads.is_some() && (node.id.is_empty() || node.cluster.is_empty()) {

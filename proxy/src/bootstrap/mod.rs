@@ -6,11 +6,13 @@
 //!
 //! | file | reads |
 //! |---|---|
+//! | `channels` | whether the TLS to a server can be had before it is reached |
 //! | `message` | the bootstrap and its small parts |
 //! | `resources` | static listeners, clusters and secrets |
 //! | `runtime` | limits of connections in `layered_runtime` |
 //! | `sources` | `dynamic_resources`: the aggregated stream and watched files |
 
+mod channels;
 mod message;
 mod resources;
 mod runtime;

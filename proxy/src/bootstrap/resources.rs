@@ -14,6 +14,7 @@ use super::StaticResource;
 use crate::config::Cluster;
 use crate::config::Listener;
 use crate::config::Name;
+use crate::config::cluster::CAN_BE_ASKED;
 use crate::config::secret::SecretRef;
 use crate::config::secret::SecretSource;
 use crate::xds::decode::Context;
@@ -101,7 +102,7 @@ pub(super) fn check_secrets(
                 };
                 let missing = server.clusters.iter().find(|name| !is_here(name))?;
                 Some(format!(
-                    "the secret {name:?} comes from {missing:?}, which is no cluster here that speaks HTTP/2 without TLS"
+                    "the secret {name:?} comes from {missing:?}, which is no cluster here that gRPC can be spoken with: {CAN_BE_ASKED}"
                 ))
             }
         }

@@ -13,7 +13,6 @@ use crate::config::Cluster;
 use crate::config::Name;
 use crate::config::cluster::Discovery;
 use crate::config::cluster::UpstreamProtocol;
-use crate::config::cluster::UpstreamTransport;
 use crate::config::grpc::GrpcSettings;
 use crate::xds::decode::Context;
 use crate::xds::decode::config_source::api_version;
@@ -243,12 +242,13 @@ fn check_cluster(
             format!("{name:?} is of type EDS, its members come by the stream itself"),
         );
     }
-    // It would be spoken to in clear text.
-    let transports = &cluster.value.transport_matches;
-    if cluster.value.transport != UpstreamTransport::default() || !transports.is_empty() {
+    let (transport, matches) = (&cluster.value.transport, &cluster.value.transport_matches);
+    if transport.proxy_protocol.is_some() || !matches.is_empty() {
         return context.unsupported(
             field,
-            format!("{name:?} has a transport_socket, TLS to a control plane is not supported"),
+            format!(
+                "{name:?} has a PROXY protocol header or transport_socket_matches, which a control plane is not reached by"
+            ),
         );
     }
     if cluster.value.protocol != UpstreamProtocol::Http2 {

@@ -254,10 +254,10 @@ fn mistakes_of_sources() {
         "cluster_name",
         &name,
     );
-    // It would be spoken to in clear text.
+    let matches = "    transport_socket_matches:\n    - {name: a, match: {a: b}, transport_socket: {name: raw, typed_config: {'@type': type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer}}}\n    typed";
     check(
         "    connect_timeout: 1s\n    typed",
-        "    transport_socket:\n      name: tls\n      typed_config: {'@type': type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext}\n    typed",
+        matches,
         "cluster_name",
         &name,
     );
@@ -291,6 +291,27 @@ fn mistakes_of_sources() {
         "max_interval",
         &ads("grpc_services[0].envoy_grpc.retry_policy.retry_back_off.max_interval"),
     );
+}
+
+/// TLS of the control plane's cluster, with a certificate by name from this source.
+fn with_tls(source: &str) -> String {
+    let tls = format!(
+        "    transport_socket:\n      name: tls\n      typed_config:\n        '@type': type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext\n        common_tls_context:\n          tls_certificate_sds_secret_configs: [{{name: own, sds_config: {source}}}]\n          validation_context_sds_secret_config: {{name: roots, sds_config: {{path_config_source: {{path: /etc/roots.yaml}}}}}}\n    typed"
+    );
+    with(DYNAMIC, "    connect_timeout: 1s\n    typed", &tls)
+}
+
+#[test]
+fn a_control_plane_may_want_tls_whose_secrets_come_before_it() {
+    let bootstrap = valid(&with_tls("{path_config_source: {path: /etc/own.yaml}}"));
+    assert!(bootstrap.static_clusters[0].value.transport.tls.is_some());
+    let own = "{api_config_source: {api_type: GRPC, transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: control-plane}}]}}";
+    for circle in ["{ads: {}}", own] {
+        let errors = read(&with_tls(circle)).expect_err("it waits for itself");
+        assert_eq!(errors[0].field, "static_resources.clusters[0]", "{circle}");
+        let expected = "its TLS waits for the secret \"own\", which only comes once \"control-plane\" is reached";
+        assert!(errors[0].message.starts_with(expected), "{}", errors[0]);
+    }
 }
 
 #[test]

@@ -188,17 +188,21 @@ pub struct Http2Options {
     pub keepalive_timeout: Duration,
 }
 
+/// What [`Cluster::can_be_asked`] wants, for whoever named another one.
+pub const CAN_BE_ASKED: &str = "it needs http2_protocol_options, members that stand in the file or come \
+    by DNS, and neither a PROXY protocol header nor transport_socket_matches";
+
 impl Cluster {
-    /// Its members can be found before anything is received, and gRPC can be spoken with them: over
-    /// HTTP/2, and in clear text, as our client has no TLS.
+    /// Whether gRPC can be spoken with it before anything is received; see [`CAN_BE_ASKED`].
     pub fn can_be_asked(&self) -> bool {
         let is_known = matches!(
             self.discovery,
             Discovery::Static(_) | Discovery::StrictDns(_)
         );
-        let is_plain =
-            self.transport == UpstreamTransport::default() && self.transport_matches.is_empty();
-        is_known && is_plain && self.protocol == UpstreamProtocol::Http2
+        // Both are for requests of somebody: the one tells of a client, the other tells members apart.
+        let is_direct =
+            self.transport.proxy_protocol.is_none() && self.transport_matches.is_empty();
+        is_known && is_direct && self.protocol == UpstreamProtocol::Http2
     }
 }
 

@@ -13,7 +13,6 @@ use super::sources;
 use crate::bootstrap::Admin;
 use crate::bootstrap::Bootstrap;
 use crate::bootstrap::Dynamic;
-use crate::config::Cluster;
 use crate::config::ConnectionLimits;
 use crate::xds::stage::StaticResources;
 
@@ -32,8 +31,6 @@ struct Started {
     admin: Option<Admin>,
     dynamic: Dynamic,
     limits: ConnectionLimits,
-    /// Those the control plane is reached by.
-    ads_clusters: Vec<Arc<Cluster>>,
 }
 
 impl Reloader {
@@ -77,18 +74,9 @@ impl Reloader {
 impl Started {
     fn new(bootstrap: &Bootstrap) -> Self {
         let dynamic = bootstrap.dynamic.clone();
-        let ads = dynamic.ads.as_ref();
-        let is_ads =
-            |cluster: &Cluster| ads.is_some_and(|ads| ads.clusters.contains(&cluster.name));
-        let clusters = bootstrap.static_clusters.iter();
-        let ads_clusters = clusters
-            .filter(|cluster| is_ads(&cluster.value))
-            .map(|cluster| Arc::clone(&cluster.value))
-            .collect();
         Self {
             node: bootstrap.node.clone(),
             admin: bootstrap.admin.clone(),
-            ads_clusters,
             dynamic,
             limits: bootstrap.connection_limits.clone(),
         }
@@ -101,10 +89,6 @@ impl Started {
             ("admin", now.admin != self.admin),
             ("dynamic_resources", now.dynamic != self.dynamic),
             ("layered_runtime", now.limits != self.limits),
-            (
-                "static_resources.clusters of ads_config",
-                now.dynamic == self.dynamic && now.ads_clusters != self.ads_clusters,
-            ),
         ]
         .into_iter()
         .filter_map(|(field, differs)| differs.then_some(field))
@@ -146,9 +130,6 @@ mod tests {
         check(bootstrap("a", ADS, (1, 3)), &[]);
         check(bootstrap("b", ADS, (1, 2)), &["node"]);
         check(bootstrap("a", " {}", (9, 2)), &["dynamic_resources"]);
-        check(
-            bootstrap("a", ADS, (9, 2)),
-            &["static_resources.clusters of ads_config"],
-        );
+        check(bootstrap("a", ADS, (9, 2)), &[]);
     }
 }

@@ -3,9 +3,17 @@
 //! It decides nothing about their content. One task per attempt; dropping the [`Stream`] ends it.
 //! Reading stops while the owner does not take the last response, which HTTP/2 flow control passes
 //! on to the server.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `backoff` | when to try again |
+//! | `metadata` | what a stream is opened with |
+//! | `security` | TLS to a server |
+//! | `target` | a server, and how to connect to it |
 
 mod backoff;
 mod metadata;
+mod security;
 mod target;
 
 use std::time::Duration;
@@ -33,6 +41,8 @@ use crate::xds::session::Variant;
 pub use backoff::BACKOFF_BASE;
 pub use backoff::BACKOFF_MAX;
 pub use backoff::Backoff;
+pub use security::Security;
+pub use target::Server;
 pub use target::Target;
 
 /// Until a TCP connection to the control plane stands: Envoy's cluster default.
@@ -76,7 +86,7 @@ pub(super) enum Event {
 /// What a stream is opened with.
 #[derive(Debug)]
 pub(super) struct Call<'a> {
-    pub(super) target: Target,
+    pub(super) server: Server,
     /// What HTTP/2 calls the server; Envoy uses the name of the cluster.
     pub(super) authority: &'a str,
     pub(super) metadata: &'a Metadata,
@@ -97,11 +107,11 @@ impl Stream {
     pub(super) fn open(call: Call<'_>) -> Self {
         let (requests, from_owner) = mpsc::channel(REQUESTS_MAX);
         let (to_owner, events) = mpsc::channel(1);
-        let endpoint = endpoint(call.authority);
         let metadata = metadata::map(call.metadata);
-        let (target, kind) = (call.target, (call.service, call.variant));
+        let kind = (call.service, call.variant);
+        let connecting = connect(call.server, call.authority);
         let task = tokio::spawn(async move {
-            let channel = connect(endpoint, target).await;
+            let channel = connecting.await;
             let conversed = match channel {
                 Ok(channel) => converse(channel, kind, (metadata, from_owner), &to_owner).await,
                 Err(status) => Err(status),
@@ -127,21 +137,36 @@ impl Drop for Stream {
     }
 }
 
-fn endpoint(authority: &str) -> Endpoint {
-    Endpoint::from_shared(format!("http://{authority}"))
+/// Connects to a server. `authority` is what HTTP/2 calls it.
+pub(super) fn connect(
+    server: Server,
+    authority: &str,
+) -> impl Future<Output = Result<Channel, Status>> + use<> {
+    let endpoint = endpoint(authority, server.security.is_some());
+    let connector = target::Connector {
+        server,
+        authority: authority.into(),
+    };
+    async move {
+        let channel = endpoint.connect_with_connector(connector).await;
+        channel.map_err(|e| Status::unavailable(with_causes(&e)))
+    }
+}
+
+fn endpoint(authority: &str, is_secure: bool) -> Endpoint {
+    let endpoint = Endpoint::from_shared(format!("http://{authority}"))
         .unwrap_or_else(|_| Endpoint::from_static("http://xds"))
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-}
-
-async fn connect(endpoint: Endpoint, target: Target) -> Result<Channel, Status> {
-    let connector = target::Connector(target);
-    let channel = endpoint.connect_with_connector(connector).await;
-    channel.map_err(|e| Status::unavailable(with_causes(&e)))
+        .initial_connection_window_size(WINDOW_BYTES);
+    // TLS is the connector's; what is left to say is the scheme of the requests.
+    match format!("https://{authority}").parse() {
+        Ok(origin) if is_secure => endpoint.origin(origin),
+        _ => endpoint,
+    }
 }
 
 async fn converse(

@@ -22,6 +22,7 @@ use super::core::as_response;
 use super::core::file_session;
 use super::link::Link;
 use super::link::LinkEvent;
+use super::servers::Servers;
 use crate::config::Name;
 use crate::config::secret::SecretFile;
 use crate::config::secret::SecretKind;
@@ -30,7 +31,6 @@ use crate::config::secret::SecretSource;
 use crate::xds::client::BACKOFF_BASE;
 use crate::xds::client::BACKOFF_MAX;
 use crate::xds::client::Service;
-use crate::xds::client::Target;
 use crate::xds::file::FileContent;
 use crate::xds::file::FileWatch;
 use crate::xds::file::Loader;
@@ -77,8 +77,8 @@ pub(super) enum NewsKind {
 /// What every feed is made with.
 pub(super) struct Parts {
     pub(super) node: Node,
-    /// Where the clusters of the bootstrap are that a stream may use.
-    pub(super) servers: BTreeMap<Name, Vec<Target>>,
+    /// What a stream may use.
+    pub(super) servers: Servers,
     pub(super) decoder: Arc<dyn Decoder>,
     pub(super) loader: Arc<dyn Loader>,
     pub(super) rng: fastrand::Rng,
@@ -132,6 +132,24 @@ impl Feeds {
         }
     }
 
+    /// Streams to servers that are elsewhere now begin again there; what they brought stays.
+    pub(super) fn replace_servers(&mut self, servers: &Servers) {
+        let old = std::mem::replace(&mut self.parts.servers, servers.clone());
+        let moved = self.running.keys().filter(|source| match source {
+            SecretSource::Grpc(one) => old.of(&one.clusters) != servers.of(&one.clusters),
+            SecretSource::Ads | SecretSource::Bootstrap | SecretSource::File(_) => false,
+        });
+        for source in moved.cloned().collect::<Vec<_>>() {
+            let Some(feed) = self.running.remove(&source) else {
+                continue;
+            };
+            let names = feed.wanted.borrow().clone();
+            if let Some(feed) = self.start(&source, names) {
+                self.running.insert(source, feed);
+            }
+        }
+    }
+
     /// The next news of any source. Some may be of a source that is no longer asked.
     ///
     /// # Cancel safety
@@ -171,14 +189,13 @@ impl Feeds {
 
 impl Parts {
     fn stream(&self, server: &SecretServer) -> AdsConfig {
-        let named = server.clusters.iter();
-        let servers = named.filter_map(|name| self.servers.get(name)).flatten();
         let settings = &server.settings;
         let authority = settings.authority.as_ref();
         let authority = authority.or_else(|| server.clusters.first());
         AdsConfig {
             service: Service::Secrets,
-            servers: servers.cloned().collect(),
+            clusters: server.clusters.clone(),
+            servers: self.servers.of(&server.clusters),
             authority: authority.map(ToString::to_string).unwrap_or_default(),
             metadata: settings.metadata.clone(),
             variant: variant(server),

@@ -13,8 +13,8 @@ use crate::xds::client::BACKOFF_MAX;
 use crate::xds::client::Backoff;
 use crate::xds::client::Call;
 use crate::xds::client::Event;
+use crate::xds::client::Server;
 use crate::xds::client::Stream;
-use crate::xds::client::Target;
 use crate::xds::session::Request;
 use crate::xds::session::Response;
 use crate::xds::session::Session;
@@ -68,7 +68,8 @@ impl Link {
 
     /// The server in use.
     pub(super) fn target(&self) -> String {
-        self.server().map(ToString::to_string).unwrap_or_default()
+        let server = self.server();
+        server.map_or_else(String::new, |server| server.target.to_string())
     }
 
     /// Hands over what the session has to say, as far as there is room.
@@ -155,13 +156,32 @@ impl Link {
         (wait, is_orderly)
     }
 
+    /// The servers are these now. A stream to one that is still among them goes on; says whether one
+    /// has ended.
+    pub(super) fn replace_servers(&mut self, servers: Vec<Server>) -> bool {
+        let known = self.server();
+        let place = known.and_then(|known| servers.iter().position(|server| server == known));
+        self.ads.servers = servers;
+        self.server = place.unwrap_or_default();
+        if place.is_some() {
+            return false;
+        }
+        self.backoff.reset();
+        let next = if self.ads.servers.is_empty() {
+            State::Off
+        } else {
+            State::Waiting(Instant::now())
+        };
+        matches!(std::mem::replace(&mut self.state, next), State::Open { .. })
+    }
+
     fn connect(&mut self) {
         let Some(server) = self.server() else {
             self.state = State::Off;
             return;
         };
         let stream = Stream::open(Call {
-            target: server.clone(),
+            server: server.clone(),
             authority: &self.ads.authority,
             metadata: &self.ads.metadata,
             service: self.ads.service,
@@ -174,7 +194,7 @@ impl Link {
         };
     }
 
-    fn server(&self) -> Option<&Target> {
+    fn server(&self) -> Option<&Server> {
         self.ads.servers.get(self.server)
     }
 }

@@ -6,10 +6,10 @@
 mod core;
 mod feed;
 mod link;
+mod servers;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::pending;
 use std::sync::Arc;
@@ -27,10 +27,11 @@ use self::core::Tools;
 use self::feed::Feeds;
 use self::link::Link;
 use self::link::LinkEvent;
+use self::servers::Servers;
 use super::client::BACKOFF_BASE;
 use super::client::BACKOFF_MAX;
+use super::client::Server;
 use super::client::Service;
-use super::client::Target;
 use super::file::Directories;
 use super::file::FileUpdate;
 use super::file::FileWatch;
@@ -75,10 +76,8 @@ pub struct XdsConfig {
     /// Longest wait for the first answer of any source; none waits for ever (Envoy's 0; its default
     /// is 15 s).
     pub initial_fetch_timeout: Option<Duration>,
-    /// What stands in the bootstrap.
+    /// What stands in the bootstrap, the clusters among it that streams use.
     pub statics: StaticResources,
-    /// Where the clusters of the bootstrap are that a stream of secrets can use.
-    pub servers: BTreeMap<Name, Vec<Target>>,
 }
 
 /// A stream of discovery, such as the aggregated one (`ads_config` and the cluster it names).
@@ -86,8 +85,10 @@ pub struct XdsConfig {
 pub struct AdsConfig {
     /// Which service is asked.
     pub service: Service,
-    /// Tried in turn.
-    pub servers: Vec<Target>,
+    /// Clusters of the bootstrap whose members are asked, tried in turn.
+    pub clusters: Vec<Name>,
+    /// Where they are; found by the driver if there are clusters.
+    pub servers: Vec<Server>,
     /// HTTP/2 `:authority`; Envoy uses the name of the cluster.
     pub authority: String,
     /// What each stream is opened with.
@@ -106,6 +107,7 @@ impl Default for AdsConfig {
     fn default() -> Self {
         Self {
             service: Service::default(),
+            clusters: Vec::new(),
             servers: Vec::new(),
             authority: String::new(),
             metadata: Metadata::default(),
@@ -172,6 +174,9 @@ struct Driver {
     statics: mpsc::Receiver<StaticResources>,
     files: mpsc::Receiver<FileUpdate>,
     feeds: Feeds,
+    servers: Servers,
+    /// Those of the aggregated stream.
+    ads_clusters: Vec<Name>,
     /// Those of the files that secrets were read from.
     directories: Directories,
     /// Dropped with the driver, which ends them.
@@ -186,8 +191,12 @@ impl Driver {
             has_lds: config.lds != Source::None,
             initial_fetch_timeout: config.initial_fetch_timeout,
         };
+        let servers = Servers::new(&config.statics.clusters);
         let stage = Stage::new(options, config.statics, Duration::ZERO);
-        let ads = config.ads.unwrap_or_default();
+        let mut ads = config.ads.unwrap_or_default();
+        if !ads.clusters.is_empty() {
+            ads.servers = servers.of(&ads.clusters);
+        }
         let node = with_features(config.node);
         let session = Session::new(session::Options {
             variant: ads.variant,
@@ -209,11 +218,10 @@ impl Driver {
             Source::Ads | Source::None => None,
         });
         let watches = watches.collect();
-        let servers = config.servers.keys().cloned().collect();
         let mut rng = ports.rng;
         let feeds = Feeds::new(feed::Parts {
             node,
-            servers: config.servers,
+            servers: servers.clone(),
             decoder: Arc::clone(&ports.decoder),
             loader: ports.loader,
             rng: rng.fork(),
@@ -225,8 +233,10 @@ impl Driver {
         };
         Self {
             epoch: Instant::now(),
-            core: Core::new(session, stage, ads_types, servers, tools),
+            core: Core::new(session, stage, ads_types, servers.names(), tools),
             feeds,
+            servers,
+            ads_clusters: ads.clusters.clone(),
             directories: Directories::default(),
             link: Link::new(ads, rng),
             changes: ports.changes,
@@ -246,6 +256,7 @@ impl Driver {
             self.link.flush(&mut self.core.session, now);
             self.publish_queries();
             self.ask_for_secrets();
+            self.servers.refresh(&self.core.stage);
             let deadline = self.core.next_deadline(now);
             let is_reading = self.core.session.is_reading();
             tokio::select! {
@@ -262,7 +273,7 @@ impl Driver {
                     self.core.on_dns_answer(answer, self.epoch.elapsed());
                 }
                 Some(statics) = self.statics.recv() => {
-                    self.core.on_statics(statics, self.epoch.elapsed());
+                    self.on_statics(statics);
                 }
                 Some(news) = self.feeds.next() => {
                     self.core.on_news(news, self.epoch.elapsed());
@@ -293,6 +304,22 @@ impl Driver {
             LinkEvent::Response(response) => self.core.on_response(response, self.epoch.elapsed()),
             LinkEvent::Woken => {}
         }
+    }
+
+    /// Streams to servers that are elsewhere now go there.
+    fn on_statics(&mut self, statics: StaticResources) {
+        self.servers.replace(&statics.clusters);
+        self.core.set_servers(self.servers.names());
+        self.core.on_statics(statics, self.epoch.elapsed());
+        self.servers.refresh(&self.core.stage);
+        if !self.ads_clusters.is_empty() {
+            let target = self.link.target();
+            let servers = self.servers.of(&self.ads_clusters);
+            if self.link.replace_servers(servers) {
+                self.core.on_moved(&target);
+            }
+        }
+        self.feeds.replace_servers(&self.servers);
     }
 
     fn ask_for_secrets(&mut self) {

@@ -211,6 +211,11 @@ impl Stage {
         self.secrets.has_static(name)
     }
 
+    /// A secret that is named and there.
+    pub fn secret(&self, key: &SecretKey) -> Option<&Secret> {
+        self.secrets.get(key)
+    }
+
     /// What a secret must be, if it is named.
     pub fn kind_of_secret(&self, source: &SecretSource, name: &Name) -> Option<SecretKind> {
         self.secrets.kind(&key(source, name))

@@ -108,6 +108,11 @@ impl Secrets {
         self.slots.get(key).is_some_and(|slot| slot.value.is_some())
     }
 
+    /// One that is there.
+    pub(super) fn get(&self, key: &SecretKey) -> Option<&Secret> {
+        self.slots.get(key)?.value.as_ref()
+    }
+
     /// The secrets that are not there.
     pub(super) fn missing(&self) -> impl Iterator<Item = &SecretKey> {
         let missing = self.slots.iter().filter(|(_, slot)| slot.value.is_none());

@@ -106,6 +106,18 @@ impl Core {
         self.status.update(|f| f.connected_state = true);
     }
 
+    /// The bootstrap says that the server is elsewhere.
+    pub(super) fn on_moved(&mut self, target: &str) {
+        info!(target, "the control plane is elsewhere, the stream ends");
+        self.session.on_stream_closed();
+        self.status.update(|f| f.connected_state = false);
+    }
+
+    /// Clusters of the bootstrap that a stream for secrets may use.
+    pub(super) fn set_servers(&mut self, servers: BTreeSet<Name>) {
+        self.servers = servers;
+    }
+
     /// The server closed the stream in order.
     pub(super) fn on_ended(&mut self, target: &str, retry_in: Duration) {
         info!(target, ?retry_in, "the control plane closed the stream");

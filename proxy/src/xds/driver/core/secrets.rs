@@ -12,6 +12,7 @@ use tracing::warn;
 use super::Core;
 use super::ERROR_BYTES_MAX;
 use crate::config::Name;
+use crate::config::cluster::CAN_BE_ASKED;
 use crate::config::secret::SecretRef;
 use crate::config::secret::SecretSource;
 use crate::xds::driver::feed::FeedNews;
@@ -264,7 +265,7 @@ fn unknown(stage: &Stage, servers: &BTreeSet<Name>, named: &SecretRef) -> Option
                 .iter()
                 .find(|name| !servers.contains(*name))?;
             Some(format!(
-                "the secret {name:?} comes from {missing:?}, which is no cluster of the bootstrap that speaks HTTP/2 without TLS"
+                "the secret {name:?} comes from {missing:?}, which is no cluster of the bootstrap that gRPC can be spoken with: {CAN_BE_ASKED}"
             ))
         }
         SecretSource::Ads | SecretSource::Bootstrap | SecretSource::File(_) => None,

@@ -1,6 +1,7 @@
 //! The whole client against scripted control planes on loopback sockets.
 
 mod hostile;
+mod moved;
 mod rig;
 mod scripted;
 mod secrets;

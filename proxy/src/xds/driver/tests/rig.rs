@@ -1,6 +1,5 @@
 //! A driver with a toy decoder, and a control plane whose every message the test writes.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -124,7 +123,7 @@ pub(super) fn config(variant: Variant, servers: Vec<Target>) -> XdsConfig {
             ..Default::default()
         },
         ads: Some(AdsConfig {
-            servers,
+            servers: servers.into_iter().map(Into::into).collect(),
             authority: "xds_cluster".to_owned(),
             variant,
             node_on_first_message_only: true,
@@ -136,7 +135,6 @@ pub(super) fn config(variant: Variant, servers: Vec<Target>) -> XdsConfig {
         lds: Source::Ads,
         initial_fetch_timeout: Some(Duration::from_secs(15)),
         statics: StaticResources::default(),
-        servers: BTreeMap::new(),
     }
 }
 
