@@ -17,6 +17,7 @@
 //! | `drain` | SIGTERM loses no request |
 //! | `first_bytes` | slow, broken and huge ClientHellos are refused; TLS passes through by its name |
 //! | `handshakes` | however a ClientHello is cut its client is served; nonsense is refused |
+//! | `last_good` | without its control plane a proxy starts from disk, and says so |
 //! | `latency` | weights leave a host in trouble and return |
 //! | `limits` | one connection too many is refused at once |
 //! | `misdirected` | a request for another host than its connection's is answered with 421 |
@@ -42,6 +43,7 @@ mod descriptors;
 mod drain;
 mod first_bytes;
 mod handshakes;
+mod last_good;
 mod latency;
 mod limits;
 mod misdirected;

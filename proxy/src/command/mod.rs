@@ -84,6 +84,9 @@ pub struct ProxyArgs {
         default_value_t = 30.0
     )]
     drain_timeout: f64,
+    /// Keep the last good configuration here, and start from it when the control plane is away
+    #[arg(long, value_name = "DIR", env = "WEIR_STATE_DIR")]
+    state_dir: Option<PathBuf>,
     /// What runs on a listener or an upstream host that goes may take so many seconds to end
     #[arg(
         long,
@@ -186,6 +189,7 @@ fn options(
         drain_timeout: seconds(args.drain_timeout, "--drain-timeout")?,
         drain_time: seconds(args.drain_time, "--drain-time")?,
         log,
+        state_dir: args.state_dir.clone(),
         command_line: serde_json::json!({
             "config_path": args.config.as_deref().map(Path::to_string_lossy),
             "concurrency": args.workers,

@@ -94,6 +94,9 @@ pub const GRPC_METADATA_BYTES_MAX: usize = 16 * 1024;
 /// Entries of that metadata: a server has use for a few.
 pub const GRPC_METADATA_ENTRIES_MAX: usize = 100;
 
+/// Largest configuration kept on disk, bytes: ten times what 100,000 endpoints in 10,000 clusters need.
+pub const STATE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
 /// Length of the accept queue asked for, when a listener says nothing: Linux's default of
 /// `net.core.somaxconn`, which caps it in any case.
 pub const LISTEN_BACKLOG: u32 = 4096;

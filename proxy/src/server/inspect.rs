@@ -231,6 +231,13 @@ impl Live {
             .control_plane()
             .connected_state()
             .set(connected);
+        let control_plane = self.registry.control_plane();
+        let stale = facts.stale_since.map(age).unwrap_or_default();
+        let seconds = i64::try_from(stale.as_secs()).unwrap_or(i64::MAX);
+        control_plane.stale_seconds().set(seconds);
+        control_plane
+            .serving_kept_config()
+            .set(i64::from(facts.is_restored));
         let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
         for (resource_type, stats) in [
             (ResourceType::Cluster, self.registry.cds()),
@@ -349,9 +356,18 @@ impl Inspect for Inspector {
         } else {
             ServerState::Initializing
         };
+        let stale = facts.stale_since.map(|since| {
+            let kept = if facts.is_restored {
+                " and was read from disk"
+            } else {
+                ""
+            };
+            let seconds = age(since).as_secs();
+            format!("no control plane: the configuration is stale for {seconds} s{kept}")
+        });
         Readiness {
             state,
-            waiting_for: facts.waiting_for,
+            waiting_for: facts.waiting_for.into_iter().chain(stale).collect(),
         }
     }
 
@@ -497,6 +513,10 @@ impl Inspector {
             resources,
         }
     }
+}
+
+fn age(since: SystemTime) -> Duration {
+    super::clock().duration_since(since).unwrap_or_default()
 }
 
 fn stored_view(resource_type: ResourceType, name: &str, stored: &Stored) -> ResourceView {

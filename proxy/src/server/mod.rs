@@ -23,6 +23,7 @@ mod reload;
 mod sources;
 
 use std::io;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +48,10 @@ use crate::telemetry::stats::Registry;
 use crate::upstream::dns;
 use crate::worker::WorkerHandle;
 use crate::xds;
+use crate::xds::last_good::Directory;
+use crate::xds::last_good::State;
+use crate::xds::last_good::Writer;
+use crate::xds::last_good::node_of;
 use crate::xds::stage::StaticResources;
 use certificates::CertificateWatch;
 use inspect::Asked;
@@ -86,6 +91,8 @@ pub struct Options {
     pub drain_time: Duration,
     /// Changing the level of the diagnostic log, for `/logging`.
     pub log: Option<Arc<dyn LogControl>>,
+    /// Where the last good configuration is kept; nowhere if there is none.
+    pub state_dir: Option<PathBuf>,
     /// Shown by `/server_info`.
     pub command_line: serde_json::Value,
 }
@@ -98,6 +105,7 @@ impl Default for Options {
             drain_timeout: Duration::from_secs(30),
             drain_time: limits::DRAIN_TIME,
             log: None,
+            state_dir: None,
             command_line: serde_json::Value::Object(serde_json::Map::new()),
         }
     }
@@ -156,7 +164,8 @@ impl Server {
         ));
         let mut tasks = tokio::task::JoinSet::new();
         start_admin(&bootstrap, &live, &options, &mut tasks).await?;
-        let (changes, statics) = start_xds(&bootstrap, &live, &mut tasks);
+        let state = open_state(&bootstrap, &options, &registry).await?;
+        let (changes, statics) = start_xds(&bootstrap, &live, state, &mut tasks);
         let reloader = Reloader::new(&bootstrap, Arc::clone(&live), statics);
         let limits = bootstrap.connection_limits;
         let applier = Applier::new(workers, registry, Arc::clone(&logs), limits)
@@ -338,9 +347,31 @@ async fn start_admin(
     Ok(())
 }
 
+/// Reads what was kept, and starts the thread that keeps what comes; only for who has a control plane.
+async fn open_state(
+    bootstrap: &Bootstrap,
+    options: &Options,
+    registry: &Registry,
+) -> io::Result<Option<State>> {
+    let Some(path) = options.state_dir.clone() else {
+        return Ok(None);
+    };
+    if bootstrap.dynamic.ads.is_none() {
+        tracing::warn!("--state-dir has no effect: the bootstrap has no ads_config");
+        return Ok(None);
+    }
+    let directory = Directory::new(path);
+    let writer = Writer::start(directory.clone(), Arc::clone(registry.control_plane()))?;
+    let node = node_of(&bootstrap.node);
+    let read = tokio::task::spawn_blocking(move || directory.read(&node)).await;
+    let saved = read.unwrap_or_default(); // it does not panic
+    Ok(Some(State { saved, writer }))
+}
+
 fn start_xds(
     bootstrap: &Bootstrap,
     live: &Arc<Live>,
+    state: Option<State>,
     tasks: &mut tokio::task::JoinSet<()>,
 ) -> (mpsc::Receiver<Change>, mpsc::Sender<StaticResources>) {
     let (changes, receiver) = mpsc::channel(CHANGES_MAX);
@@ -353,6 +384,7 @@ fn start_xds(
         dns_queries,
         dns_answers,
         statics: statics_read,
+        state,
         decoder: Arc::new(xds::wire::WireDecoder),
         loader: Arc::new(xds::wire::FileLoader),
         status: Arc::clone(&live.xds),

@@ -15,6 +15,7 @@
 //! | `session` | subscriptions, nonces, ACK and NACK, timers; SotW and delta | no |
 //! | `decode` | wire to model, every field accounted for | no |
 //! | `stage` | warming; yields the next `Snapshot` | no |
+//! | `last_good` | what was received, on disk, for a start without a control plane | yes |
 //! | `store` | what was received, for dumps and for telling what changed | no |
 //! | `client` | the gRPC stream, backoff, rotation | yes |
 //! | `file` | `path_config_source` | yes |
@@ -27,6 +28,7 @@ pub mod client;
 pub mod decode;
 pub mod driver;
 pub mod file;
+pub mod last_good;
 pub mod resource;
 pub mod session;
 pub mod stage;

@@ -41,6 +41,10 @@ pub struct Facts {
     pub connected_state: bool,
     /// Who it says it is (`control_plane.identifier`).
     pub identifier: String,
+    /// Since when no control plane has confirmed what is in force, if none does now.
+    pub stale_since: Option<SystemTime>,
+    /// What is in force was read from disk, and no control plane was there since.
+    pub is_restored: bool,
     /// Everything needed to start has arrived, or was waited for long enough.
     pub is_initialized: bool,
     /// What is still waited for, one line each.

@@ -235,6 +235,10 @@ stats! {
     /// Of the stream to the control plane.
     pub struct ControlPlaneStats(ControlPlaneCells) in "control_plane" {
         level connected_state: "1 while connected.";
+        level stale_seconds: "Seconds since a control plane has last confirmed what is in force; 0 while one does.";
+        level serving_kept_config: "1 while what is in force was read from disk.";
+        counter config_saved: "Times the configuration was written to disk.";
+        counter config_save_failed: "Times it could not be written.";
     }
 }
 

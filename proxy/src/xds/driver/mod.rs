@@ -5,6 +5,7 @@
 
 mod core;
 mod feed;
+mod keeper;
 mod link;
 mod servers;
 #[cfg(test)]
@@ -20,11 +21,13 @@ use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio::time::sleep_until;
+use tonic::Status;
 use xds_proto::pb::envoy::config::core::v3::Node;
 
 use self::core::Core;
 use self::core::Tools;
 use self::feed::Feeds;
+use self::keeper::Keeper;
 use self::link::Link;
 use self::link::LinkEvent;
 use self::servers::Servers;
@@ -37,6 +40,8 @@ use super::file::FileUpdate;
 use super::file::FileWatch;
 use super::file::Loader;
 use super::file::PathSource;
+use super::last_good::State;
+use super::last_good::node_of;
 use super::resource::Decoder;
 use super::resource::DnsAnswer;
 use super::resource::DnsQuery;
@@ -145,6 +150,8 @@ pub struct Ports {
     pub statics: mpsc::Receiver<StaticResources>,
     /// Reads files.
     pub loader: Arc<dyn Loader>,
+    /// What is kept on disk, if it is.
+    pub state: Option<State>,
     /// Shown to others.
     pub status: Arc<XdsStatus>,
     /// For jitter.
@@ -177,6 +184,9 @@ struct Driver {
     servers: Servers,
     /// Those of the aggregated stream.
     ads_clusters: Vec<Name>,
+    keeper: Keeper,
+    /// Whose configuration is kept.
+    node: (String, String),
     /// Those of the files that secrets were read from.
     directories: Directories,
     /// Dropped with the driver, which ends them.
@@ -198,6 +208,7 @@ impl Driver {
             ads.servers = servers.of(&ads.clusters);
         }
         let node = with_features(config.node);
+        let owner = node_of(&node);
         let session = Session::new(session::Options {
             variant: ads.variant,
             node: node.clone(),
@@ -237,6 +248,8 @@ impl Driver {
             feeds,
             servers,
             ads_clusters: ads.clusters.clone(),
+            keeper: Keeper::new(ports.state),
+            node: owner,
             directories: Directories::default(),
             link: Link::new(ads, rng),
             changes: ports.changes,
@@ -253,11 +266,16 @@ impl Driver {
         let changes = self.changes.clone();
         loop {
             let now = self.epoch.elapsed();
+            self.keep(now);
             self.link.flush(&mut self.core.session, now);
             self.publish_queries();
             self.ask_for_secrets();
             self.servers.refresh(&self.core.stage);
             let deadline = self.core.next_deadline(now);
+            let deadline = deadline
+                .into_iter()
+                .chain(self.keeper.next_deadline(now))
+                .min();
             let is_reading = self.core.session.is_reading();
             tokio::select! {
                 event = self.link.next_event(is_reading) => self.on_link(event),
@@ -292,6 +310,7 @@ impl Driver {
     fn on_link(&mut self, event: LinkEvent) {
         match event {
             LinkEvent::Closed(status) => {
+                self.keeper.on_failed();
                 let target = self.link.target();
                 let (retry_in, is_orderly) = self.link.close(&status);
                 if is_orderly {
@@ -301,7 +320,11 @@ impl Driver {
                 }
             }
             LinkEvent::Opened => self.core.on_opened(&self.link.target()),
-            LinkEvent::Response(response) => self.core.on_response(response, self.epoch.elapsed()),
+            LinkEvent::Response(response) => {
+                let now = self.epoch.elapsed();
+                self.core.on_response(response, now);
+                self.keeper.on_response(now);
+            }
             LinkEvent::Woken => {}
         }
     }
@@ -320,6 +343,21 @@ impl Driver {
             }
         }
         self.feeds.replace_servers(&self.servers);
+    }
+
+    /// Uses what is on disk if nobody answers, and keeps what has come.
+    fn keep(&mut self, now: Duration) {
+        if let Some(saved) = self.keeper.take_due(now) {
+            self.core.restore(saved, now);
+            if self.core.session.is_connected() {
+                // It was asked as by one who has nothing; now it is told what there is.
+                let silent = Status::deadline_exceeded("no answer in time");
+                self.on_link(LinkEvent::Closed(silent));
+            }
+        }
+        if let Some(writer) = self.keeper.due_writer(now, self.core.is_whole()) {
+            writer.save(self.core.kept(self.node.clone()));
+        }
     }
 
     fn ask_for_secrets(&mut self) {

@@ -149,6 +149,23 @@ impl Session {
         held.into_iter().flatten().map(|(n, v)| (n, v.as_str()))
     }
 
+    /// Resources are there that came in an earlier life: as if a stream had sent them and was lost.
+    pub fn remember(
+        &mut self,
+        resource_type: ResourceType,
+        held: impl IntoIterator<Item = (Name, String)>,
+    ) {
+        let Some(subscription) = self.types.get_mut(&resource_type) else {
+            return;
+        };
+        for (name, version) in held {
+            if subscription.interest.covers(&name) {
+                subscription.waiting.remove(&name);
+                subscription.held.insert(name, version);
+            }
+        }
+    }
+
     /// A stream stands: everything is asked for anew.
     pub fn on_stream_open(&mut self) {
         self.answers.clear();
@@ -166,6 +183,11 @@ impl Session {
         self.types
             .values_mut()
             .for_each(Subscription::on_stream_closed);
+    }
+
+    /// A stream stands.
+    pub fn is_connected(&self) -> bool {
+        self.is_connected
     }
 
     /// There is room for another answer. Stop reading the stream while this is false.

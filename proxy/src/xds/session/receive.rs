@@ -64,7 +64,7 @@ pub struct Removal {
 }
 
 impl<R> Update<R> {
-    fn new(resource_type: ResourceType, version: String) -> Self {
+    pub(in crate::xds) fn new(resource_type: ResourceType, version: String) -> Self {
         Self {
             resource_type,
             version,

@@ -1,5 +1,6 @@
 //! The driver without its I/O: what each event does to session, store, stage and status.
 
+mod kept;
 mod secrets;
 
 use std::collections::BTreeMap;
@@ -61,6 +62,8 @@ pub(super) struct Core {
     /// Clusters of the bootstrap that a stream for secrets may use.
     servers: BTreeSet<Name>,
     has_new_queries: bool,
+    /// What was left out when it was last kept on disk.
+    not_kept: Vec<(ResourceType, Name)>,
     /// What is asked of sources of secrets may have changed.
     has_new_secrets: bool,
 }
@@ -96,6 +99,7 @@ impl Core {
             logged: BTreeMap::new(),
             servers,
             has_new_queries: true,
+            not_kept: Vec::new(),
             has_new_secrets: true,
         }
     }
@@ -103,7 +107,11 @@ impl Core {
     pub(super) fn on_opened(&mut self, target: &str) {
         info!(target, "connected to the control plane");
         self.session.on_stream_open();
-        self.status.update(|f| f.connected_state = true);
+        self.status.update(|f| {
+            f.connected_state = true;
+            f.stale_since = None;
+            f.is_restored = false;
+        });
     }
 
     /// The bootstrap says that the server is elsewhere.
@@ -121,8 +129,7 @@ impl Core {
     /// The server closed the stream in order.
     pub(super) fn on_ended(&mut self, target: &str, retry_in: Duration) {
         info!(target, ?retry_in, "the control plane closed the stream");
-        self.session.on_stream_closed();
-        self.status.update(|f| f.connected_state = false);
+        self.on_closed();
     }
 
     /// The stream broke, or never stood.
@@ -136,8 +143,7 @@ impl Core {
             ?retry_in,
             "no stream to the control plane"
         );
-        self.session.on_stream_closed();
-        self.status.update(|f| f.connected_state = false);
+        self.on_closed();
         for t in &self.ads_types {
             self.status.update_type(*t, |s| {
                 s.update_attempt += 1;
@@ -145,6 +151,17 @@ impl Core {
                 s.last_error = Some(format!("{code:?}: {detail}"));
             });
         }
+    }
+
+    /// What is in force is stale from now on, if a control plane had confirmed it.
+    fn on_closed(&mut self) {
+        self.session.on_stream_closed();
+        let at = (self.clock)();
+        self.status.update(|f| {
+            if std::mem::take(&mut f.connected_state) {
+                f.stale_since = Some(at);
+            }
+        });
     }
 
     pub(super) fn on_response(&mut self, response: Response, now: Duration) {

@@ -151,6 +151,7 @@ impl Client {
             dns_answers: answers_rx,
             decoder: Arc::new(Words),
             statics: statics_rx,
+            state: None,
             loader: Arc::new(Lines),
             status: Arc::clone(&status),
             rng: fastrand::Rng::with_seed(1),
