@@ -10,6 +10,7 @@
 //! | `channel` | how a control plane is spoken to |
 //! | `chains` | generated filter chains and connections, equal choices |
 //! | `handshake` | whom TLS lets in, in every cell of a matrix of clients |
+//! | `health` | which members are fit |
 //! | `identity` | who the client is, told to upstreams, routes and logs alike |
 //! | `sockets` | what is set on listening sockets |
 //! | `streams` | what becomes of TCP streams, and what is logged of them |
@@ -26,6 +27,7 @@ mod chains;
 mod channel;
 mod follow;
 mod handshake;
+mod health;
 mod identity;
 mod secrets;
 mod setting;

@@ -18,6 +18,8 @@ use crate::net::tls::facts::Names;
 use crate::telemetry::log::LogControl;
 use crate::telemetry::stats::Registry;
 use crate::upstream::departure::Cause;
+use crate::upstream::health::HealthFlags;
+use crate::upstream::health::timeline::Event;
 use crate::upstream::latency::Standing;
 
 /// Everything the endpoints need.
@@ -204,10 +206,10 @@ pub struct HostView {
     pub standing: Option<Standing>,
     /// What the control plane says.
     pub health: HealthStatus,
-    /// Whether our own health checks fail.
-    pub failed_active_health_check: bool,
-    /// Whether outlier detection has ejected it.
-    pub ejected: bool,
+    /// What its health checks and outlier detection say.
+    pub flags: HealthFlags,
+    /// What happened to its health, oldest first.
+    pub events: Vec<Event>,
     /// Percent of requests that succeeded in the last outlier interval, if there were enough.
     pub success_rate: Option<f64>,
     /// Counters.

@@ -11,7 +11,11 @@ use crate::config::Snapshot;
 use crate::telemetry::stats::Registry;
 use crate::upstream::ClusterHandle;
 use crate::upstream::departure::Departures;
+use crate::upstream::health::Care;
+use crate::upstream::health::Monitor;
+use crate::upstream::health::Watched;
 use crate::upstream::transport::Transports;
+use crate::xds::resource::CheckQuery;
 
 /// Live clusters by name.
 #[derive(Debug)]
@@ -24,25 +28,13 @@ pub(super) struct Clusters {
     following: Vec<ClusterHandle>,
     /// Where hosts that leave are told.
     departures: Option<Arc<Departures>>,
-}
-
-/// Whether members are the same and only chosen otherwise, or may be asked more or less at once. One that counts the requests of the whole
-/// cluster counts them from the first on.
-fn has_other_policy_only(old: &config::Cluster, new: &config::Cluster) -> bool {
-    let counts_all = |config: &config::Cluster| {
-        let hashing = config.load_balancing.policy.hashing();
-        hashing.is_some_and(|hashing| hashing.balance_factor.is_some())
-    };
-    let same = config::Cluster {
-        circuit_breakers: new.circuit_breakers,
-        load_balancing: new.load_balancing.clone(),
-        ..old.clone()
-    };
-    same == *new && counts_all(old) == counts_all(new)
+    /// Those whose members are checked before anybody uses them.
+    warming: BTreeMap<Name, ClusterHandle>,
+    monitor: Monitor,
 }
 
 impl Clusters {
-    pub(super) fn new(registry: Arc<Registry>, workers: usize) -> Self {
+    pub(super) fn new(registry: Arc<Registry>, workers: usize, monitor: Monitor) -> Self {
         Self {
             registry,
             workers,
@@ -50,6 +42,8 @@ impl Clusters {
             live: BTreeMap::new(),
             following: Vec::new(),
             departures: None,
+            warming: BTreeMap::new(),
+            monitor,
         }
     }
 
@@ -77,17 +71,15 @@ impl Clusters {
         let empty = Arc::new(Endpoints::default());
         for (name, config) in &snapshot.clusters {
             let endpoints = snapshot.endpoints.get(name).unwrap_or(&empty);
+            let warm = self.take_warm(name, config, endpoints);
             match self.live.get(name) {
-                Some(cluster) => self.update(cluster, config, endpoints),
+                Some(cluster) => match warm {
+                    Some(warm) => cluster.become_warm(&warm, Arc::clone(endpoints)),
+                    None => self.update(cluster, config, endpoints),
+                },
                 None => {
-                    let stats = self.registry.cluster(&config.stat_name);
-                    let handle = ClusterHandle::new(
-                        Arc::clone(config),
-                        self.transports(config),
-                        Arc::clone(endpoints),
-                        stats,
-                        self.workers,
-                    );
+                    let new = || self.handle(config, endpoints, &self.secrets);
+                    let handle = warm.unwrap_or_else(new);
                     let handle = match &self.departures {
                         Some(departures) => handle.telling(departures),
                         None => handle,
@@ -117,9 +109,70 @@ impl Clusters {
     /// not used again.
     pub(super) fn set_secrets(&mut self, secrets: &Arc<Secrets>) {
         self.secrets = Arc::clone(secrets);
-        for cluster in self.live.values() {
+        for cluster in self.live.values().chain(self.warming.values()) {
             cluster.load().transports.refresh(secrets);
         }
+    }
+
+    /// Has the members of these clusters checked, and of no others that are not live.
+    pub(super) fn warm(&mut self, queries: &[CheckQuery]) {
+        let mut old = std::mem::take(&mut self.warming);
+        for query in queries {
+            let (name, endpoints) = (&query.cluster.name, &query.endpoints);
+            let is_same = |warm: &ClusterHandle| Arc::ptr_eq(&warm.load().config, &query.cluster);
+            let handle = match old.remove(name).filter(is_same) {
+                Some(warm) => {
+                    bring_members(&warm, endpoints);
+                    warm
+                }
+                None => self.handle(&query.cluster, endpoints, &query.secrets),
+            };
+            self.warming.insert(Arc::clone(name), handle);
+        }
+        self.look_after();
+    }
+
+    /// The cluster whose members were checked, if it is the one that becomes live.
+    fn take_warm(
+        &mut self,
+        name: &Name,
+        config: &Arc<config::Cluster>,
+        endpoints: &Arc<Endpoints>,
+    ) -> Option<ClusterHandle> {
+        let warm = self.warming.get(name)?;
+        if !Arc::ptr_eq(&warm.load().config, config) {
+            return None;
+        }
+        bring_members(warm, endpoints);
+        self.warming.remove(name)
+    }
+
+    fn handle(
+        &self,
+        config: &Arc<config::Cluster>,
+        endpoints: &Arc<Endpoints>,
+        secrets: &Secrets,
+    ) -> ClusterHandle {
+        ClusterHandle::with_care(
+            (Arc::clone(config), self.care(config)),
+            self.transports(config, secrets),
+            Arc::clone(endpoints),
+            self.registry.cluster(&config.stat_name),
+            self.workers,
+        )
+    }
+
+    /// How unfit members are found, if the cluster asks for it.
+    fn care(&self, config: &config::Cluster) -> Option<Arc<Care>> {
+        let health = &config.health;
+        if health.check.is_none() && health.outlier.is_none() {
+            return None;
+        }
+        let checks = || self.registry.cluster_checks(&config.stat_name);
+        let checks = health.check.as_ref().map(|_| checks());
+        let outliers = || self.registry.cluster_outliers(&config.stat_name);
+        let outliers = health.outlier.as_ref().map(|_| outliers());
+        Some(Arc::new(Care::new(health.clone(), checks, outliers)))
     }
 
     /// Changes the members of one cluster.
@@ -138,20 +191,21 @@ impl Clusters {
     ) {
         let current = cluster.load();
         if !Arc::ptr_eq(&current.config, config) && current.config != *config {
-            if has_other_policy_only(&current.config, config) {
+            if config.has_members_of(&current.config) {
                 cluster.set_policy(Arc::clone(config), Arc::clone(endpoints));
                 return;
             }
-            let transports = self.transports(config);
-            cluster.set_config(Arc::clone(config), transports, Arc::clone(endpoints));
-        } else if !Arc::ptr_eq(&current.endpoints, endpoints) && current.endpoints != *endpoints {
-            cluster.set_endpoints(Arc::clone(endpoints));
+            let transports = self.transports(config, &self.secrets);
+            let config = (Arc::clone(config), self.care(config));
+            cluster.set_config(config, transports, Arc::clone(endpoints));
+        } else {
+            bring_members(cluster, endpoints);
         }
     }
 
-    fn transports(&self, config: &config::Cluster) -> Arc<Transports> {
+    fn transports(&self, config: &config::Cluster, secrets: &Secrets) -> Arc<Transports> {
         let stats = || self.registry.cluster_tls(&config.stat_name);
-        Arc::new(Transports::new(config, &self.secrets, stats))
+        Arc::new(Transports::new(config, secrets, stats))
     }
 
     fn record(&mut self) {
@@ -164,5 +218,32 @@ impl Clusters {
             .cluster_manager()
             .active_clusters()
             .set_count(self.live.len());
+        self.look_after();
+    }
+
+    /// Tells the monitor whom to look after.
+    fn look_after(&mut self) {
+        let has_care = |cluster: &&ClusterHandle| cluster.load().care.is_some();
+        let watched = |is_warming| {
+            move |cluster: &ClusterHandle| Watched {
+                cluster: cluster.clone(),
+                is_warming,
+            }
+        };
+        let live = self.live.values().filter(has_care).map(watched(false));
+        let warming = self.warming.values().map(watched(true));
+        self.monitor.watch(live.chain(warming).collect());
+    }
+
+    /// Ends the health checks.
+    pub(super) fn stop(self) {
+        self.monitor.stop();
+    }
+}
+
+fn bring_members(cluster: &ClusterHandle, endpoints: &Arc<Endpoints>) {
+    let current = cluster.load_full();
+    if !Arc::ptr_eq(&current.endpoints, endpoints) && current.endpoints != *endpoints {
+        cluster.set_endpoints(Arc::clone(endpoints));
     }
 }

@@ -25,8 +25,10 @@ use crate::telemetry::access_log::AccessLogWriter;
 use crate::telemetry::stats::Registry;
 use crate::upstream::ClusterHandle;
 use crate::upstream::departure::Departures;
+use crate::upstream::health::Monitor;
 use crate::worker::Command;
 use crate::worker::WorkerHandle;
+use crate::xds::resource::CheckQuery;
 use clusters::Clusters;
 use listeners::Listeners;
 use listeners::Outcome;
@@ -65,9 +67,10 @@ impl Applier {
         registry: Arc<Registry>,
         logs: Arc<AccessLogWriter>,
         limits: ConnectionLimits,
+        monitor: Monitor,
     ) -> Self {
         Self {
-            clusters: Clusters::new(Arc::clone(&registry), workers.len()),
+            clusters: Clusters::new(Arc::clone(&registry), workers.len(), monitor),
             tables: Tables::default(),
             listeners: Listeners::new(registry, logs, limits),
             workers,
@@ -138,6 +141,11 @@ impl Applier {
         }
     }
 
+    /// Has the members of these clusters checked before they become live.
+    pub fn warm(&mut self, queries: &[CheckQuery]) {
+        self.clusters.warm(queries);
+    }
+
     /// Live clusters, by name.
     pub fn clusters(&self) -> impl Iterator<Item = &ClusterHandle> {
         self.clusters.iter()
@@ -186,5 +194,6 @@ impl Applier {
     /// Ends the workers.
     pub fn stop(self) {
         self.workers.into_iter().for_each(WorkerHandle::stop);
+        self.clusters.stop();
     }
 }

@@ -9,6 +9,8 @@ use crate::config::CircuitBreakers;
 use crate::config::Endpoints;
 use crate::config::Name;
 use crate::config::endpoint::Labels;
+use crate::config::health::EndpointCheck;
+use crate::config::health::Health;
 use crate::config::listener_filter::KeptTlvs;
 use crate::config::load_balancing::LoadBalancing;
 use crate::config::tls::UpstreamTls;
@@ -46,6 +48,8 @@ pub struct Cluster {
     pub max_requests_per_connection: Option<u32>,
     /// HTTP/2 settings towards the members.
     pub http2: Http2Options,
+    /// What is done about unfit members.
+    pub health: Health,
 }
 
 /// Where members come from (`Cluster.type`).
@@ -130,6 +134,8 @@ pub struct DnsTarget {
     pub labels: Option<Arc<Labels>>,
     /// As in [`crate::config::endpoint::Endpoint::hash_key`].
     pub hash_key: Option<Name>,
+    /// As in [`crate::config::endpoint::Endpoint::check`].
+    pub check: Option<Arc<EndpointCheck>>,
 }
 
 /// `Cluster.dns_lookup_family`.
@@ -193,6 +199,22 @@ pub const CAN_BE_ASKED: &str = "it needs http2_protocol_options, members that st
     by DNS, and neither a PROXY protocol header nor transport_socket_matches";
 
 impl Cluster {
+    /// Members of `old` are the same here, and only chosen otherwise, or may be asked more or less at
+    /// once. One that counts the requests of the
+    /// whole cluster counts them from the first on.
+    pub fn has_members_of(&self, old: &Self) -> bool {
+        let counts_all = |config: &Self| {
+            let hashing = config.load_balancing.policy.hashing();
+            hashing.is_some_and(|hashing| hashing.balance_factor.is_some())
+        };
+        let same = Self {
+            circuit_breakers: self.circuit_breakers,
+            load_balancing: self.load_balancing.clone(),
+            ..old.clone()
+        };
+        same == *self && counts_all(old) == counts_all(self)
+    }
+
     /// Whether gRPC can be spoken with it before anything is received; see [`CAN_BE_ASKED`].
     pub fn can_be_asked(&self) -> bool {
         let is_known = matches!(

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::Name;
+use crate::config::health::EndpointCheck;
 
 /// All members of one cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub struct Endpoint {
     pub labels: Option<Arc<Labels>>,
     /// What it is known by to policies that hash, instead of its address or name.
     pub hash_key: Option<Name>,
+    /// How it is checked, where that is not as with the others.
+    pub check: Option<Arc<EndpointCheck>>,
 }
 
 /// Metadata `envoy.transport_socket_match`: values as JSON text, so that equal ones are equal.

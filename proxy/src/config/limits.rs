@@ -144,3 +144,23 @@ pub const MAGLEV_SIZE_MAX: u64 = 5_000_011;
 
 /// Parts of the hash of a request: each looks at the whole head of a request. Envoy sets no bound.
 pub const HASH_POLICIES_MAX: usize = 64;
+
+/// Shortest time between two health checks, and shortest wait for an answer: Envoy counts milliseconds.
+pub const HEALTH_CHECK_TIME_MIN: Duration = Duration::from_millis(1);
+
+/// Bytes of an answer to a health check that are looked at: Envoy sets no bound, but each running
+/// check holds them.
+pub const HEALTH_CHECK_ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// Longest name of a gRPC service that is asked for, bytes: a name of a package and a service has 100.
+pub const HEALTH_CHECK_SERVICE_BYTES_MAX: usize = 4096;
+
+/// What is kept of a host's health: Envoy keeps nothing. Enough for a host that flaps for some minutes.
+pub const HEALTH_EVENTS_MAX: usize = 32;
+
+/// Failed requests kept of a host, so that an ejection can name them: Envoy's default of consecutive
+/// failures is five.
+pub const FAILED_REQUESTS_MAX: usize = 16;
+
+/// Longest id of a failed request that is kept, bytes: a UUID has 36.
+pub const FAILED_REQUEST_ID_BYTES_MAX: usize = 64;

@@ -18,6 +18,7 @@
 //! | `route` | route tables as written |
 //! | `cluster` | where and how to send |
 //! | `endpoint` | members of a cluster |
+//! | `health` | how unfit members are found |
 //! | `load_balancing` | which member takes a request |
 //! | `latency` | weights that follow latency |
 //! | `grpc` | how a gRPC service is asked |
@@ -40,6 +41,7 @@ pub mod endpoint;
 pub mod filter_chain;
 pub mod grpc;
 pub mod hash_policy;
+pub mod health;
 pub mod latency;
 pub mod limits;
 pub mod listener;

@@ -46,6 +46,7 @@ use crate::upstream::Host;
 use crate::upstream::departure::Cause;
 use crate::upstream::departure::Departing;
 use crate::upstream::departure::Departures;
+use crate::upstream::health::HostHealth;
 use crate::xds::resource::ResourceType;
 use crate::xds::status::TypeStatus;
 use crate::xds::status::XdsStatus;
@@ -593,9 +594,12 @@ fn cluster_view(cluster: &ClusterHandle, added_via_api: bool) -> ClusterView {
             weight: member.weight,
             standing: cluster.standing(&member.host),
             health: member.health,
-            failed_active_health_check: false,
-            ejected: false,
-            success_rate: None,
+            flags: member.host.health_flags(),
+            events: member
+                .host
+                .health()
+                .map_or_else(Vec::new, HostHealth::events),
+            success_rate: member.host.health().and_then(HostHealth::success_rate),
             stats: host_stats(&member.host),
         });
     ClusterView {

@@ -46,12 +46,15 @@ use crate::telemetry::access_log::AccessLogWriter;
 use crate::telemetry::log::LogControl;
 use crate::telemetry::stats::Registry;
 use crate::upstream::dns;
+use crate::upstream::health::Monitor;
 use crate::worker::WorkerHandle;
 use crate::xds;
 use crate::xds::last_good::Directory;
 use crate::xds::last_good::State;
 use crate::xds::last_good::Writer;
 use crate::xds::last_good::node_of;
+use crate::xds::resource::CheckAnswer;
+use crate::xds::resource::CheckQuery;
 use crate::xds::stage::StaticResources;
 use certificates::CertificateWatch;
 use inspect::Asked;
@@ -77,6 +80,9 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// DNS answers waiting for the driver.
 const DNS_ANSWERS_MAX: usize = 64;
+
+/// Clusters that were checked, waiting for the driver.
+const CHECK_ANSWERS_MAX: usize = 64;
 
 /// How the proxy is run, besides what the bootstrap says.
 #[derive(Clone, Debug)]
@@ -133,6 +139,7 @@ pub struct Server {
     live: Arc<Live>,
     applier: Applier,
     changes: mpsc::Receiver<Change>,
+    check_queries: watch::Receiver<Vec<CheckQuery>>,
     logs: Arc<AccessLogWriter>,
     options: Options,
     asked: watch::Receiver<Asked>,
@@ -165,15 +172,22 @@ impl Server {
         let mut tasks = tokio::task::JoinSet::new();
         start_admin(&bootstrap, &live, &options, &mut tasks).await?;
         let state = open_state(&bootstrap, &options, &registry).await?;
-        let (changes, statics) = start_xds(&bootstrap, &live, state, &mut tasks);
+        let (check_answers, checked) = mpsc::channel(CHECK_ANSWERS_MAX);
+        let Started {
+            changes,
+            check_queries,
+            statics,
+        } = start_xds(&bootstrap, &live, (state, checked), &mut tasks);
         let reloader = Reloader::new(&bootstrap, Arc::clone(&live), statics);
         let limits = bootstrap.connection_limits;
-        let applier = Applier::new(workers, registry, Arc::clone(&logs), limits)
+        let monitor = Monitor::new(check_answers);
+        let applier = Applier::new(workers, registry, Arc::clone(&logs), limits, monitor)
             .telling(Arc::clone(&live.departures));
         Ok(Self {
             live,
             applier,
             changes,
+            check_queries,
             logs,
             options,
             asked,
@@ -230,6 +244,7 @@ impl Server {
                     crate::memory::forget_text();
                     is_tidy = true;
                 }
+                Ok(()) = self.check_queries.changed() => self.warm().await,
                 change = self.changes.recv() => match change {
                     Some(change) => {
                         self.apply(change).await;
@@ -241,6 +256,15 @@ impl Server {
             }
         }
         self.stop().await;
+    }
+
+    /// Clusters that were checked are in changes that were sent before the list without them.
+    async fn warm(&mut self) {
+        while let Ok(change) = self.changes.try_recv() {
+            self.apply(change).await;
+        }
+        let queries = self.check_queries.borrow_and_update().clone();
+        self.applier.warm(&queries);
     }
 
     /// What the admin interface asks for; true if it is the end.
@@ -319,6 +343,13 @@ async fn reached(at: Option<Instant>) {
     }
 }
 
+/// What comes from the configuration, and goes there.
+struct Started {
+    changes: mpsc::Receiver<Change>,
+    check_queries: watch::Receiver<Vec<CheckQuery>>,
+    statics: mpsc::Sender<StaticResources>,
+}
+
 async fn start_admin(
     bootstrap: &Bootstrap,
     live: &Arc<Live>,
@@ -371,18 +402,21 @@ async fn open_state(
 fn start_xds(
     bootstrap: &Bootstrap,
     live: &Arc<Live>,
-    state: Option<State>,
+    (state, check_answers): (Option<State>, mpsc::Receiver<CheckAnswer>),
     tasks: &mut tokio::task::JoinSet<()>,
-) -> (mpsc::Receiver<Change>, mpsc::Sender<StaticResources>) {
+) -> Started {
     let (changes, receiver) = mpsc::channel(CHANGES_MAX);
     let (statics, statics_read) = mpsc::channel(1); // whoever reads a bootstrap can wait
     let (dns_queries, dns_wanted) = watch::channel(Vec::new());
+    let (check_queries, checks_wanted) = watch::channel(Vec::new());
     let (dns_results, dns_answers) = mpsc::channel(DNS_ANSWERS_MAX);
     tasks.spawn(dns::run(dns_wanted, dns_results));
     let ports = xds::driver::Ports {
         changes,
         dns_queries,
         dns_answers,
+        check_queries,
+        check_answers,
         statics: statics_read,
         state,
         decoder: Arc::new(xds::wire::WireDecoder),
@@ -392,7 +426,11 @@ fn start_xds(
         clock,
     };
     tasks.spawn(xds::driver::run(sources::xds_config(bootstrap), ports));
-    (receiver, statics)
+    Started {
+        changes: receiver,
+        check_queries: checks_wanted,
+        statics,
+    }
 }
 
 #[expect(

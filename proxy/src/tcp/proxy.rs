@@ -31,6 +31,7 @@ use crate::upstream::connect::ConnectFailure;
 use crate::upstream::connect::Connected;
 use crate::upstream::connect::Open;
 use crate::upstream::connect::Purpose;
+use crate::upstream::health::outlier::Report;
 use crate::upstream::in_flight::ActiveRequest;
 use crate::upstream::text_hash::TextHash;
 use crate::worker::ConnectionGuard;
@@ -235,7 +236,12 @@ async fn attempt(
         ..Purpose::default()
     };
     let connecting = Connecting::begin(config, &counts);
-    let connected = connect::connect(config, stats, (host, &counts), purpose).await?;
+    let connected = connect::connect(config, stats, (host, &counts), purpose).await;
+    let report = connected
+        .as_ref()
+        .map_or_else(|failure| Report::of(failure.reason), |_| Report::Served);
+    host.report(&counts, report, None);
+    let connected = connected?;
     stats.upstream_rq_total().inc();
     let counted = Counted {
         first_byte: connecting.stands(),

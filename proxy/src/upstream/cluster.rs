@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use arc_swap::Guard;
+use tokio::sync::Notify;
 
 use crate::config;
 use crate::config::Endpoints;
@@ -21,6 +22,7 @@ use crate::config::Name;
 use crate::config::endpoint::Address;
 use crate::telemetry::stats::ClusterStats;
 use crate::telemetry::stats::DrainStats;
+use crate::telemetry::stats::Group;
 use crate::telemetry::stats::worker;
 use crate::upstream::Breakers;
 use crate::upstream::Host;
@@ -29,6 +31,8 @@ use crate::upstream::departure;
 use crate::upstream::departure::Cause;
 use crate::upstream::departure::Departures;
 use crate::upstream::departure::Drained;
+use crate::upstream::health::Care;
+use crate::upstream::host::Fitness;
 use crate::upstream::host::Moves;
 use crate::upstream::latency::Feedback;
 use crate::upstream::latency::Standing;
@@ -53,6 +57,8 @@ struct Cell {
     /// Where hosts that leave are told; none where nobody asks.
     departures: OnceLock<Arc<Departures>>,
     drain_stats: OnceLock<Arc<DrainStats>>,
+    /// Rung when the value was swapped.
+    changed: Notify,
 }
 
 /// A worker's place in the round. Alone on its cache lines; written by one thread only.
@@ -73,6 +79,8 @@ pub struct UpstreamCluster {
     pub serving: Arc<Endpoints>,
     /// Its members as they live, in the order of `serving`.
     pub hosts: HostSet,
+    /// How unfit members are found, if anybody asks.
+    pub care: Option<Arc<Care>>,
 }
 
 impl UpstreamCluster {
@@ -80,17 +88,29 @@ impl UpstreamCluster {
         config: Arc<config::Cluster>,
         transports: Arc<Transports>,
         endpoints: Arc<Endpoints>,
-        (drained, previous): (&Drained, Option<&HostSet>),
+        (drained, care, previous): (&Drained, Option<Arc<Care>>, Option<&HostSet>),
     ) -> Self {
         let serving = drained.without(&endpoints);
-        let hosts = HostSet::new(&config.load_balancing, &serving, &transports, previous);
+        let kept = (care.as_ref(), previous);
+        let hosts = HostSet::with_care(&config.load_balancing, &serving, &transports, kept);
         Self {
             config,
             transports,
             endpoints,
             serving,
             hosts,
+            care,
         }
+    }
+
+    /// With the same members, chosen and used as before.
+    fn with_endpoints(&self, endpoints: Arc<Endpoints>, drained: &Drained) -> Self {
+        Self::new(
+            Arc::clone(&self.config),
+            Arc::clone(&self.transports),
+            endpoints,
+            (drained, self.care.clone(), Some(&self.hosts)),
+        )
     }
 }
 
@@ -98,6 +118,17 @@ impl ClusterHandle {
     /// A new cluster, used by workers `0..workers`.
     pub fn new(
         config: Arc<config::Cluster>,
+        transports: Arc<Transports>,
+        endpoints: Arc<Endpoints>,
+        stats: Arc<ClusterStats>,
+        workers: usize,
+    ) -> Self {
+        Self::with_care((config, None), transports, endpoints, stats, workers)
+    }
+
+    /// The same of a cluster that finds unfit members.
+    pub fn with_care(
+        (config, care): (Arc<config::Cluster>, Option<Arc<Care>>),
         transports: Arc<Transports>,
         endpoints: Arc<Endpoints>,
         stats: Arc<ClusterStats>,
@@ -115,13 +146,14 @@ impl ClusterHandle {
                 config,
                 transports,
                 endpoints,
-                (&Drained::default(), None),
+                (&Drained::default(), care, None),
             )),
             stats,
             feedback: Mutex::default(),
             drained: Mutex::default(),
             departures: OnceLock::new(),
             drain_stats: OnceLock::new(),
+            changed: Notify::new(),
         };
         cell.record_membership();
         cell.inform(&cell.current.load());
@@ -158,6 +190,11 @@ impl ClusterHandle {
     /// What it is right now. Do not hold it across an await.
     pub fn load(&self) -> Guard<Arc<UpstreamCluster>> {
         self.0.current.load()
+    }
+
+    /// The same, to be kept.
+    pub fn load_full(&self) -> Arc<UpstreamCluster> {
+        self.0.current.load_full()
     }
 
     /// The member for the next request of the calling worker, with the configuration that goes
@@ -212,13 +249,7 @@ impl ClusterHandle {
 
     fn replace_endpoints(&self, drained: &Drained, endpoints: Arc<Endpoints>, cause: Cause) {
         let old = self.0.current.load_full();
-        let new = UpstreamCluster::new(
-            Arc::clone(&old.config),
-            Arc::clone(&old.transports),
-            endpoints,
-            (drained, Some(&old.hosts)),
-        );
-        self.swap(&old, new, cause);
+        self.swap(&old, old.with_endpoints(endpoints, drained), cause);
     }
 
     /// Changes how members are chosen and how much may be on its way, and nothing else: connections,
@@ -228,9 +259,18 @@ impl ClusterHandle {
         drained.follow(&endpoints);
         let old = self.0.current.load_full();
         let transports = Arc::clone(&old.transports);
-        let hosts = (&*drained, Some(&old.hosts));
-        let new = UpstreamCluster::new(config, transports, endpoints, hosts);
+        let kept = (&*drained, old.care.clone(), Some(&old.hosts));
+        let new = UpstreamCluster::new(config, transports, endpoints, kept);
         self.swap(&old, new, Cause::Removed);
+    }
+
+    /// Members that were found unfit take no load from now on, those that are fit again do. Called by
+    /// the health checks.
+    pub fn refresh_health(&self) {
+        let drained = self.0.drained();
+        let old = self.load_full();
+        let new = old.with_endpoints(Arc::clone(&old.endpoints), &drained);
+        self.replace(&old, new); // nobody has come or gone
     }
 
     /// Weights follow latency again, if the policy wants it and its period is over. Called by the
@@ -257,15 +297,44 @@ impl ClusterHandle {
     /// `apply`.
     pub fn set_config(
         &self,
-        config: Arc<config::Cluster>,
+        (config, care): (Arc<config::Cluster>, Option<Arc<Care>>),
         transports: Arc<Transports>,
         endpoints: Arc<Endpoints>,
     ) {
         let mut drained = self.0.drained();
         drained.follow(&endpoints);
         let old = self.0.current.load_full();
-        let new = UpstreamCluster::new(config, transports, endpoints, (&drained, None));
+        let kept = (&*drained, care, None);
+        let new = UpstreamCluster::new(config, transports, endpoints, kept);
         self.swap(&old, new, Cause::Removed);
+    }
+
+    /// Becomes what `warm` is, whose members were checked, with the members of now. Called by `apply`.
+    pub fn become_warm(&self, warm: &Self, endpoints: Arc<Endpoints>) {
+        let mut drained = self.0.drained();
+        drained.follow(&endpoints);
+        let old = self.load_full();
+        let new = warm.load().with_endpoints(endpoints, &drained);
+        self.swap(&old, new, Cause::Removed);
+    }
+
+    /// Done when the value was swapped since the last call. For one caller at a time.
+    pub(super) async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+
+    /// Tells one live cluster from another.
+    pub(super) fn key(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
+    /// A connection was made for it at some time.
+    pub(super) fn had_traffic(&self) -> bool {
+        let stats = &*self.0.stats;
+        let mut fields = stats.fields().iter();
+        let at = fields.position(|field| field.name == "upstream_cx_total");
+        let reading = at.and_then(|at| stats.read(at));
+        reading.is_some_and(|reading| reading.is_used())
     }
 
     /// Says that the cluster is no longer part of the configuration. Called by `apply`.
@@ -276,14 +345,22 @@ impl ClusterHandle {
     }
 
     fn swap(&self, old: &UpstreamCluster, new: UpstreamCluster, cause: Cause) {
+        let new = self.replace(old, new);
+        let moves = old.hosts.retire(Some(&new.hosts));
+        self.0.tell(&new.config, moves, cause);
+        self.0.stats.membership_change().inc();
+    }
+
+    /// The swap alone, where the members are the same.
+    fn replace(&self, old: &UpstreamCluster, new: UpstreamCluster) -> Arc<UpstreamCluster> {
+        debug_assert_eq!(old.config.name, new.config.name);
         self.0.inform(&new);
         self.0.breakers.configure(new.config.circuit_breakers);
         let new = Arc::new(new);
         self.0.current.store(Arc::clone(&new));
-        let moves = old.hosts.retire(Some(&new.hosts));
-        self.0.tell(&new.config, moves, cause);
-        self.0.stats.membership_change().inc();
         self.0.record_membership();
+        self.0.changed.notify_one();
+        new
     }
 }
 
@@ -333,8 +410,18 @@ impl Cell {
     fn record_membership(&self) {
         let current = self.current.load();
         let members = current.hosts.members();
-        let healthy = members.iter().filter(|member| member.is_healthy()).count();
+        let count = |fitness| {
+            let members = members.iter();
+            members.filter(|member| member.fitness() == fitness).count()
+        };
+        let excluded = members.iter().filter(|member| member.flags.is_excluded());
         self.stats.membership_total().set_count(members.len());
-        self.stats.membership_healthy().set_count(healthy);
+        self.stats
+            .membership_healthy()
+            .set_count(count(Fitness::Fit));
+        self.stats
+            .membership_degraded()
+            .set_count(count(Fitness::Degraded));
+        self.stats.membership_excluded().set_count(excluded.count());
     }
 }

@@ -46,6 +46,8 @@ pub struct Vintage {
     secrets: u32,
     /// The era of the host.
     era: u32,
+    /// How often the host was found unfit.
+    falls: u32,
 }
 
 impl Vintage {
@@ -54,6 +56,7 @@ impl Vintage {
         Self {
             secrets: host.transport.generation(),
             era: host.era(),
+            falls: host.falls(),
         }
     }
 
@@ -139,7 +142,7 @@ pub async fn connect(
 }
 
 async fn establish(host: &Host, purpose: Purpose<'_>) -> Result<Connected, TransportFailure> {
-    let era = host.era(); // before anything is waited for
+    let (era, falls) = (host.era(), host.falls()); // before anything is waited for
     let stream = NetStream::connect(&host.address).await?;
     let target = Target {
         address: &host.address,
@@ -155,6 +158,7 @@ async fn establish(host: &Host, purpose: Purpose<'_>) -> Result<Connected, Trans
         vintage: Vintage {
             secrets: made.generation,
             era,
+            falls,
         },
     })
 }

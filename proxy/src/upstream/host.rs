@@ -18,6 +18,11 @@ use crate::config::endpoint::HealthStatus;
 use crate::config::load_balancing::LoadBalancing;
 use crate::upstream::departure::Cause;
 use crate::upstream::departure::Presence;
+use crate::upstream::health::Care;
+use crate::upstream::health::HealthFlags;
+use crate::upstream::health::HostHealth;
+use crate::upstream::health::outlier::Report;
+use crate::upstream::health::outlier::Tally;
 use crate::upstream::in_flight::InFlight;
 use crate::upstream::latency::Outcome;
 use crate::upstream::latency::Samples;
@@ -41,6 +46,8 @@ pub struct Host {
     /// The address as text, for logs.
     pub label: Box<str>,
     pub(super) presence: Presence,
+    /// What is known of its health; none if nobody asks.
+    pub(super) health: Option<Box<HostHealth>>,
     /// When it was first seen healthy.
     began: OnceLock<Instant>,
     /// What each worker counted; locked when a worker first uses the host, and by readers.
@@ -72,6 +79,8 @@ pub struct HostCounts {
     pub rq_total: HostCount,
     /// How long its answers took, if the policy of the cluster asks.
     pub(super) samples: Samples,
+    /// How many went well, if outlier detection asks.
+    pub(super) tally: Tally,
     /// Attempts that are measured and have no first byte yet, of all workers.
     waiting: Arc<InFlight>,
     /// The host's, of all workers.
@@ -185,12 +194,47 @@ impl Host {
             transport,
             label,
             presence: Presence::default(),
+            health: None,
             began: OnceLock::new(),
             counts: Mutex::default(),
             in_flight: Arc::default(),
             waiting: Arc::default(),
             cluster_in_flight,
         }
+    }
+
+    /// Why it takes no load, or less, besides what the control plane says.
+    pub fn health_flags(&self) -> HealthFlags {
+        let health = self.health.as_ref();
+        health.map_or(HealthFlags::NONE, |health| health.flags())
+    }
+
+    /// What is known of its health, if anybody asks.
+    pub fn health(&self) -> Option<&HostHealth> {
+        self.health.as_deref()
+    }
+
+    /// Tells outlier detection, if there is any, what became of an attempt; `counts` are the calling
+    /// worker's, `id` is the request's, if it has one.
+    pub fn report(&self, counts: &HostCounts, report: Report, id: Option<&[u8]>) {
+        if let Some(health) = self.health() {
+            health.report(&counts.tally, report, id);
+        }
+    }
+
+    /// Whether it is judged by what it answers.
+    pub fn is_judged(&self) -> bool {
+        self.health().is_some_and(|health| health.streaks.is_some())
+    }
+
+    /// Whether it has health checks.
+    pub(super) fn is_checked(&self) -> bool {
+        self.health().is_some_and(|health| health.checked.is_some())
+    }
+
+    /// How often it became unfit. Connections from before are not used again.
+    pub(super) fn falls(&self) -> u32 {
+        self.health().map_or(0, HostHealth::falls)
     }
 
     /// What makes it the same host in another set.
@@ -277,12 +321,45 @@ pub struct Member {
     pub locality: usize,
     /// What policies that hash know it by, instead of its address or name.
     pub hash_key: Option<Name>,
+    /// What its checks and outlier detection said when the set was built.
+    pub flags: HealthFlags,
+}
+
+/// Whether a member takes load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fitness {
+    /// Only when too few are fit.
+    Degraded,
+    /// Yes.
+    Fit,
+    /// Only in a panic.
+    Unfit,
 }
 
 impl Member {
+    /// Whether it takes load, as the control plane, its checks and outlier detection say together.
+    pub fn fitness(&self) -> Fitness {
+        if self.flags.is_failed() {
+            return Fitness::Unfit;
+        }
+        match self.health {
+            HealthStatus::Draining | HealthStatus::Timeout | HealthStatus::Unhealthy => {
+                Fitness::Unfit
+            }
+            HealthStatus::Degraded => Fitness::Degraded,
+            HealthStatus::Healthy | HealthStatus::Unknown => {
+                if self.flags.has(HealthFlags::DEGRADED) {
+                    Fitness::Degraded
+                } else {
+                    Fitness::Fit
+                }
+            }
+        }
+    }
+
     /// Whether it takes load in the ordinary case.
     pub fn is_healthy(&self) -> bool {
-        matches!(self.health, HealthStatus::Healthy | HealthStatus::Unknown)
+        self.fitness() == Fitness::Fit
     }
 }
 
@@ -304,13 +381,24 @@ impl HostSet {
         transports: &Transports,
         previous: Option<&Self>,
     ) -> Self {
+        Self::with_care(config, endpoints, transports, (None, previous))
+    }
+
+    /// The same of a cluster that finds unfit members.
+    pub fn with_care(
+        config: &LoadBalancing,
+        endpoints: &Endpoints,
+        transports: &Transports,
+        (care, previous): (Option<&Arc<Care>>, Option<&Self>),
+    ) -> Self {
         let hashing = config.policy.hashing();
         let is_bounded = hashing.is_some_and(|hashing| hashing.balance_factor.is_some());
         let in_flight = is_bounded.then(|| {
             let before = previous.and_then(|set| set.in_flight.as_ref());
             before.map(Arc::clone).unwrap_or_default()
         });
-        let members = members(endpoints, transports, previous, in_flight.as_ref());
+        let kept = (care, in_flight.as_ref());
+        let members = members(endpoints, transports, previous, kept);
         let balancer = LoadBalancer::new(Ingredients {
             config,
             endpoints,
@@ -387,7 +475,7 @@ fn members(
     endpoints: &Endpoints,
     transports: &Transports,
     previous: Option<&HostSet>,
-    in_flight: Option<&Arc<InFlight>>,
+    (care, in_flight): (Option<&Arc<Care>>, Option<&Arc<InFlight>>),
 ) -> Vec<Member> {
     let known: HashMap<_, &Arc<Host>> = previous
         .into_iter()
@@ -402,12 +490,23 @@ fn members(
             let (address, hostname) = (&endpoint.address, &endpoint.hostname);
             let new = || {
                 let (address, hostname) = (address.clone(), Arc::clone(hostname));
-                let transport = Arc::clone(transport);
-                Arc::new(Host::new(address, hostname, transport, in_flight.cloned()))
+                let own = Arc::clone(transport);
+                let mut host = Host::new(address, hostname, own, in_flight.cloned());
+                let said = endpoint.check.as_ref();
+                let health = care.map(|care| Care::host(care, said, transport, transports));
+                host.health = health.map(Box::new);
+                Arc::new(host)
             };
             let known = known.get(&(address, &**hostname, Arc::as_ptr(transport)));
+            let is_checked_so = |host: &&&Arc<Host>| {
+                let health = host.health();
+                health.is_none_or(|health| health.said == endpoint.check)
+            };
+            let known = known.filter(is_checked_so);
+            let host = known.map_or_else(new, |host| Arc::clone(host));
             let member = Member {
-                host: known.map_or_else(new, |host| Arc::clone(host)),
+                flags: host.health_flags(),
+                host,
                 weight: endpoint.weight.max(1),
                 health: endpoint.health,
                 priority: locality.priority,
@@ -440,6 +539,7 @@ mod tests {
             health: HealthStatus::Unknown,
             labels: None,
             hash_key: None,
+            check: None,
         });
         let locality = LocalityEndpoints {
             endpoints: endpoints.collect(),

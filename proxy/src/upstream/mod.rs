@@ -8,6 +8,7 @@
 //! | `connect` | a new connection to a host, counted |
 //! | `departure` | hosts that leave, until what runs on them has ended |
 //! | `dns` | the names of `STRICT_DNS` clusters |
+//! | `health` | who is fit |
 //! | `in_flight` | how many requests a host answers right now |
 //! | `load_balancer` | which member takes the next request |
 //! | `original` | members of clusters that send where the client wanted to go |
@@ -20,6 +21,7 @@ pub mod cluster;
 pub mod connect;
 pub mod departure;
 pub mod dns;
+pub mod health;
 pub mod host;
 pub mod in_flight;
 pub mod latency;

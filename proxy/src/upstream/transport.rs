@@ -197,6 +197,11 @@ impl Transport {
         self.tls.as_ref().map_or(0, |tls| tls.context.generation())
     }
 
+    /// Whether what is spoken on it is encrypted.
+    pub(super) fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Whether a connection says who its client is, and so belongs to that client.
     pub(super) fn names_client(&self) -> bool {
         self.proxy_protocol.is_some()

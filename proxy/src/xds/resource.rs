@@ -12,6 +12,7 @@ use crate::config::Endpoints;
 use crate::config::Listener;
 use crate::config::Name;
 use crate::config::RouteConfig;
+use crate::config::Secrets;
 use crate::config::cluster::Dns;
 use crate::config::secret::Secret;
 
@@ -117,6 +118,24 @@ pub struct DnsAnswer {
     pub query: DnsQuery,
     /// All members now; none if resolution failed, which leaves the last good ones.
     pub endpoints: Option<Endpoints>,
+}
+
+/// A cluster whose members are to be checked before anybody uses it.
+#[derive(Clone, Debug)]
+pub struct CheckQuery {
+    /// The cluster.
+    pub cluster: Arc<Cluster>,
+    /// Its members now.
+    pub endpoints: Arc<Endpoints>,
+    /// All secrets there are.
+    pub secrets: Arc<Secrets>,
+}
+
+/// Every member of a cluster was checked once.
+#[derive(Clone, Debug)]
+pub struct CheckAnswer {
+    /// The cluster, as it was in the question.
+    pub cluster: Arc<Cluster>,
 }
 
 /// Why one resource was not accepted.

@@ -63,6 +63,7 @@ fn endpoints(hosts: usize) -> Endpoints {
         health: HealthStatus::Healthy,
         labels: None,
         hash_key: None,
+        check: None,
     };
     Endpoints {
         localities: vec![LocalityEndpoints {

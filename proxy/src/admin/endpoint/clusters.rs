@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::admin::endpoint::address_json;
 use crate::admin::endpoint::address_text;
 use crate::admin::endpoint::format_of;
+use crate::admin::endpoint::health;
 use crate::admin::endpoint::pattern;
 use crate::admin::reply::Reply;
 use crate::admin::route::Call;
@@ -19,7 +20,6 @@ use crate::admin::state::DepartingView;
 use crate::admin::state::HostStats;
 use crate::admin::state::HostView;
 use crate::admin::state::ThresholdsView;
-use crate::config::endpoint::HealthStatus;
 use crate::upstream::latency::Standing;
 
 /// As Envoy's lines, or in the shape of `envoy.admin.v3.Clusters`.
@@ -105,7 +105,7 @@ fn host_text(host: &HostView, line: &mut dyn FnMut(&str, &dyn Display)) {
         line(name, &value);
     }
     line("hostname", &host.hostname);
-    line("health_flags", &health_flags(host));
+    line("health_flags", &health::flags(host));
     line("weight", &host.weight);
     if let Some(standing) = &host.standing {
         latency_text(host, standing, line);
@@ -129,26 +129,6 @@ fn latency_text(host: &HostView, standing: &Standing, line: &mut dyn FnMut(&str,
     line("latency_samples", &standing.samples);
     line("latency_failures", &standing.failed);
     line("spared", &standing.is_spared);
-}
-
-/// `healthy`, or every reason why not.
-fn health_flags(host: &HostView) -> String {
-    let eds = match host.health {
-        HealthStatus::Degraded => Some("/degraded_eds_health"),
-        HealthStatus::Draining => Some("/eds_status_draining"),
-        HealthStatus::Timeout | HealthStatus::Unhealthy => Some("/failed_eds_health"),
-        HealthStatus::Healthy | HealthStatus::Unknown => None,
-    };
-    let active = host
-        .failed_active_health_check
-        .then_some("/failed_active_hc");
-    let outlier = host.ejected.then_some("/failed_outlier_check");
-    let flags: String = [active, outlier, eds].into_iter().flatten().collect();
-    if flags.is_empty() {
-        "healthy".to_owned()
-    } else {
-        flags
-    }
 }
 
 const fn thresholds(limits: ThresholdsView) -> [(&'static str, u32); 4] {
@@ -202,7 +182,7 @@ fn host_status(host: &HostView) -> Value {
     let mut status = json!({
         "address": address_json(&host.address),
         "stats": host_stats(host.stats),
-        "health_status": health_status(host),
+        "health_status": health::status(host),
         "weight": host.weight,
         "locality": locality(host),
     });
@@ -214,6 +194,9 @@ fn host_status(host: &HostView) -> Value {
     }
     if let Some(percent) = host.success_rate {
         status["success_rate"] = json!({ "value": percent });
+    }
+    if !host.events.is_empty() {
+        status["weir_health"] = health::events(&host.events);
     }
     if let Some(standing) = &host.standing {
         status["weir_latency"] = json!({
@@ -247,24 +230,6 @@ fn host_stats(stats: HostStats) -> Vec<Value> {
         }
     }
     all
-}
-
-fn health_status(host: &HostView) -> Value {
-    let eds = match host.health {
-        HealthStatus::Degraded => "DEGRADED",
-        HealthStatus::Draining => "DRAINING",
-        HealthStatus::Healthy | HealthStatus::Unknown => "HEALTHY",
-        HealthStatus::Timeout => "TIMEOUT",
-        HealthStatus::Unhealthy => "UNHEALTHY",
-    };
-    let mut status = json!({ "eds_health_status": eds });
-    if host.failed_active_health_check {
-        status["failed_active_health_check"] = true.into();
-    }
-    if host.ejected {
-        status["failed_outlier_check"] = true.into();
-    }
-    status
 }
 
 fn locality(host: &HostView) -> Value {

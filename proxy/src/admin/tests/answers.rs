@@ -20,6 +20,7 @@ use crate::admin::tests::get_json;
 use crate::config::endpoint::Address;
 use crate::config::endpoint::HealthStatus;
 use crate::upstream::departure::Cause;
+use crate::upstream::health::HealthFlags;
 use crate::upstream::latency::Standing;
 
 const CLUSTERS_TEXT: &str = "\
@@ -96,8 +97,7 @@ fn clusters_as_envoy() {
 fn every_reason_against_a_host_is_named() {
     let mut sick = cluster();
     let host = sick.hosts.first_mut().expect("a host");
-    host.ejected = true;
-    host.failed_active_health_check = true;
+    host.flags = HealthFlags::EJECTED | HealthFlags::FAILED_CHECK;
     host.health = HealthStatus::Unhealthy;
     host.success_rate = Some(97.5);
     host.weight = 2;

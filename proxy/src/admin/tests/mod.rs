@@ -35,6 +35,7 @@ use crate::config::endpoint::Address;
 use crate::config::endpoint::HealthStatus;
 use crate::config::endpoint::Locality;
 use crate::telemetry::stats::Registry;
+use crate::upstream::health::HealthFlags;
 
 /// A process that notes what it is asked to do.
 #[derive(Debug)]
@@ -150,8 +151,8 @@ fn cluster() -> ClusterView {
             weight: 1,
             standing: None,
             health: HealthStatus::Unknown,
-            failed_active_health_check: false,
-            ejected: false,
+            flags: HealthFlags::NONE,
+            events: Vec::new(),
             success_rate: None,
             stats: HostStats {
                 cx_connect_fail: 1,

@@ -28,6 +28,7 @@ pub struct Incoming(Source);
 #[derive(Debug)]
 enum Source {
     Empty,
+    Fixed(Option<Bytes>),
     Http1Request(RequestIncoming),
     Http1Response(ResponseIncoming),
     Http2(Http2Incoming),
@@ -37,6 +38,11 @@ impl Incoming {
     /// No body.
     pub(in crate::http) fn empty() -> Self {
         Self(Source::Empty)
+    }
+
+    /// One that is here already, for requests of our own.
+    pub(crate) fn fixed(bytes: Bytes) -> Self {
+        Self(Source::Fixed(Some(bytes).filter(|bytes| !bytes.is_empty())))
     }
 }
 
@@ -68,6 +74,7 @@ impl Body for Incoming {
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match &mut self.get_mut().0 {
             Source::Empty => Poll::Ready(None),
+            Source::Fixed(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Http1Request(body) => body.poll_frame(cx),
             Source::Http1Response(body) => body.poll_frame(cx),
             Source::Http2(body) => body.poll_frame(cx),
@@ -77,6 +84,7 @@ impl Body for Incoming {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Source::Empty => true,
+            Source::Fixed(bytes) => bytes.is_none(),
             Source::Http1Request(body) => body.is_end_stream(),
             Source::Http1Response(body) => body.is_end_stream(),
             Source::Http2(body) => body.is_end_stream(),
@@ -86,6 +94,9 @@ impl Body for Incoming {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Source::Empty => SizeHint::with_exact(0),
+            Source::Fixed(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
+            }
             Source::Http1Request(body) => body.size_hint(),
             Source::Http1Response(body) => body.size_hint(),
             Source::Http2(body) => body.size_hint(),
@@ -144,6 +155,14 @@ impl RequestBody {
     pub fn empty() -> Self {
         Self {
             inner: None,
+            progress: None,
+        }
+    }
+
+    /// A body of our own.
+    pub(crate) fn of(body: Incoming) -> Self {
+        Self {
+            inner: Some(body),
             progress: None,
         }
     }

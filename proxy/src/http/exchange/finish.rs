@@ -75,6 +75,7 @@ impl Exchange {
             lease: None,
             counts: None,
             measured_from: None,
+            judged: None,
             upstream_local: None,
             upstream_tls: None,
             upstream_failure: None,
@@ -174,6 +175,7 @@ impl Exchange {
     pub(super) fn end_attempt(&mut self, failed: bool) {
         let left = ResponseFlag::DownstreamConnectionTermination;
         self.sample_end(failed && !self.flags.contains(left));
+        self.report_end(failed);
         let Some(counts) = self.counts.take() else {
             return;
         };

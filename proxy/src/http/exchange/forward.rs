@@ -68,6 +68,7 @@ pub(super) async fn forward(
         }
         exchange.begin_upstream(&cluster, &lease);
         exchange.begin_sample(&config);
+        exchange.begin_report();
         exchange.shape(&host, &authority, lease.protocol());
         if let Some(response) = send(exchange, lease).await? {
             return Ok(response);
@@ -91,6 +92,7 @@ async fn connect(
         .await?
         .map_err(|failure| {
             exchange.upstream_failure = Some(failure.text());
+            exchange.report_unreached((cluster, config, host));
             failure.into()
         })
 }
@@ -123,6 +125,7 @@ async fn send(
             exchange.request = unsent.request;
             if exchange.request.is_some() && reused && exchange.attempts < ATTEMPTS_MAX {
                 exchange.lease = None;
+                exchange.judged = None; // it never saw the request
                 return Ok(None);
             }
             exchange.reason_of(&unsent.error)

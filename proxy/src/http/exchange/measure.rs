@@ -34,6 +34,7 @@ impl Exchange {
 
     /// The head of its response came.
     pub(super) fn sample_head(&mut self, head: &response::Parts, now: Instant) {
+        self.report_head(head);
         let Some(from) = self.measured_from.take() else {
             return;
         };

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `prepare` | checks and canonical form of the request |
 //! | `forward` | attempt: host, connection, request, response head |
+//! | `health` | what the health of hosts learns |
 //! | `measure` | what balancing by latency learns |
 //! | `respond` | the response, and the body that carries the exchange to its end |
 //! | `deadlines` | how long each phase may take |
@@ -17,6 +18,7 @@
 mod deadlines;
 mod finish;
 mod forward;
+mod health;
 mod measure;
 mod prepare;
 mod respond;
@@ -53,6 +55,7 @@ use crate::upstream::pool::Lease;
 use deadlines::Deadlines;
 use finish::LogFacts;
 pub use finish::log_refused;
+use health::Judged;
 use prepare::Authority;
 pub use respond::ExchangeBody;
 
@@ -86,6 +89,8 @@ pub struct Exchange {
     /// The scheme the client used; it goes on as `:scheme`.
     scheme: &'static str,
     /// Kept for the response if it is to be sent back.
+    /// The attempt, if its host is judged by what becomes of it.
+    judged: Option<Judged>,
     request_id: Option<HeaderValue>,
     client: Option<SocketAddr>,
     status: u16,

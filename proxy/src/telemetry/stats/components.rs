@@ -35,6 +35,8 @@ stats! {
         histogram upstream_rq_time: "Time from request to end of response.";
         level membership_total: "Hosts.";
         level membership_healthy: "Hosts that are healthy.";
+        level membership_degraded: "Hosts that are degraded.";
+        level membership_excluded: "Hosts that do not count, as nobody knows them yet or they said so.";
         counter membership_change: "Changes of the set of hosts.";
         counter upstream_context_secrets_not_ready as "client_ssl_socket_factory.upstream_context_secrets_not_ready": "Connections not made because their TLS has not its secrets.";
     }
@@ -47,6 +49,42 @@ stats! {
         level hosts as "drain.hosts": "Hosts that have left and still have connections.";
         level connections as "drain.connections": "Connections to hosts that have left.";
         level requests as "drain.requests": "Requests in progress on hosts that have left.";
+    }
+}
+
+stats! {
+    /// Of the health checks of one cluster, among its other counters.
+    pub struct HealthCheckStats(HealthCheckCells) in "health_check" {
+        counter attempt as "health_check.attempt": "Health checks begun.";
+        counter success as "health_check.success": "Health checks that went well.";
+        counter failure as "health_check.failure": "Health checks that failed, and answers that say so.";
+        counter network_failure as "health_check.network_failure": "Health checks that failed without an answer.";
+        counter passive_failure as "health_check.passive_failure": "Answers to requests that say that their host is unfit.";
+        level healthy as "health_check.healthy": "Hosts that are checked and fit.";
+        level degraded as "health_check.degraded": "Hosts that are checked and say that they are degraded.";
+    }
+}
+
+stats! {
+    /// Of the outlier detection of one cluster, among its other counters.
+    pub struct OutlierStats(OutlierCells) in "outlier_detection" {
+        level ejections_active as "outlier_detection.ejections_active": "Hosts that are ejected.";
+        counter ejections_enforced_total as "outlier_detection.ejections_enforced_total": "Ejections.";
+        counter ejections_overflow as "outlier_detection.ejections_overflow": "Ejections that did not take place because too many hosts are ejected.";
+        counter detected_5xx as "outlier_detection.ejections_detected_consecutive_5xx": "Hosts that answered with 5xx too often in a row.";
+        counter detected_gateway as "outlier_detection.ejections_detected_consecutive_gateway_failure": "Hosts that answered with 502, 503, 504 too often in a row.";
+        counter detected_local_origin as "outlier_detection.ejections_detected_consecutive_local_origin_failure": "Hosts that were not reached too often in a row.";
+        counter detected_success_rate as "outlier_detection.ejections_detected_success_rate": "Hosts that were worse than the others.";
+        counter detected_local_success_rate as "outlier_detection.ejections_detected_local_origin_success_rate": "Hosts that were reached less often than the others.";
+        counter detected_failure_percentage as "outlier_detection.ejections_detected_failure_percentage": "Hosts that failed too often.";
+        counter detected_local_failure_percentage as "outlier_detection.ejections_detected_local_origin_failure_percentage": "Hosts that were not reached too often.";
+        counter enforced_5xx as "outlier_detection.ejections_enforced_consecutive_5xx": "Ejections by reason.";
+        counter enforced_gateway as "outlier_detection.ejections_enforced_consecutive_gateway_failure": "Ejections by reason.";
+        counter enforced_local_origin as "outlier_detection.ejections_enforced_consecutive_local_origin_failure": "Ejections by reason.";
+        counter enforced_success_rate as "outlier_detection.ejections_enforced_success_rate": "Ejections by reason.";
+        counter enforced_local_success_rate as "outlier_detection.ejections_enforced_local_origin_success_rate": "Ejections by reason.";
+        counter enforced_failure_percentage as "outlier_detection.ejections_enforced_failure_percentage": "Ejections by reason.";
+        counter enforced_local_failure_percentage as "outlier_detection.ejections_enforced_local_origin_failure_percentage": "Ejections by reason.";
     }
 }
 

@@ -20,10 +20,12 @@ use crate::telemetry::stats::ConnectionLimitStats;
 use crate::telemetry::stats::ControlPlaneStats;
 use crate::telemetry::stats::DrainStats;
 use crate::telemetry::stats::Group;
+use crate::telemetry::stats::HealthCheckStats;
 use crate::telemetry::stats::HttpStats;
 use crate::telemetry::stats::InspectorStats;
 use crate::telemetry::stats::ListenerManagerStats;
 use crate::telemetry::stats::ListenerStats;
+use crate::telemetry::stats::OutlierStats;
 use crate::telemetry::stats::Scope;
 use crate::telemetry::stats::ServerStats;
 use crate::telemetry::stats::SubscriptionStats;
@@ -63,6 +65,8 @@ struct Named {
     certificates: Instances<CertificateStats>,
     clusters: Instances<ClusterStats>,
     cluster_drain: Instances<DrainStats>,
+    cluster_checks: Instances<HealthCheckStats>,
+    cluster_outliers: Instances<OutlierStats>,
     cluster_tls: Instances<TlsStats>,
     connection_limits: Instances<ConnectionLimitStats>,
     http: Instances<HttpStats>,
@@ -163,6 +167,16 @@ impl Registry {
         self.named().cluster_drain.get(name, self.workers)
     }
 
+    /// Of the health checks of the cluster with this name.
+    pub fn cluster_checks(&self, name: &str) -> Arc<HealthCheckStats> {
+        self.named().cluster_checks.get(name, self.workers)
+    }
+
+    /// Of the outlier detection of the cluster with this name.
+    pub fn cluster_outliers(&self, name: &str) -> Arc<OutlierStats> {
+        self.named().cluster_outliers.get(name, self.workers)
+    }
+
     /// Of the TLS of the cluster with this name.
     pub fn cluster_tls(&self, name: &str) -> Arc<TlsStats> {
         self.named().cluster_tls.get(name, self.workers)
@@ -207,6 +221,8 @@ impl Registry {
             named.certificates.list(),
             named.clusters.list(),
             named.cluster_drain.list_among(ClusterStats::SCOPE),
+            named.cluster_checks.list_among(ClusterStats::SCOPE),
+            named.cluster_outliers.list_among(ClusterStats::SCOPE),
             named.cluster_tls.list_among(ClusterStats::SCOPE),
             named.connection_limits.list(),
             named.http.list(),

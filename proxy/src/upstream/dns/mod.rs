@@ -252,6 +252,7 @@ fn members(dns: &Dns, known: &[BTreeSet<SocketAddr>]) -> Endpoints {
             health: target.health,
             labels: target.labels.clone(),
             hash_key: target.hash_key.clone(),
+            check: target.check.clone(),
         });
         localities[at].endpoints.extend(endpoints);
     }

@@ -95,6 +95,7 @@ fn target(host: &str, priority: u32) -> DnsTarget {
         locality_labels: None,
         labels: None,
         hash_key: None,
+        check: None,
     }
 }
 

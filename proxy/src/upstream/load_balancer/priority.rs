@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::Endpoints;
-use crate::config::endpoint::HealthStatus;
+use crate::upstream::host::Fitness;
 use crate::upstream::host::Member;
 
 /// Factor that counts when none is given.
@@ -40,6 +40,8 @@ pub(super) struct Tally {
     pub(super) all: Vec<usize>,
     pub(super) degraded: Vec<usize>,
     pub(super) healthy: Vec<usize>,
+    /// So many of all do not count.
+    pub(super) excluded: usize,
 }
 
 impl Tally {
@@ -54,7 +56,13 @@ impl Tally {
 
     fn is_panicking(&self, panic_percent: u32) -> bool {
         let usable = self.healthy.len() + self.degraded.len();
-        (usable * 100) < self.all.len() * panic_percent as usize
+        // Where nobody counts, nobody is fit.
+        (usable * 100) < self.counted().max(1) * panic_percent as usize
+    }
+
+    /// How many count.
+    fn counted(&self) -> usize {
+        self.all.len().saturating_sub(self.excluded)
     }
 }
 
@@ -64,11 +72,12 @@ pub(super) fn tallies(members: &[Member]) -> Vec<Tally> {
     for (index, member) in members.iter().enumerate() {
         let tally = tallies.entry(member.priority).or_default();
         tally.all.push(index);
-        match member.health {
-            HealthStatus::Healthy | HealthStatus::Unknown => tally.healthy.push(index),
-            HealthStatus::Degraded => tally.degraded.push(index),
-            HealthStatus::Draining | HealthStatus::Timeout | HealthStatus::Unhealthy => {}
+        match member.fitness() {
+            Fitness::Fit => tally.healthy.push(index),
+            Fitness::Degraded => tally.degraded.push(index),
+            Fitness::Unfit => {}
         }
+        tally.excluded += usize::from(member.flags.is_excluded());
     }
     tallies.into_values().collect()
 }
@@ -117,7 +126,7 @@ pub(super) fn split(tallies: &[Tally], factor: u32, panic_percent: u32) -> Vec<S
 
 fn capacity(tally: &Tally, source: Source, factor: u32) -> u32 {
     let usable = tally.members(source).len() as u64;
-    let percent = u64::from(factor) * usable / (tally.all.len() as u64).max(1);
+    let percent = u64::from(factor) * usable / (tally.counted() as u64).max(1);
     u32::try_from(percent).unwrap_or(u32::MAX).min(100)
 }
 
@@ -169,6 +178,7 @@ mod tests {
             all: (0..healthy + degraded + unhealthy).collect(),
             healthy: (0..*healthy).collect(),
             degraded: (*healthy..healthy + degraded).collect(),
+            excluded: 0,
         };
         levels.iter().map(tally).collect()
     }

@@ -28,6 +28,7 @@ fn set(policy: LbPolicy, hosts: u16) -> HostSet {
         health: HealthStatus::Healthy,
         labels: None,
         hash_key: None,
+        check: None,
     };
     let locality = LocalityEndpoints {
         endpoints: (1..=hosts).map(endpoint).collect(),

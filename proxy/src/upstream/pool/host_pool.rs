@@ -371,7 +371,7 @@ impl HostPool {
     }
 
     /// It was made with the secrets of now, as who the peer must be may be another since, and the host
-    /// has not left.
+    /// has not left, nor was it found unfit, which may have been the connection's fault.
     fn is_current(&self, vintage: Vintage) -> bool {
         vintage == Vintage::now(&self.host)
     }

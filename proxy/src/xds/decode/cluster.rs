@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use xds_proto::pb::envoy::config::cluster::v3 as pb;
+use xds_proto::pb::envoy::config::cluster::v3::OutlierDetection;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::ClusterDiscoveryType;
+use xds_proto::pb::envoy::config::cluster::v3::cluster::CommonLbConfig;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::CustomClusterType;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::DiscoveryType;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::EdsClusterConfig;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::LbSubsetConfig;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::TransportSocketMatch;
+use xds_proto::pb::envoy::config::core::v3::HealthCheck;
 use xds_proto::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use xds_proto::pb::envoy::extensions::clusters::dns::v3::DnsCluster;
 
@@ -19,6 +22,7 @@ use super::cluster_http;
 use super::config_source;
 use super::endpoint;
 use super::extension;
+use super::health_check;
 use super::labels;
 use super::load_balancing;
 use super::transport_socket;
@@ -29,6 +33,7 @@ use crate::config::cluster::Discovery;
 use crate::config::cluster::TransportMatch;
 use crate::config::cluster::UpstreamProtocol;
 use crate::config::cluster::UpstreamTransport;
+use crate::config::health::Health;
 use crate::config::limits;
 
 /// Reads a cluster.
@@ -71,13 +76,13 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
         cleanup_interval,
         upstream_bind_config,
         lb_subset_config,
-        common_lb_config,
+        mut common_lb_config,
         transport_socket,
         metadata,
         protocol_selection,
         upstream_connection_options,
         close_connections_on_host_health_failure,
-        ignore_health_on_host_removal,
+        ignore_health_on_host_removal: _, // they go at once, whatever their health
         filters,
         load_balancing_policy,
         lrs_server,
@@ -93,8 +98,8 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
     } = cluster;
     // Tuning and observation.
     unsupported!(context, warn: stats_matcher, per_connection_buffer_limit_bytes,
-        per_connection_buffer_high_watermark_timeout, health_checks, outlier_detection, cleanup_interval, metadata, upstream_connection_options,
-        close_connections_on_host_health_failure, ignore_health_on_host_removal, lrs_server,
+        per_connection_buffer_high_watermark_timeout, cleanup_interval, metadata, upstream_connection_options,
+        close_connections_on_host_health_failure, lrs_server,
         lrs_report_endpoint_metrics, track_timeout_budgets, track_cluster_stats, preconnect_policy,
         queuing_policies);
     let wait_for_warm_on_init = value::is_false(wait_for_warm_on_init);
@@ -115,6 +120,12 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
         transport_match,
     );
     network_filters(context, filters);
+    let health = health(
+        context,
+        &name,
+        (health_checks, outlier_detection),
+        common_lb_config.as_mut(),
+    );
 
     if name.is_empty() {
         context.reject("name", "must not be empty");
@@ -200,7 +211,35 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
         max_connection_duration: http.common.max_connection_duration,
         max_requests_per_connection: http.common.max_requests_per_connection,
         http2: http.http2,
+        health,
     })
+}
+
+/// What is done about unfit members. One that is new counts among those of the policy in Envoy's file,
+/// but is nothing a policy could know.
+fn health(
+    context: &mut Context,
+    cluster: &str,
+    (checks, outlier): (Vec<HealthCheck>, Option<OutlierDetection>),
+    common: Option<&mut CommonLbConfig>,
+) -> Health {
+    let check = health_check::decode(context, checks, cluster);
+    let outlier = context.optional("outlier_detection", outlier, health_check::outlier::decode);
+    let excludes_unchecked =
+        common.is_some_and(|common| std::mem::take(&mut common.ignore_new_hosts_until_first_hc));
+    if excludes_unchecked && check.is_none() {
+        context.field("common_lb_config", |context| {
+            context.warn(
+                "ignore_new_hosts_until_first_hc",
+                "has no effect without health_checks",
+            );
+        });
+    }
+    Health {
+        check,
+        outlier: outlier.map(Arc::new),
+        excludes_unchecked,
+    }
 }
 
 fn transport_match(

@@ -194,6 +194,7 @@ fn target(context: &mut Context, place: &Place, member: Member) -> Option<DnsTar
         health,
         labels,
         hash_key,
+        check,
     } = member;
     let (host, port) = match address::target(context, address)? {
         Target::Name(host, port) => (host, port),
@@ -220,5 +221,6 @@ fn target(context: &mut Context, place: &Place, member: Member) -> Option<DnsTar
         locality_labels: place.labels.clone(),
         labels,
         hash_key,
+        check,
     })
 }

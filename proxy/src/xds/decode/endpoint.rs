@@ -17,6 +17,7 @@ use xds_proto::pb::envoy::config::endpoint::v3::locality_lb_endpoints::LbEndpoin
 
 use super::Context;
 use super::address;
+use super::health_check;
 use super::labels;
 use super::value;
 use crate::config::Endpoints;
@@ -26,6 +27,7 @@ use crate::config::endpoint::HealthStatus;
 use crate::config::endpoint::Labels;
 use crate::config::endpoint::Locality;
 use crate::config::endpoint::LocalityEndpoints;
+use crate::config::health::EndpointCheck;
 
 /// Percent; Envoy's default.
 const OVERPROVISIONING_FACTOR: u32 = 140;
@@ -49,6 +51,7 @@ pub(crate) struct Member {
     pub(crate) health: HealthStatus,
     pub(crate) labels: Option<Arc<Labels>>,
     pub(crate) hash_key: Option<Name>,
+    pub(crate) check: Option<Arc<EndpointCheck>>,
 }
 
 /// Reads an assignment whose addresses are all literal.
@@ -83,6 +86,7 @@ fn literal(context: &mut Context, members: Vec<(usize, Member)>) -> Vec<Endpoint
             health,
             labels,
             hash_key,
+            check,
         } = member;
         let address = in_member(context, i, |context| address::connect(context, address));
         let Some(address) = address else { continue };
@@ -101,6 +105,7 @@ fn literal(context: &mut Context, members: Vec<(usize, Member)>) -> Vec<Endpoint
             health,
             labels,
             hash_key,
+            check,
         });
     }
     endpoints
@@ -296,10 +301,12 @@ fn member(context: &mut Context, endpoint: pb::LbEndpoint) -> Option<Member> {
         }
         None => return context.missing("endpoint"),
     };
-    let (address, hostname) = context.field("endpoint", |context| host(context, endpoint))?;
+    let (address, hostname, check) =
+        context.field("endpoint", |context| host(context, endpoint))?;
     Some(Member {
         address,
         hostname,
+        check,
         weight: weight.unwrap_or(1),
         health: health?,
         labels,
@@ -307,7 +314,9 @@ fn member(context: &mut Context, endpoint: pb::LbEndpoint) -> Option<Member> {
     })
 }
 
-fn host(context: &mut Context, endpoint: pb::Endpoint) -> Option<(core::Address, Name)> {
+type Host = (core::Address, Name, Option<Arc<EndpointCheck>>);
+
+fn host(context: &mut Context, endpoint: pb::Endpoint) -> Option<Host> {
     let pb::Endpoint {
         address,
         health_check_config,
@@ -315,9 +324,14 @@ fn host(context: &mut Context, endpoint: pb::Endpoint) -> Option<(core::Address,
         additional_addresses,
         observability_name,
     } = endpoint;
-    unsupported!(context, warn: health_check_config, additional_addresses, observability_name);
+    unsupported!(context, warn: additional_addresses, observability_name);
+    let check = context.optional(
+        "health_check_config",
+        health_check_config,
+        health_check::of_endpoint,
+    );
     let address = context.required("address", address, |_, address| Some(address))?;
-    Some((address, hostname.into()))
+    Some((address, hostname.into(), check))
 }
 
 fn health(status: PbHealthStatus) -> HealthStatus {

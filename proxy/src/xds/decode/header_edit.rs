@@ -49,6 +49,26 @@ pub(crate) fn decode(context: &mut Context, sources: Sources) -> HeaderEdits {
     }
 }
 
+/// Reads edits of a request alone.
+pub(crate) fn of_request(
+    context: &mut Context,
+    add: Vec<core::HeaderValueOption>,
+    remove: Vec<String>,
+) -> HeaderEdit {
+    HeaderEdit {
+        add: additions(context, "request_headers_to_add", add),
+        remove: removals(context, "request_headers_to_remove", remove),
+    }
+}
+
+/// Reads what a gRPC call has besides.
+pub(crate) fn metadata(context: &mut Context, add: Vec<core::HeaderValueOption>) -> HeaderEdit {
+    HeaderEdit {
+        add: additions(context, "initial_metadata", add),
+        remove: Vec::new(),
+    }
+}
+
 fn additions(
     context: &mut Context,
     field: &str,

@@ -19,6 +19,7 @@
 //! | `circuit_breakers` | how much may be on its way to a cluster |
 //! | `load_balancing` `latency` `least_request` `hashing` `common_lb` `locality_lb` `slow_start` | which member is taken |
 //! | `hash_policy` | what of a request is hashed |
+//! | `health_check` | active checks, outlier detection |
 //! | `endpoint` `labels` | `ClusterLoadAssignment` |
 //! | `route` `route_match` `route_action` `header_edit` | `RouteConfiguration` and what is inside |
 //! | `access_log` `template` `template_tls` | access logs and `%COMMAND%` templates |
@@ -55,6 +56,7 @@ pub(crate) mod grpc_service;
 mod hash_policy;
 mod hashing;
 mod header_edit;
+mod health_check;
 mod http_connection_manager;
 mod http_filter;
 mod labels;

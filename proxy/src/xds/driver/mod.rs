@@ -42,6 +42,8 @@ use super::file::Loader;
 use super::file::PathSource;
 use super::last_good::State;
 use super::last_good::node_of;
+use super::resource::CheckAnswer;
+use super::resource::CheckQuery;
 use super::resource::Decoder;
 use super::resource::DnsAnswer;
 use super::resource::DnsQuery;
@@ -144,6 +146,10 @@ pub struct Ports {
     pub dns_queries: watch::Sender<Vec<DnsQuery>>,
     /// What it found.
     pub dns_answers: mpsc::Receiver<DnsAnswer>,
+    /// Whose members are to be checked, always the whole list.
+    pub check_queries: watch::Sender<Vec<CheckQuery>>,
+    /// Whose were.
+    pub check_answers: mpsc::Receiver<CheckAnswer>,
     /// Makes values of bytes.
     pub decoder: Arc<dyn Decoder>,
     /// The bootstrap's resources, whenever it was read again.
@@ -178,6 +184,8 @@ struct Driver {
     changes: mpsc::Sender<Change>,
     dns_queries: watch::Sender<Vec<DnsQuery>>,
     dns_answers: mpsc::Receiver<DnsAnswer>,
+    check_queries: watch::Sender<Vec<CheckQuery>>,
+    check_answers: mpsc::Receiver<CheckAnswer>,
     statics: mpsc::Receiver<StaticResources>,
     files: mpsc::Receiver<FileUpdate>,
     feeds: Feeds,
@@ -255,6 +263,8 @@ impl Driver {
             changes: ports.changes,
             dns_queries: ports.dns_queries,
             dns_answers: ports.dns_answers,
+            check_queries: ports.check_queries,
+            check_answers: ports.check_answers,
             statics: ports.statics,
             files,
             _watches: watches,
@@ -269,6 +279,7 @@ impl Driver {
             self.keep(now);
             self.link.flush(&mut self.core.session, now);
             self.publish_queries();
+            self.publish_checks();
             self.ask_for_secrets();
             self.servers.refresh(&self.core.stage);
             let deadline = self.core.next_deadline(now);
@@ -289,6 +300,9 @@ impl Driver {
                 () = changes.closed() => return,
                 Some(answer) = self.dns_answers.recv() => {
                     self.core.on_dns_answer(answer, self.epoch.elapsed());
+                }
+                Some(answer) = self.check_answers.recv() => {
+                    self.core.on_checked(&answer, self.epoch.elapsed());
                 }
                 Some(statics) = self.statics.recv() => {
                     self.on_statics(statics);
@@ -364,6 +378,16 @@ impl Driver {
         if self.core.take_new_secrets() {
             self.feeds.want(self.core.wanted_secrets());
             self.directories.watch(self.core.secret_directories());
+        }
+    }
+
+    /// What was checked is part of a change, which goes first: until then the list is as it was.
+    fn publish_checks(&mut self) {
+        if self.core.stage.has_change() {
+            return;
+        }
+        if let Some(checks) = self.core.stage.take_new_checks() {
+            self.check_queries.send_replace(checks);
         }
     }
 

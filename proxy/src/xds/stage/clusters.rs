@@ -48,6 +48,10 @@ pub(super) struct Clusters {
     warming: BTreeSet<Name>,
     /// Those of them for which something has changed since the last look.
     candidates: BTreeSet<Name>,
+    /// Those of them whose members are to be checked, and are not yet.
+    checking: BTreeSet<Name>,
+    /// [`Self::checks`] may differ from what it was.
+    has_new_checks: bool,
     /// Slots that are about to leave.
     leaving: BTreeSet<Name>,
     /// EDS, by service name.
@@ -75,6 +79,8 @@ struct Active {
 struct Warming {
     cluster: Arc<Cluster>,
     deadline: Option<Duration>,
+    /// Its members were checked, or need not be.
+    is_checked: bool,
 }
 
 #[derive(Debug)]
@@ -94,13 +100,24 @@ impl Clusters {
         if slot.active.as_ref().is_some_and(|a| a.cluster == cluster) {
             slot.warming = None;
             self.warming.remove(&name);
+            self.has_new_checks |= self.checking.remove(&name);
+        } else if slot.warming.as_ref().is_some_and(|w| w.cluster == cluster) {
+            // The same again: what it waits for goes on.
         } else {
             // A cluster that is pushed again and again must not wait for ever.
             let deadline = match &slot.warming {
                 Some(w) if w.cluster.discovery == cluster.discovery => w.deadline,
                 _ => deadline,
             };
-            slot.warming = Some(Warming { cluster, deadline });
+            let active = slot.active.as_ref();
+            let is_checked = !cluster.checks_members()
+                || active.is_some_and(|active| cluster.has_members_of(&active.cluster));
+            slot.warming = Some(Warming {
+                cluster,
+                deadline,
+                is_checked,
+            });
+            self.has_new_checks |= self.checking.remove(&name);
             self.warming.insert(name.clone());
             self.candidates.insert(name.clone());
         }
@@ -113,6 +130,7 @@ impl Clusters {
     pub(super) fn remove(&mut self, name: &Name, now: Duration) {
         self.unlink(name);
         self.warming.remove(name);
+        self.has_new_checks |= self.checking.remove(name);
         if let Some(slot) = self.slots.get_mut(name) {
             slot.warming = None;
             if slot.active.is_some() {
@@ -218,9 +236,15 @@ impl Clusters {
     ) -> bool {
         let mut has_warmed = false;
         for name in std::mem::take(&mut self.candidates) {
-            if self.is_warm(&name, now) && self.has_secrets(&name, &has_secret) {
+            if !self.has_secrets(&name, &has_secret) {
+                continue;
+            }
+            if self.is_warm(&name, now) {
                 self.activate(&name);
                 has_warmed = true;
+            } else if self.can_be_checked(&name) {
+                self.checking.insert(name);
+                self.has_new_checks = true; // or its members have changed
             }
         }
         dirt.snapshot |= has_warmed;
@@ -235,17 +259,41 @@ impl Clusters {
         else {
             return false;
         };
-        let has_members = match &warming.cluster.discovery {
-            Discovery::Eds { service_name } => {
-                matches!(
-                    self.assignments.get(service_name),
-                    Some(Assignment::Held(_))
-                )
-            }
-            Discovery::OriginalDst | Discovery::Static(_) => true,
-            Discovery::StrictDns(dns) => slot.resolved.iter().any(|(d, _)| d == dns),
-        };
-        has_members || warming.deadline.is_some_and(|at| at <= now)
+        let is_whole = slot.has_members(&self.assignments, &warming.cluster);
+        is_whole && warming.is_checked || warming.deadline.is_some_and(|at| at <= now)
+    }
+
+    /// Its members are there, and nobody has checked them.
+    fn can_be_checked(&self, name: &Name) -> bool {
+        let slot = self.slots.get(name);
+        slot.and_then(|slot| Some((slot, slot.warming.as_ref()?)))
+            .is_some_and(|(slot, warming)| {
+                !warming.is_checked && slot.has_members(&self.assignments, &warming.cluster)
+            })
+    }
+
+    /// The clusters whose members are to be checked, if they may differ from those of the last call.
+    pub(super) fn take_new_checks(&mut self) -> Option<Vec<(Arc<Cluster>, Arc<Endpoints>)>> {
+        if !std::mem::take(&mut self.has_new_checks) {
+            return None;
+        }
+        let checks = self.checking.iter().filter_map(|name| {
+            let slot = self.slots.get(name)?;
+            let cluster = &slot.warming.as_ref()?.cluster;
+            let members = slot.members(&self.assignments, cluster);
+            Some((Arc::clone(cluster), members.unwrap_or_else(no_members)))
+        });
+        Some(checks.collect())
+    }
+
+    /// Every member of the cluster was checked once.
+    pub(super) fn checked(&mut self, cluster: &Arc<Cluster>) {
+        let slot = self.slots.get_mut(&cluster.name);
+        let warming = slot.and_then(|slot| slot.warming.as_mut());
+        if let Some(warming) = warming.filter(|warming| Arc::ptr_eq(&warming.cluster, cluster)) {
+            warming.is_checked = true;
+            self.candidates.insert(Arc::clone(&cluster.name));
+        }
     }
 
     fn has_secrets(&self, name: &Name, has_secret: impl Fn(&SecretKey) -> bool) -> bool {
@@ -280,19 +328,12 @@ impl Clusters {
 
     fn activate(&mut self, name: &Name) {
         self.warming.remove(name);
+        self.has_new_checks |= self.checking.remove(name);
         self.unlink(name);
         if let Some(slot) = self.slots.get_mut(name)
             && let Some(Warming { cluster, .. }) = slot.warming.take()
         {
-            let members = match &cluster.discovery {
-                Discovery::Eds { service_name } => match self.assignments.get(service_name) {
-                    Some(Assignment::Held(members)) => Some(Arc::clone(members)),
-                    Some(Assignment::Missing) | None => None,
-                },
-                Discovery::OriginalDst => None,
-                Discovery::Static(members) => Some(Arc::clone(members)),
-                Discovery::StrictDns(dns) => slot.answer(dns),
-            };
+            let members = slot.members(&self.assignments, &cluster);
             let members = members.unwrap_or_else(no_members);
             slot.active = Some(Active { cluster, members });
             slot.forget_unused_answers();
@@ -387,6 +428,9 @@ impl Clusters {
     pub(super) fn waiting_for(&self) -> impl Iterator<Item = String> {
         self.warming.iter().filter_map(|name| {
             let slot = self.slots.get(name).filter(|s| s.active.is_none())?;
+            if self.checking.contains(name) {
+                return Some(format!("cluster {name}: health checks"));
+            }
             Some(match &slot.warming.as_ref()?.cluster.discovery {
                 Discovery::Eds { service_name } => {
                     format!("cluster {name}: endpoints {service_name}")
@@ -428,6 +472,33 @@ impl Clusters {
 }
 
 impl Slot {
+    /// The members of a cluster of this slot are known, if perhaps there are none.
+    fn has_members(&self, assignments: &BTreeMap<Name, Assignment>, cluster: &Cluster) -> bool {
+        match &cluster.discovery {
+            Discovery::Eds { service_name } => {
+                matches!(assignments.get(service_name), Some(Assignment::Held(_)))
+            }
+            Discovery::OriginalDst | Discovery::Static(_) => true,
+            Discovery::StrictDns(dns) => self.resolved.iter().any(|(d, _)| d == dns),
+        }
+    }
+
+    fn members(
+        &self,
+        assignments: &BTreeMap<Name, Assignment>,
+        cluster: &Cluster,
+    ) -> Option<Arc<Endpoints>> {
+        match &cluster.discovery {
+            Discovery::Eds { service_name } => match assignments.get(service_name) {
+                Some(Assignment::Held(members)) => Some(Arc::clone(members)),
+                Some(Assignment::Missing) | None => None,
+            },
+            Discovery::OriginalDst => None,
+            Discovery::Static(members) => Some(Arc::clone(members)),
+            Discovery::StrictDns(dns) => self.answer(dns),
+        }
+    }
+
     fn clusters(&self) -> impl Iterator<Item = &Cluster> {
         let active = self.active.iter().map(|a| &*a.cluster);
         active.chain(self.warming.iter().map(|w| &*w.cluster))
@@ -458,6 +529,12 @@ impl Slot {
 }
 
 impl Cluster {
+    /// Its members are checked before anybody uses it. Where a client says where it goes, nobody knows
+    /// them before.
+    fn checks_members(&self) -> bool {
+        self.health.check.is_some() && self.discovery != Discovery::OriginalDst
+    }
+
     fn service_name(&self) -> Option<&Name> {
         match &self.discovery {
             Discovery::Eds { service_name } => Some(service_name),

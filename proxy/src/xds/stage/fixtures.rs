@@ -75,6 +75,7 @@ pub(crate) fn endpoints(mark: u16) -> Endpoints {
         health: HealthStatus::Unknown,
         labels: None,
         hash_key: None,
+        check: None,
     };
     Endpoints {
         localities: vec![LocalityEndpoints {
@@ -102,6 +103,7 @@ pub(crate) fn cluster(name: &str, discovery: Discovery, mark: u64) -> Arc<Cluste
         max_connection_duration: None,
         max_requests_per_connection: None,
         http2: Http2Options::default(),
+        health: crate::config::health::Health::default(),
     })
 }
 
@@ -129,6 +131,7 @@ pub(crate) fn dns(host: &str) -> Dns {
             locality_labels: None,
             labels: None,
             hash_key: None,
+            check: None,
         }],
         refresh_rate: Duration::from_secs(5),
         family: DnsFamily::Auto,

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! cluster  ── waits for ──► its members (EDS, DNS)     initial fetch timeout: empty
+//!                           their first health checks  the same: those not checked are unfit
 //! table    ── waits for ──► the clusters it names      15 s: those routes answer 503
 //! listener ── waits for ──► its tables, or the         initial fetch timeout: 404
 //!                           clusters of inline routes  15 s: 503
@@ -48,6 +49,8 @@ use crate::config::secret::Secret;
 use crate::config::secret::SecretKey;
 use crate::config::secret::SecretKind;
 use crate::config::secret::SecretSource;
+use crate::xds::resource::CheckAnswer;
+use crate::xds::resource::CheckQuery;
 use crate::xds::resource::DnsAnswer;
 use crate::xds::resource::DnsQuery;
 use crate::xds::resource::Resource;
@@ -269,6 +272,26 @@ impl Stage {
         self.clusters
             .resolved(&answer.query, answer.endpoints, &mut self.dirt);
         self.settle(now);
+    }
+
+    /// Every member of a cluster was checked once.
+    pub fn on_checked(&mut self, answer: &CheckAnswer, now: Duration) {
+        self.clusters.checked(&answer.cluster);
+        self.settle(now);
+    }
+
+    /// The clusters whose members are to be checked before anybody uses them, always the whole list; none
+    /// if they are those of the last call.
+    pub fn take_new_checks(&mut self) -> Option<Vec<CheckQuery>> {
+        let checks = self.clusters.take_new_checks()?;
+        let secrets = Arc::new(self.secrets.all());
+        let checks = checks.into_iter();
+        let query = |(cluster, endpoints)| CheckQuery {
+            cluster,
+            endpoints,
+            secrets: Arc::clone(&secrets),
+        };
+        Some(checks.map(query).collect())
     }
 
     /// Ends the waits that are over.

@@ -239,7 +239,7 @@ fn fields() {
                 json!({"lb_subset_config": {"subset_selectors": [{"keys": ["k"]}]}}),
                 "lb_subset_config.subset_selectors",
             ),
-            (json!({"outlier_detection": {}}), "warn outlier_detection"),
+            (json!({"outlier_detection": {}}), "ok"),
             (json!({"lb_policy": "CLUSTER_PROVIDED"}), "lb_policy"),
             (
                 json!({"lb_policy": "LOAD_BALANCING_POLICY_CONFIG"}),

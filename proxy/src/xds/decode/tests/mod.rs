@@ -9,6 +9,7 @@ mod endpoint;
 mod fields;
 mod filter_chain;
 mod hashing;
+mod health;
 mod hostile;
 mod latency;
 mod listener;

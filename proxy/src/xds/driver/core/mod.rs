@@ -20,6 +20,7 @@ use xds_proto::pb::google::protobuf::Any;
 use crate::config::Name;
 use crate::xds::file::FileContent;
 use crate::xds::file::FileUpdate;
+use crate::xds::resource::CheckAnswer;
 use crate::xds::resource::Decoded;
 use crate::xds::resource::Decoder;
 use crate::xds::resource::DnsAnswer;
@@ -222,6 +223,11 @@ impl Core {
 
     pub(super) fn on_dns_answer(&mut self, answer: DnsAnswer, now: Duration) {
         self.stage.on_dns_answer(answer, now);
+        self.after_stage();
+    }
+
+    pub(super) fn on_checked(&mut self, answer: &CheckAnswer, now: Duration) {
+        self.stage.on_checked(answer, now);
         self.after_stage();
     }
 

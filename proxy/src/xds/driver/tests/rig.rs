@@ -149,6 +149,8 @@ impl Client {
             changes: changes_tx,
             dns_queries: queries_tx,
             dns_answers: answers_rx,
+            check_queries: watch::Sender::default(),
+            check_answers: mpsc::channel(1).1,
             decoder: Arc::new(Words),
             statics: statics_rx,
             state: None,

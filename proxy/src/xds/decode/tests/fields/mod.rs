@@ -36,6 +36,10 @@ const SILENT: &[(&str, &str)] = &[
         "it is for statistics",
     ),
     (
+        "envoy.config.cluster.v3.Cluster.ignore_health_on_host_removal",
+        "hosts that are removed go at once, whatever their health",
+    ),
+    (
         "envoy.config.core.v3.GrpcService.EnvoyGrpc.skip_envoy_headers",
         "no such headers are sent",
     ),

@@ -79,6 +79,16 @@ pub(super) fn base(message: &str) -> Value {
             "stat_prefix": "s", "route_config": {}, "http_filters": [router()],
             "forward_client_cert_details": "SANITIZE_SET",
         }),
+        "HealthCheck" if message.contains(".core.") => json!({
+            "timeout": "1s", "interval": "10s", "unhealthy_threshold": 3, "healthy_threshold": 2,
+            "tcp_health_check": {},
+        }),
+        "HealthCheckEventFileSink" => json!({"event_log_path": "/events"}),
+        "HttpHealthCheck" => json!({"path": "/", "method": "POST"}),
+        "TcpHealthCheck" => json!({"receive": [{"text": "00"}]}),
+        "CustomHealthCheck" => json!({"name": "x"}),
+        "Payload" => json!({"text": "00"}),
+        "Int64Range" => json!({"start": 100, "end": 600}),
         "HttpFilter" => json!({
             "name": "y",
             "typed_config": typed("envoy.extensions.filters.http.grpc_stats.v3.FilterConfig"),
