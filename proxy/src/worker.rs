@@ -26,6 +26,7 @@ use crate::listener::peers::Peers;
 use crate::net::BoundSocket;
 use crate::telemetry::stats::worker;
 use crate::upstream::pool::Pools;
+use crate::upstream::transport::Transport;
 
 /// Commands waiting for a worker. One is sent per changed listener; when a push changes more than
 /// this, the control side waits.
@@ -51,6 +52,8 @@ pub enum Command {
     StopListening(u64),
     /// Whom this chain trusts has changed: its clients are verified again.
     VerifyAgain(Arc<ActiveChain>),
+    /// Whom this transport trusts has changed: the servers over it are verified again.
+    VerifyServers(Arc<Transport>),
 }
 
 /// What the tasks of one worker share.
@@ -58,7 +61,7 @@ pub enum Command {
 pub struct WorkerContext {
     /// Upstream connections.
     pub pools: Pools,
-    /// Clients that were let in for their certificates.
+    /// Clients over TLS.
     pub peers: Peers,
     all: DrainSignal,
     chains: RefCell<HashMap<u64, DrainSignal>>,
@@ -242,6 +245,10 @@ fn obey(
         Command::FollowHosts => context.pools.follow_hosts(),
         Command::VerifyAgain(chain) => {
             tokio::task::spawn_local(peers::verify_again(Rc::clone(context), chain));
+        }
+        Command::VerifyServers(transport) => {
+            let servers = context.pools.servers.clone();
+            tokio::task::spawn_local(servers.verify_again(transport));
         }
         Command::StopListening(id) => {
             acceptors.remove(&id); // all stop, and serve what waits on their sockets

@@ -14,6 +14,7 @@ use crate::upstream::departure::Departures;
 use crate::upstream::health::Care;
 use crate::upstream::health::Monitor;
 use crate::upstream::health::Watched;
+use crate::upstream::transport::Transport;
 use crate::upstream::transport::Transports;
 use crate::xds::resource::CheckQuery;
 
@@ -65,9 +66,10 @@ impl Clusters {
         self.live.get(name)
     }
 
-    /// Makes every cluster of `snapshot` live, as it is there.
-    pub(super) fn add(&mut self, snapshot: &Snapshot) {
-        self.set_secrets(&snapshot.secrets);
+    /// Makes every cluster of `snapshot` live, as it is there. Returns the transports that trust others
+    /// now.
+    pub(super) fn add(&mut self, snapshot: &Snapshot) -> Vec<Arc<Transport>> {
+        let trusting = self.set_secrets(&snapshot.secrets);
         let empty = Arc::new(Endpoints::default());
         for (name, config) in &snapshot.clusters {
             let endpoints = snapshot.endpoints.get(name).unwrap_or(&empty);
@@ -90,6 +92,7 @@ impl Clusters {
             }
         }
         self.record();
+        trusting
     }
 
     /// Ends the clusters that are not in `snapshot`.
@@ -106,12 +109,13 @@ impl Clusters {
     }
 
     /// Handshakes of all clusters use these secrets from now on; connections made with others are
-    /// not used again.
-    pub(super) fn set_secrets(&mut self, secrets: &Arc<Secrets>) {
+    /// not used again. Returns the transports that trust others now.
+    pub(super) fn set_secrets(&mut self, secrets: &Arc<Secrets>) -> Vec<Arc<Transport>> {
         self.secrets = Arc::clone(secrets);
-        for cluster in self.live.values().chain(self.warming.values()) {
-            cluster.load().transports.refresh(secrets);
-        }
+        let all = self.live.values().chain(self.warming.values());
+        all.map(ClusterHandle::load)
+            .flat_map(|cluster| cluster.transports.refresh(secrets))
+            .collect()
     }
 
     /// Has the members of these clusters checked, and of no others that are not live.

@@ -12,6 +12,8 @@
 mod clusters;
 mod listeners;
 mod routes;
+#[cfg(test)]
+mod secret_tests;
 
 use std::sync::Arc;
 
@@ -26,6 +28,7 @@ use crate::telemetry::stats::Registry;
 use crate::upstream::ClusterHandle;
 use crate::upstream::departure::Departures;
 use crate::upstream::health::Monitor;
+use crate::upstream::transport::Transport;
 use crate::worker::Command;
 use crate::worker::WorkerHandle;
 use crate::xds::resource::CheckQuery;
@@ -103,7 +106,8 @@ impl Applier {
                 Ok(())
             }
             Change::Secrets(secrets) => {
-                self.clusters.set_secrets(&secrets);
+                let trusting = self.clusters.set_secrets(&secrets);
+                self.verify_servers(trusting).await;
                 for chain in self.listeners.set_secrets(&secrets) {
                     for worker in &self.workers {
                         worker.send(Command::VerifyAgain(Arc::clone(&chain))).await;
@@ -116,7 +120,8 @@ impl Applier {
     }
 
     async fn apply_snapshot(&mut self, snapshot: &Snapshot) -> Result<(), Vec<ApplyError>> {
-        self.clusters.add(snapshot);
+        let trusting = self.clusters.add(snapshot);
+        self.verify_servers(trusting).await;
         self.tables.update(snapshot, &self.clusters);
         let outcome = if self.has_stopped {
             Outcome::default()
@@ -144,6 +149,16 @@ impl Applier {
     /// Has the members of these clusters checked before they become live.
     pub fn warm(&mut self, queries: &[CheckQuery]) {
         self.clusters.warm(queries);
+    }
+
+    async fn verify_servers(&self, trusting: Vec<Arc<Transport>>) {
+        for transport in trusting {
+            for worker in &self.workers {
+                worker
+                    .send(Command::VerifyServers(Arc::clone(&transport)))
+                    .await;
+            }
+        }
     }
 
     /// Live clusters, by name.

@@ -9,7 +9,7 @@
 //! | `connection` | one accepted connection, step by step |
 //! | `inspect` | listener filters: what the first bytes tell |
 //! | `territory` | which hosts a connection over TLS is for |
-//! | `peers` | clients that were let in for their certificates |
+//! | `peers` | clients over TLS, and when certificates end or are trusted no more |
 //! | `transport` | the transport socket of a chain |
 
 pub mod acceptor;

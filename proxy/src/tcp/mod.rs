@@ -17,6 +17,8 @@ mod relay;
 mod session;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trust_tests;
 
 pub use live::TcpManager;
 pub use proxy::refuse;

@@ -88,10 +88,12 @@ pub async fn serve(
         return;
     };
     session.upstream_local = upstream.local_address();
-    session.upstream_tls = tls;
     let patience = patience(&session, worker.drain_time());
     let early = std::mem::take(&mut session.early);
-    let both = Relay::new((stream, early), (upstream, user), patience);
+    let asked = session.host.as_ref();
+    let asked = asked.and_then(|host| worker.pools.servers.enter(host, tls.as_ref()));
+    session.upstream_tls = tls;
+    let both = Relay::new((stream, early), (upstream, user, asked), patience);
     session.relay = Some((both, counted));
     if session.manager.config.log_times.on_connected {
         session.log(Occasion::TcpUpstreamConnected);

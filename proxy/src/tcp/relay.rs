@@ -53,6 +53,8 @@ pub(super) struct Relay {
     pub(super) upstream: NetStream,
     pub(super) received: Direction,
     pub(super) sent: Direction,
+    /// Says that the upstream is to be used no more.
+    asked: Option<Box<DrainGuard>>,
     patience: Patience,
     moved_at: Instant,
     log_at: Option<Instant>,
@@ -64,10 +66,10 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    /// `early` was read from `downstream` before.
+    /// `early` was read from `downstream` before; `asked` says when `upstream` is to be used no more.
     pub(super) fn new(
         (downstream, early): (NetStream, Vec<u8>),
-        (upstream, departure): (NetStream, DrainGuard),
+        (upstream, departure, asked): (NetStream, DrainGuard, Option<DrainGuard>),
         patience: Patience,
     ) -> Self {
         let now = Instant::now();
@@ -76,6 +78,7 @@ impl Relay {
             upstream,
             received: Direction::after(early),
             sent: Direction::default(),
+            asked: asked.map(Box::new), // most upstreams are plain
             patience,
             moved_at: now,
             log_at: patience.log_interval.map(|interval| now + interval),
@@ -112,13 +115,19 @@ impl Relay {
         if self.received.received + self.sent.received != before {
             self.moved_at = Instant::now();
         }
-        if self.cut_at.is_none() && drain.chain.poll_draining(cx).is_ready() {
+        if self.cut_at.is_none() && self.is_asked_to_go(drain, cx) {
             self.cut_at = Some(Instant::now() + self.patience.drain);
         }
         if self.departure.poll_draining(cx).is_ready() {
             return Poll::Ready(Ended::HostLeft);
         }
         self.poll_deadlines(cx)
+    }
+
+    fn is_asked_to_go(&mut self, drain: &mut ConnectionGuard, cx: &Context<'_>) -> bool {
+        let asked = self.asked.as_mut();
+        let is_server_asked = asked.is_some_and(|asked| asked.poll_draining(cx).is_ready());
+        is_server_asked || drain.chain.poll_draining(cx).is_ready()
     }
 
     fn poll_directions(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {

@@ -45,15 +45,15 @@ use crate::worker::WorkerContext;
 use crate::xds::stage::fixtures;
 
 /// Everything of one test: an origin, the proxy before it, and its registry.
-struct World {
+pub(super) struct World {
     registry: Registry,
-    origin: TcpListener,
+    pub(super) origin: TcpListener,
     front: TcpListener,
-    worker: Rc<WorkerContext>,
-    manager: Arc<TcpManager>,
+    pub(super) worker: Rc<WorkerContext>,
+    pub(super) manager: Arc<TcpManager>,
 }
 
-fn config() -> TcpProxy {
+pub(super) fn config() -> TcpProxy {
     TcpProxy {
         stat_prefix: "t".into(),
         clusters: vec![WeightedCluster {
@@ -72,7 +72,7 @@ fn config() -> TcpProxy {
     }
 }
 
-async fn listen() -> TcpListener {
+pub(super) async fn listen() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").await.unwrap()
 }
 
@@ -88,7 +88,7 @@ impl World {
         Self::with_cluster(config, origin, address, cluster).await
     }
 
-    async fn with_cluster(
+    pub(super) async fn with_cluster(
         config: TcpProxy,
         origin: TcpListener,
         address: Address,
@@ -127,7 +127,7 @@ impl World {
     }
 
     /// A client's end, and the task that serves it.
-    async fn connect(&self) -> (TcpStream, JoinHandle<()>) {
+    pub(super) async fn connect(&self) -> (TcpStream, JoinHandle<()>) {
         self.connect_to(None).await
     }
 
@@ -180,7 +180,7 @@ impl World {
     }
 }
 
-fn run<F: Future>(test: F) -> F::Output {
+pub(super) fn run<F: Future>(test: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default());

@@ -142,11 +142,30 @@ impl ClientContext {
         if let Some(name) = &self.sni {
             return Ok(name.clone());
         }
-        let address = match target.address {
-            Address::Socket(address) => address.ip(),
-            Address::Pipe(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        Ok(name_of(target.address))
+    }
+
+    /// Whether a server at this address that was verified once would pass now.
+    pub(crate) fn trusts(&self, facts: &Facts, address: &Address) -> bool {
+        let peer = facts.peer.as_ref();
+        let Some((leaf, intermediates)) = peer.and_then(|peer| peer.chain().split_first()) else {
+            return true;
         };
-        Ok(ServerName::IpAddress(address.into()))
+        let chain = Chain {
+            leaf,
+            intermediates,
+        };
+        let sent = facts.server_name.as_deref();
+        let name = sent.and_then(|name| server_name(name).ok());
+        let name = name.unwrap_or_else(|| name_of(address));
+        let now = UnixTime::now();
+        let checked = self.verifier.check(chain, Role::Server, Some(&name), now);
+        checked.is_ok() || !self.verifier.is_strict()
+    }
+
+    /// Whether a server's certificate may have ended.
+    pub(crate) fn allows_expired(&self) -> bool {
+        !self.verifier.proves_something() || self.verifier.allows_expired()
     }
 
     fn config_for(&self, target: Target<'_>) -> Arc<ClientConfig> {
@@ -194,6 +213,15 @@ impl ClientContext {
             Err(_) => Ok(false),
         }
     }
+}
+
+/// What stands for the name of a server that has none.
+fn name_of(address: &Address) -> ServerName<'static> {
+    let address = match address {
+        Address::Socket(address) => address.ip(),
+        Address::Pipe(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    };
+    ServerName::IpAddress(address.into())
 }
 
 /// The certificate must be for the host of the request (`auto_san_validation`).

@@ -13,6 +13,7 @@
 //! | `load_balancer` | which member takes the next request |
 //! | `original` | members of clusters that send where the client wanted to go |
 //! | `pool` | a worker's open connections, by member |
+//! | `servers` | servers whose certificates connections stand on |
 //! | `text_hash` | the hash of a text that is not kept |
 //! | `transport` | what stands between a socket and what is spoken on it |
 
@@ -28,6 +29,7 @@ pub mod latency;
 pub mod load_balancer;
 mod original;
 pub mod pool;
+pub(crate) mod servers;
 pub mod text_hash;
 pub mod transport;
 

@@ -13,6 +13,7 @@ use crate::config::Secrets;
 use crate::config::cluster::AutoNames;
 use crate::config::cluster::ProxyHeader;
 use crate::config::cluster::UpstreamTransport;
+use crate::config::endpoint::Address;
 use crate::config::endpoint::Labels;
 use crate::config::tls::CommonTls;
 use crate::config::tls::UpstreamTls;
@@ -95,12 +96,14 @@ impl Transports {
         }
     }
 
-    /// Takes in changed secrets: handshakes from now on use them. Called by `apply`.
-    pub fn refresh(&self, secrets: &Secrets) {
+    /// Takes in changed secrets: handshakes from now on use them. Returns the transports that may
+    /// trust others now. Called by `apply`.
+    pub fn refresh(&self, secrets: &Secrets) -> Vec<Arc<Transport>> {
         let all = self.matches.iter().map(|(_, transport)| transport);
-        for transport in all.chain([&self.default]) {
-            transport.refresh(secrets);
-        }
+        let changed = all
+            .chain([&self.default])
+            .filter(|transport| transport.refresh(secrets));
+        changed.cloned().collect()
     }
 
     /// The TLS that can be used, with the secrets in use; `config` is the cluster's.
@@ -180,16 +183,36 @@ impl Transport {
         }
     }
 
-    fn refresh(&self, secrets: &Secrets) {
-        let Some(tls) = &self.tls else { return };
+    /// Says whether whom we trust may have changed.
+    fn refresh(&self, secrets: &Secrets) -> bool {
+        let Some(tls) = &self.tls else { return false };
         let Some((config, names)) = tls.followed.as_deref() else {
-            return;
+            return false;
         };
         let named = &config.common.secrets;
         let make = || make(config, names, secrets);
-        if tls.context.refresh(named, secrets, make) {
-            tls.stats.context_update_by_sds().inc();
+        let old = tls.context.load();
+        if !tls.context.refresh(named, secrets, make) {
+            return false;
         }
+        tls.stats.context_update_by_sds().inc();
+        let trust = named.validation.as_ref();
+        old.secret(trust) != tls.context.load().secret(trust)
+    }
+
+    /// Whether a server at this address that was let be what it says would be now, as far as that can
+    /// be told.
+    pub(super) fn trusts(&self, facts: &Facts, address: &Address) -> bool {
+        let current = self.tls.as_ref().map(|tls| tls.context.load());
+        let context = current.as_ref().and_then(|one| one.context.as_ref().ok());
+        context.is_none_or(|context| context.trusts(facts, address))
+    }
+
+    /// Whether a server's certificate may have ended.
+    pub(super) fn allows_expired(&self) -> bool {
+        let current = self.tls.as_ref().map(|tls| tls.context.load());
+        let context = current.as_ref().and_then(|one| one.context.as_ref().ok());
+        context.is_none_or(ClientContext::allows_expired)
     }
 
     /// Tells connections made with older secrets from those made with the secrets of now.

@@ -115,6 +115,41 @@ async fn t09_who_has_a_certificate_that_ends_is_asked_to_go() {
     world.weir.stop().await;
 }
 
+/// Clients that show nothing: what ends is the certificate they were shown.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t09_connections_go_when_the_certificate_ends_that_they_began_with() {
+    let root = Authority::new("root");
+    let control_plane = ControlPlane::start().await;
+    let port = free_ports(1).remove(0);
+    let commit = |leaf: &Leaf| {
+        let tls = site::downstream(site::named("leaf", &site::ads()), None);
+        let listener = site::answering("l", port.number(), &tls);
+        control_plane.commit("weir", &[listener, leaf.secret("leaf")]);
+    };
+    #[expect(clippy::disallowed_methods, reason = "a certificate that ends soon")]
+    let now = SystemTime::now();
+    let now = now.duration_since(UNIX_EPOCH).expect("after 1970");
+    commit(&root.ending("brief", now + BRIEF));
+    let weir = Weir::start(&site::dynamic("weir", "DELTA_GRPC", control_plane.address)).await;
+    let caller = Caller::trusting(&[&root]);
+    let mut of_brief = caller.call(port.addr()).await.expect("a handshake");
+    of_brief.ask().await.expect("it is answered");
+    let lasting = root.issue("lasting");
+    commit(&lasting);
+    let seen = until(|| async {
+        let seen = caller.leaf(port.addr()).await;
+        let seen = seen.map_err(|error| error.to_string())?;
+        (seen == lasting.der)
+            .then_some(())
+            .ok_or_else(|| "old".to_owned())
+    });
+    seen.await.expect("the new leaf is shown");
+    let mut of_lasting = caller.call(port.addr()).await.expect("a handshake");
+    of_brief.ended().await.expect("its certificate has ended");
+    of_lasting.ask().await.expect("the other one stays");
+    weir.stop().await;
+}
+
 /// Keys for tickets, told apart by one byte.
 fn keys(marks: &[u8]) -> Value {
     let keys = marks.iter().map(|mark| {

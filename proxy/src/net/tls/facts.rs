@@ -17,6 +17,7 @@ use rustls::HandshakeKind;
 use rustls::NamedGroup;
 use rustls::ProtocolVersion;
 use rustls_pki_types::CertificateDer;
+use rustls_pki_types::UnixTime;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
@@ -105,6 +106,14 @@ impl Facts {
             peer,
             local: None,
         }
+    }
+
+    /// When our certificate ends that the peer was shown, in seconds since 1970; never, if it had
+    /// ended already: nobody minded.
+    pub fn shown_until(&self) -> i64 {
+        let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
+        let shown = self.local.as_ref().map(|local| local.not_after);
+        shown.filter(|until| *until >= now).unwrap_or(i64::MAX)
     }
 
     /// Whether HTTP/2 was agreed on, or HTTP/1.1; `None` if nothing was.

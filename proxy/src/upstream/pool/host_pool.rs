@@ -33,6 +33,7 @@ use crate::upstream::pool::lease::Http1Lease;
 use crate::upstream::pool::lease::Http2Lease;
 use crate::upstream::pool::lease::Lease;
 use crate::upstream::pool::lease::Sender;
+use crate::upstream::servers::Servers;
 
 /// Offered in TLS, unless the cluster's context says otherwise.
 const HTTP1: &[&[u8]] = &[b"http/1.1"];
@@ -45,6 +46,7 @@ pub(super) struct HostPool {
     config: Arc<config::Cluster>,
     stats: Arc<ClusterStats>,
     host: Arc<Host>,
+    servers: Servers,
     request_host: Option<Rc<str>>,
     /// What ALPN agreed on last, where it decides.
     agreed: Cell<Option<Protocol>>,
@@ -52,7 +54,7 @@ pub(super) struct HostPool {
     /// The one used last is at the end, so that the rest can grow old and go.
     http1: RefCell<Vec<Http1Connection>>,
     http2: RefCell<Vec<Rc<Http2Connection>>>,
-    /// When the first certificate ends that the host showed on them, in seconds since 1970.
+    /// When the first certificate ends that either side showed on them, in seconds since 1970.
     end: Cell<i64>,
     /// Who uses it since the last era of the host began.
     users: RefCell<DrainSignal>,
@@ -97,7 +99,7 @@ impl HostPool {
     pub(super) fn new(
         config: Arc<config::Cluster>,
         stats: Arc<ClusterStats>,
-        host: Arc<Host>,
+        (host, servers): (Arc<Host>, Servers),
         counts: Arc<HostCounts>,
         request_host: Option<Rc<str>>,
     ) -> Self {
@@ -109,6 +111,7 @@ impl HostPool {
             users: RefCell::default(),
             leaving: RefCell::default(),
             host,
+            servers,
             request_host,
             agreed: Cell::new(None),
             http1: RefCell::default(),
@@ -221,7 +224,8 @@ impl HostPool {
             .map_err(|error| ConnectFailure::new(&error.to_string()))?;
         pool.note_end(tls.as_ref());
         pool.stats.upstream_cx_http2_total().inc();
-        pool.drive(connection);
+        let asked = pool.servers.enter(&pool.host, tls.as_ref());
+        pool.drive(connection, asked);
         let now = Instant::now();
         pool.http2.borrow_mut().push(Rc::new(Http2Connection {
             sender,
@@ -311,13 +315,13 @@ impl HostPool {
             || !self.http2.borrow().is_empty()
     }
 
-    /// Takes note of the certificate of a new connection, unless it may have ended already.
+    /// Takes note of the certificates of a new connection, unless they may have ended already.
     fn note_end(&self, tls: Option<&Arc<Facts>>) {
-        let peer = tls.and_then(|tls| tls.peer.as_ref());
-        let end = peer.map_or(i64::MAX, Presented::end);
-        if end > unix_now() {
-            self.end.set(self.end.get().min(end));
-        }
+        let Some(tls) = tls else { return };
+        let end = tls.peer.as_ref().map_or(i64::MAX, Presented::end);
+        let end = if end > unix_now() { end } else { i64::MAX };
+        let end = end.min(tls.shown_until());
+        self.end.set(self.end.get().min(end));
     }
 
     /// Nothing more is sent on connections of which one has outlived its certificate; they mostly have
@@ -398,19 +402,32 @@ impl HostPool {
 
     /// Runs an HTTP/2 connection as a task of its own; it ends when the sender is dropped and the peer
     /// has its answer, or when the peer closes.
-    fn drive<F>(&self, connection: F)
+    /// One that was asked to finish has the usual time for it.
+    fn drive<F>(&self, connection: F, asked: Option<DrainGuard>)
     where
         F: Future<Output = Result<(), codec::Error>> + 'static,
     {
         let open = Open::enter(&self.stats, &self.counts);
         tokio::task::spawn_local(async move {
-            let result = connection.await;
+            let result = tokio::select! {
+                result = connection => result,
+                () = cut(asked) => Ok(()),
+            };
             drop(open);
             if let Err(error) = result {
                 tracing::debug!(%error, "upstream connection ended");
             }
         });
     }
+}
+
+/// Some time after it was asked for; never, if nobody can ask.
+async fn cut(asked: Option<DrainGuard>) {
+    let Some(mut asked) = asked else {
+        return std::future::pending().await;
+    };
+    asked.draining().await;
+    tokio::time::sleep(limits::DRAIN_TIME).await;
 }
 
 fn unix_now() -> i64 {

@@ -32,6 +32,7 @@ use crate::upstream::Host;
 use crate::upstream::HostCounts;
 use crate::upstream::connect::ConnectFailure;
 use crate::upstream::original::OriginalHosts;
+use crate::upstream::servers::Servers;
 use host_pool::HostPool;
 pub use lease::Http1Lease;
 pub use lease::Http2Lease;
@@ -60,6 +61,8 @@ pub struct Pools {
     originals: OriginalHosts,
     /// When what is still on a host that left is cut next.
     next_cut: Cell<Option<Instant>>,
+    /// Those whose certificates connections stand on.
+    pub(crate) servers: Servers,
 }
 
 impl Pools {
@@ -118,6 +121,7 @@ impl Pools {
     /// once a second by the worker.
     pub fn housekeep(&self, now: Instant) {
         self.originals.housekeep(now);
+        self.servers.housekeep();
         self.by_host
             .borrow_mut()
             .retain(|_, pool| pool.housekeep(now));
@@ -192,7 +196,8 @@ impl Pools {
         };
         let is_named = request_host.is_some();
         let (config, stats) = (Arc::clone(config), Arc::clone(stats));
-        let pool = HostPool::new(config, stats, Arc::clone(host), counts, request_host);
+        let whose = (Arc::clone(host), self.servers.clone());
+        let pool = HostPool::new(config, stats, whose, counts, request_host);
         let pool = Rc::new(pool);
         let mut pools = self.by_host.borrow_mut();
         if !is_named || pools.len() < REQUEST_HOSTS_MAX {
