@@ -19,6 +19,7 @@ use proxy::command::logging;
 use proxy::command::logging::LogArgs;
 use proxy::command::signals::Asked;
 use proxy::command::signals::Told;
+use rustix::process::DumpableBehavior;
 use tokio::net::TcpListener;
 use tokio::net::UnixListener;
 
@@ -141,6 +142,7 @@ fn server(args: &ControlPlaneArgs) -> Result<Server, String> {
         builder = builder.resources_dir(dir);
     }
     if let Some(dir) = &args.ca {
+        keep_out_of_dumps();
         let authority = Authority::open(dir).map_err(|error| format!("error: --ca {error}"))?;
         check_identity(args, &authority)?;
         let tls = args.tls_identity.clone().map(|identity| Tls {
@@ -150,6 +152,14 @@ fn server(args: &ControlPlaneArgs) -> Result<Server, String> {
         builder = builder.authority(authority, tls);
     }
     Ok(builder.build())
+}
+
+/// No core file, and nobody of the same user who looks into the memory: keys that sign are in it.
+fn keep_out_of_dumps() {
+    let kept = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    if let Err(error) = kept {
+        tracing::warn!(%error, "a core file of this process would hold the keys of the authority");
+    }
 }
 
 fn check_identity(args: &ControlPlaneArgs, authority: &Authority) -> Result<(), String> {

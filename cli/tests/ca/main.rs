@@ -8,6 +8,7 @@
 //! | `envoy` | a real Envoy that lives on our secrets |
 //! | `agree` | what openssl says about our certificates, lists and requests |
 //! | `killed` | kill -9 at every system call that touches the directory |
+//! | `memory` | what is left of keys in memory |
 //! | `show` | what a person sees |
 //!
 //! Without openssl, strace or Envoy these tests say so on the standard error and pass; with
@@ -24,5 +25,6 @@ mod channel;
 mod client;
 mod envoy;
 mod killed;
+mod memory;
 mod show;
 mod support;

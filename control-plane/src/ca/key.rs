@@ -21,6 +21,8 @@ use x509_parser::public_key::PublicKey as Parsed;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::refusal::Refusal;
+use super::secret;
+use super::secret::Secret;
 use crate::limits::RSA_BITS_MAX;
 use crate::limits::RSA_BITS_MIN;
 
@@ -71,15 +73,18 @@ impl KeyKind {
         }
     }
 
-    /// Makes a key.
+    /// Makes a key that signs, with its text in PEM.
     ///
     /// # Errors
     /// When the system has no randomness.
-    pub fn generate(self) -> Result<KeyPair, rcgen::Error> {
-        if self == Self::Ed25519 {
-            return generate_ed25519();
-        }
-        KeyPair::generate_for(self.algorithm())
+    pub fn generate(self) -> Result<(KeyPair, Secret), rcgen::Error> {
+        let pair = match self {
+            Self::Ed25519 => generate_ed25519()?,
+            Self::EcdsaP256 | Self::EcdsaP384 | Self::Rsa => {
+                KeyPair::generate_for(self.algorithm())?
+            }
+        };
+        Ok(secret::part(pair))
     }
 }
 

@@ -17,6 +17,7 @@
 //! | [`certificate`] | what our certificates and revocation lists look like |
 //! | [`authority`] | issues, rotates, revokes; the one door for the rest of the program |
 //! | [`refusal`] | every reason to say no |
+//! | [`secret`] | private keys as text, which is wiped |
 //! | [`store`], [`disk`] | the directory: state, keys, index, audit log; survives kill -9 |
 //!
 //! Invariants: a serial number is never used twice, also over a crash; a key is on disk before the
@@ -32,6 +33,7 @@ pub mod identity;
 pub mod key;
 pub mod refusal;
 pub mod request;
+pub mod secret;
 mod store;
 pub mod token;
 

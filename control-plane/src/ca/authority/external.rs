@@ -10,7 +10,6 @@ use rustls_pki_types::pem::PemObject;
 use webpki::KeyUsage;
 
 use super::AuthorityError;
-use super::Secret;
 use super::init::Made;
 use super::init::take_id;
 use super::init::take_number;
@@ -20,6 +19,8 @@ use crate::ca::certificate::CertificateError;
 use crate::ca::certificate::Validity;
 use crate::ca::key::KeyKind;
 use crate::ca::key::PublicKey;
+use crate::ca::secret;
+use crate::ca::secret::Secret;
 use crate::ca::store::state::Intermediate;
 use crate::ca::store::state::Root;
 use crate::ca::store::state::State;
@@ -43,9 +44,8 @@ pub(super) fn take_external(
     external: &External,
     now: u64,
 ) -> Result<Made<Intermediate>, AuthorityError> {
-    let key = KeyPair::from_pem(external.key.expose());
-    let key = key.map_err(|_| given("the key", &"it is no private key in PEM"))?;
-    let text = key.serialize_pem();
+    let (key, text) = secret::read_with_text(&external.key)
+        .ok_or_else(|| given("the key", &"it is no private key in PEM"))?;
     let chain = read_all(&external.chain).map_err(|error| given("the certificate", &error))?;
     let roots = read_all(&external.root).map_err(|error| given("the root", &error))?;
     let (Some(own), [root]) = (chain.first(), &*roots) else {
@@ -82,7 +82,7 @@ fn probe(
     };
     let name = format!("{}/probe", state.domain.id());
     let params = certificate::leaf(&name, validity, take_number(state)?.bytes())?;
-    let pair = KeyKind::EcdsaP256
+    let (pair, _) = KeyKind::EcdsaP256
         .generate()
         .map_err(CertificateError::Make)?;
     let leaf = params.signed_by(&PublicKey::of(KeyKind::EcdsaP256, &pair), &issuer);

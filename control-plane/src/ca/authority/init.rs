@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rcgen::KeyPair;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use zeroize::Zeroizing;
 
 use super::Authority;
 use super::AuthorityError;
@@ -20,6 +20,8 @@ use crate::ca::disk::Disk;
 use crate::ca::identity::TrustDomain;
 use crate::ca::key::KeyKind;
 use crate::ca::refusal::Refusal;
+use crate::ca::secret;
+use crate::ca::secret::Secret;
 use crate::ca::store::Serial;
 use crate::ca::store::Store;
 use crate::ca::store::TOKENS_KEY;
@@ -51,7 +53,7 @@ pub struct Options {
 /// An authority with its key, not yet stored.
 pub(super) struct Made<T> {
     pub(super) record: T,
-    pub(super) key: String,
+    pub(super) key: Secret,
 }
 
 impl Options {
@@ -87,7 +89,7 @@ impl Authority {
             revoked: Vec::new(),
             used_tokens: Vec::new(),
         };
-        let mut keys = vec![(TOKENS_KEY.to_owned(), hex(&random::<32>()?))];
+        let mut keys = vec![(TOKENS_KEY.to_owned(), new_token_key()?)];
         match &options.external {
             Some(external) => {
                 let made = take_external(&mut state, external, now)?;
@@ -114,6 +116,11 @@ impl Authority {
     }
 }
 
+fn new_token_key() -> Result<Secret, AuthorityError> {
+    let bytes = Zeroizing::new(random::<32>()?);
+    Ok(Secret::new(hex(&*bytes)))
+}
+
 /// A number no authority and no leaf had before. Only for authorities: a state that is about to
 /// be committed carries the counter.
 pub(super) fn take_number(state: &mut State) -> Result<Serial, AuthorityError> {
@@ -137,7 +144,7 @@ pub(super) fn new_root(state: &mut State, now: u64) -> Result<Made<Root>, Author
     };
     let serial = take_number(state)?;
     let params = certificate::authority(&state.domain, Rank::Root, &id, validity, serial.bytes())?;
-    let key = KeyKind::EcdsaP256
+    let (key, text) = KeyKind::EcdsaP256
         .generate()
         .map_err(certificate::CertificateError::Make)?;
     let made = params.self_signed(&key);
@@ -148,10 +155,7 @@ pub(super) fn new_root(state: &mut State, now: u64) -> Result<Made<Root>, Author
         has_key: true,
         trusted_until: None,
     };
-    Ok(Made {
-        record,
-        key: key.serialize_pem(),
-    })
+    Ok(Made { record, key: text })
 }
 
 /// An intermediate below a root whose key is at hand.
@@ -167,7 +171,8 @@ pub(super) fn new_intermediate(
     };
     let der = CertificateDer::from_pem_slice(root.record.certificate.as_bytes());
     let der = der.map_err(|error| unusable(error.to_string()))?;
-    let key = KeyPair::from_pem(&root.key).map_err(certificate::CertificateError::Make)?;
+    let key =
+        secret::read(&root.key).ok_or_else(|| unusable("its key cannot be read".to_owned()))?;
     let issuer = certificate::issuer(&der, key)?;
     let until = certificate::validity_of(&certificate::parse(&der)?).until;
     let validity = Validity {
@@ -177,7 +182,7 @@ pub(super) fn new_intermediate(
     let (id, serial) = (take_id(state, "intermediate"), take_number(state)?);
     let rank = Rank::Intermediate;
     let params = certificate::authority(&state.domain, rank, &id, validity, serial.bytes())?;
-    let key = KeyKind::EcdsaP256
+    let (key, text) = KeyKind::EcdsaP256
         .generate()
         .map_err(certificate::CertificateError::Make)?;
     let made = params.signed_by(&key, &issuer);
@@ -188,10 +193,7 @@ pub(super) fn new_intermediate(
         chain: vec![made.pem()],
         signs_from: signs_from(now, spread),
     };
-    Ok(Made {
-        record,
-        key: key.serialize_pem(),
-    })
+    Ok(Made { record, key: text })
 }
 
 /// When a new intermediate begins. At once means a little earlier, so that a clock that is set back

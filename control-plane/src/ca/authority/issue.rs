@@ -1,6 +1,5 @@
 //! Signing leaves.
 
-use std::fmt;
 use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
@@ -20,6 +19,7 @@ use crate::ca::key::KeyKind;
 use crate::ca::key::PublicKey;
 use crate::ca::refusal::Refusal;
 use crate::ca::request;
+use crate::ca::secret::Secret;
 use crate::ca::store::Record;
 use crate::ca::store::Serial;
 use crate::ca::store::audit::Event;
@@ -57,30 +57,6 @@ pub struct Leaf {
     pub chain: String,
     /// Its private key in PEM, if it was made here.
     pub key: Option<Secret>,
-}
-
-/// A private key in PEM, which no log shows.
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Keeps `text` from being shown.
-    #[must_use]
-    pub fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The text, for where it belongs.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
 }
 
 /// An order that was checked.
@@ -162,8 +138,7 @@ impl Authority {
         let (key, secret) = match order.key {
             KeySource::Made(kind) => {
                 kind_allowed(kind)?;
-                let pair = kind.generate().map_err(CertificateError::Make)?;
-                let secret = Secret(pair.serialize_pem());
+                let (pair, secret) = kind.generate().map_err(CertificateError::Make)?;
                 (PublicKey::of(kind, &pair), Some(secret))
             }
             KeySource::Request(text) => {

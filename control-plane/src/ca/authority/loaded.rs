@@ -7,9 +7,11 @@ use rcgen::KeyPair;
 use rcgen::PublicKeyData;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use zeroize::Zeroizing;
 
 use crate::ca::certificate;
 use crate::ca::certificate::Validity;
+use crate::ca::secret;
 use crate::ca::store::Store;
 use crate::ca::store::StoreError;
 use crate::ca::store::TOKENS_KEY;
@@ -52,7 +54,9 @@ impl Loaded {
         let roots = state.roots.iter().map(|root| load_root(store, root));
         let below = state.intermediates.iter();
         let below = below.map(|intermediate| load_intermediate(store, intermediate));
-        let secret = unhex(store.read_key(TOKENS_KEY)?.trim()).filter(|bytes| bytes.len() == 32);
+        let text = store.read_key(TOKENS_KEY)?;
+        let secret = unhex(text.expose().trim()).map(Zeroizing::new);
+        let secret = secret.filter(|bytes| bytes.len() == 32);
         let secret = secret
             .ok_or_else(|| store.corrupt(TOKENS_KEY, &"it does not hold 64 hexadecimal digits"))?;
         Ok(Self {
@@ -134,8 +138,8 @@ fn load_issuer(
     der: &CertificateDer<'_>,
 ) -> Result<Issuer<'static, KeyPair>, StoreError> {
     let file = key_file(id);
-    let key = KeyPair::from_pem(&store.read_key(&file)?);
-    let key = key.map_err(|_| store.corrupt(&file, &"it does not hold a private key in PEM"))?;
+    let key = secret::read(&store.read_key(&file)?)
+        .ok_or_else(|| store.corrupt(&file, &"it does not hold a private key in PEM"))?;
     let certificate = certificate::parse(der).map_err(|error| wrong(store, id, &error))?;
     if certificate.public_key().raw != key.subject_public_key_info() {
         return Err(store.corrupt(&file, &"it is not the key of the certificate in state"));

@@ -37,6 +37,7 @@ mod rotate;
 
 use loaded::Loaded;
 
+pub use crate::ca::secret::Secret;
 pub use crate::ca::store::Record;
 pub use crate::ca::store::Serial;
 pub use crate::ca::store::SerialError;
@@ -45,7 +46,6 @@ pub use init::Options;
 pub use issue::KeySource;
 pub use issue::Leaf;
 pub use issue::Order;
-pub use issue::Secret;
 pub use overview::AuthorityInfo;
 pub use overview::Overview;
 pub use renewal::renewal_at;

@@ -126,8 +126,10 @@ impl Disk for Directory {
     }
 
     fn read(&self, name: &str, bytes_max: u64) -> io::Result<Vec<u8>> {
-        let mut content = Vec::new();
         let file = File::open(self.path(name))?;
+        // At once as large as it must be: one that grows leaves copies of a key behind.
+        let len = file.metadata()?.len().min(bytes_max);
+        let mut content = Vec::with_capacity(usize::try_from(len).unwrap_or(0) + 1);
         file.take(bytes_max.saturating_add(1))
             .read_to_end(&mut content)?;
         if content.len() as u64 > bytes_max {

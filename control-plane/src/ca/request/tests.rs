@@ -18,7 +18,7 @@ fn own() -> SpiffeId {
 }
 
 fn pair() -> KeyPair {
-    KeyKind::EcdsaP256.generate().unwrap()
+    KeyKind::EcdsaP256.generate().unwrap().0
 }
 
 fn params(names: &[SanType]) -> CertificateParams {
@@ -57,7 +57,7 @@ fn its_own_identity_or_no_name_at_all() {
 #[test]
 fn every_kind_of_key_that_is_strong_enough() {
     for kind in KeyKind::ALL {
-        let pair = kind.generate().unwrap();
+        let (pair, _) = kind.generate().unwrap();
         let csr = params(&[]).serialize_request(&pair).unwrap();
         let key = key_of_pem(csr.pem().unwrap().as_bytes(), &own()).unwrap();
         assert_eq!(key, PublicKey::of(kind, &pair));

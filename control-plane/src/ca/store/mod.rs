@@ -23,6 +23,7 @@ use std::path::PathBuf;
 
 use super::disk::Disk;
 use super::disk::Stamp;
+use super::secret::Secret;
 use crate::limits::CA_STATE_BYTES_MAX;
 use crate::limits::SERIALS_RESERVED;
 
@@ -117,7 +118,7 @@ impl Store {
     pub(super) fn create(
         disk: Box<dyn Disk>,
         state: State,
-        keys: &[(String, String)],
+        keys: &[(String, Secret)],
     ) -> Result<Self, StoreError> {
         let mut store = Self {
             disk,
@@ -206,18 +207,21 @@ impl Store {
     }
 
     /// Writes a private key, durably, before anything needs it.
-    pub(super) fn write_key(&self, file: &str, text: &str) -> Result<(), StoreError> {
-        self.done(file, "write it", self.disk.create(file, text.as_bytes()))?;
+    pub(super) fn write_key(&self, file: &str, key: &Secret) -> Result<(), StoreError> {
+        let text = key.expose().as_bytes();
+        self.done(file, "write it", self.disk.create(file, text))?;
         self.done(file, "sync it", self.disk.sync(file))?;
         self.done("", "sync it", self.disk.sync_names())
     }
 
     /// Reads a private key.
-    pub(super) fn read_key(&self, file: &str) -> Result<String, StoreError> {
+    pub(super) fn read_key(&self, file: &str) -> Result<Secret, StoreError> {
         self.check_exposure(file)?;
         let bytes = self.disk.read(file, KEY_BYTES_MAX);
         let bytes = bytes.map_err(failed(&*self.disk, file, "read it"))?;
-        String::from_utf8(bytes).map_err(|_| self.corrupt(file, &"it is not text"))
+        let text = String::from_utf8(bytes);
+        let text = text.map_err(|_| self.corrupt(file, &"it is not text"))?;
+        Ok(Secret::new(text))
     }
 
     /// Removes the key of an authority the state no longer names.

@@ -186,9 +186,9 @@ fn files_that_are_not_what_was_written_are_refused_by_name() {
     check("intermediate-2.key", "private key", &|bytes| {
         bytes.truncate(60);
     });
-    let other = KeyKind::EcdsaP256.generate().unwrap().serialize_pem();
+    let other = KeyKind::EcdsaP256.generate().unwrap().1;
     check("root-1.key", "not the key", &|bytes| {
-        *bytes = other.clone().into_bytes();
+        *bytes = other.expose().as_bytes().to_vec();
     });
     check("tokens.key", "64 hexadecimal", &|bytes| bytes.truncate(63));
     check("issued.log", "line 1 ", &|bytes| bytes[3] = b'\n');

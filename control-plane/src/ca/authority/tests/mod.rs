@@ -139,7 +139,7 @@ fn a_leaf_begins_before_now_and_ends_with_its_issuer_at_the_latest() {
     let theirs = &authority.loaded;
     let external = External {
         chain: theirs.intermediates[0].pem.clone(),
-        key: Secret::new(authority.store.read_key("intermediate-2.key").unwrap()),
+        key: authority.store.read_key("intermediate-2.key").unwrap(),
         root: theirs.roots[0].pem.clone(),
     };
     let options = Options {
@@ -328,6 +328,8 @@ fn uri(text: &str) -> SanType {
 fn signing_request(kind: KeyKind, names: &[SanType]) -> Vec<u8> {
     let mut params = CertificateParams::default();
     params.subject_alt_names = names.to_vec();
-    let csr = params.serialize_request(&kind.generate().unwrap()).unwrap();
+    let csr = params
+        .serialize_request(&kind.generate().unwrap().0)
+        .unwrap();
     csr.der().to_vec()
 }

@@ -139,7 +139,7 @@ fn an_intermediate_of_somebody_else_is_tried_before_it_is_taken() {
     let (_, theirs) = authority();
     let disk = Simulated::default();
     let (their_root, their_below) = (&theirs.loaded.roots[0], &theirs.loaded.intermediates[0]);
-    let key = |id: &str| Secret::new(theirs.store.read_key(&format!("{id}.key")).unwrap());
+    let key = |id: &str| theirs.store.read_key(&format!("{id}.key")).unwrap();
     let external = |chain: &str, id: &str, root: &str| External {
         chain: chain.to_owned(),
         key: key(id),
