@@ -167,6 +167,8 @@ pub(crate) struct Peer {
     address: SocketAddr,
     token: Option<String>,
     tls: Option<Tls>,
+    /// Once connected; it connects again when it must.
+    channel: Option<Channel>,
     streams: HashMap<String, Stream>,
 }
 
@@ -183,6 +185,7 @@ impl Peer {
             address,
             token: None,
             tls: None,
+            channel: None,
             streams: HashMap::new(),
         }
     }
@@ -238,7 +241,11 @@ impl Peer {
         if self.streams.contains_key(&key) {
             return Ok(());
         }
-        let channel = self.connect().await?;
+        let channel = match &self.channel {
+            Some(channel) => channel.clone(),
+            None => self.connect().await?,
+        };
+        self.channel = Some(channel.clone());
         let stream = if self.is_sotw() {
             let (sender, requests) = mpsc::channel(16);
             let requests = self.opening(ReceiverStream::new(requests));
@@ -294,6 +301,16 @@ impl Peer {
         };
         self.streams.insert(key, stream);
         Ok(())
+    }
+
+    /// Opens another stream on the same connection, and subscribes.
+    pub(crate) async fn subscribe_again(
+        &mut self,
+        type_url: &str,
+        names: &[&str],
+    ) -> Result<(), Status> {
+        self.streams.remove(&self.key(type_url));
+        self.subscribe(type_url, names).await
     }
 
     /// Opens the stream if needed and subscribes.

@@ -17,6 +17,7 @@ use control_plane::ca::authority::Which;
 use control_plane::ca::certificate::check_chain;
 use control_plane::ca::key::KeyKind;
 use control_plane::source::secrets::Tls;
+use control_plane::types::CLUSTER;
 use control_plane::types::SECRET;
 use prost::Message;
 use rustls::ClientConfig;
@@ -469,6 +470,63 @@ async fn a_revoked_client_is_sent_away_and_does_not_come_back() {
     let mut again = Peer::new(Variant::SotwAds, server.address).with_tls(with_cart);
     assert!(is_refused(&mut again).await);
     server.stop().await;
+}
+
+/// Streams that ask the authority for nothing end, too, and none is begun on a connection that stands.
+#[tokio::test]
+async fn every_stream_of_a_revoked_client_ends() {
+    for variant in VARIANTS {
+        let mut place = Place::new();
+        let server = start(place.builder(Some(tls(true)))).await;
+        let old = peer::cluster("old", "");
+        server
+            .handle
+            .commit("", std::slice::from_ref(&old))
+            .unwrap();
+        let [cart, bank] = [CART, BANK].map(|name| place.leaf(name));
+        let mut peers = Vec::new();
+        for leaf in [&cart, &bank] {
+            let tls = client(&mut place, Some(leaf));
+            let mut peer = Peer::new(variant, server.address).with_tls(tls);
+            peer.subscribe(CLUSTER, &["*"]).await.unwrap();
+            peer.accept(CLUSTER, &["*"]).await;
+            peers.push(peer);
+        }
+        let [of_cart, of_bank] = &mut *peers else {
+            unreachable!("there are two")
+        };
+        let which = Which::Serial(cart.record.serial);
+        let now = UnixTime::now();
+        place.authority.revoke(now, &which, "test").unwrap();
+        let status = of_cart.receive(CLUSTER).await.unwrap_err();
+        assert_eq!(
+            status.code(),
+            Code::PermissionDenied,
+            "{variant:?} {status:?}"
+        );
+        assert_eq!(place.last_refusal().as_deref(), Some("revoked"));
+        let again = of_cart.subscribe_again(CLUSTER, &["*"]).await;
+        let status = match again {
+            Ok(()) => of_cart.receive(CLUSTER).await.unwrap_err(),
+            Err(status) => status,
+        };
+        assert_eq!(
+            status.code(),
+            Code::PermissionDenied,
+            "{variant:?} {status:?}"
+        );
+        let new = peer::cluster("new", "");
+        server
+            .handle
+            .commit("", std::slice::from_ref(&new))
+            .unwrap();
+        let response = of_bank.accept(CLUSTER, &["*"]).await;
+        assert!(
+            response.names.contains(&"new".to_owned()),
+            "the other one stays"
+        );
+        server.stop().await;
+    }
 }
 
 async fn is_refused(peer: &mut Peer) -> bool {

@@ -185,9 +185,7 @@ impl Authority {
     /// Whether a leaf was revoked, as far as is known here.
     #[must_use]
     pub fn is_revoked(&self, serial: Serial) -> bool {
-        let serial = serial.to_string();
-        let mut revoked = self.store.state().revoked.iter();
-        revoked.any(|revoked| revoked.serial == serial)
+        self.is_serial_revoked(&serial.to_string())
     }
 
     /// Whether a caller may have a secret; a refusal is counted and audited.
@@ -210,16 +208,39 @@ impl Authority {
         }
     }
 
+    /// Whether a caller may be here at all; a refusal is counted and audited.
+    ///
+    /// # Errors
+    /// The refusal, or that it could not be audited.
+    pub fn may_stay(&mut self, now: UnixTime, caller: &Caller) -> Result<(), AuthorityError> {
+        let Caller::Certificate { serial, .. } = caller else {
+            return Ok(()); // only certificates can be revoked
+        };
+        let (_lock, is_changed) = self.store.enter()?;
+        if is_changed {
+            self.loaded = Loaded::new(&self.store)?;
+        }
+        if self.is_serial_revoked(serial) {
+            let (now, actor) = (now.as_secs(), caller.to_string());
+            return Err(self.refuse(now, &actor, "to stay", Refusal::Revoked));
+        }
+        Ok(())
+    }
+
+    fn is_serial_revoked(&self, serial: &str) -> bool {
+        let mut revoked = self.store.state().revoked.iter();
+        revoked.any(|revoked| revoked.serial == serial)
+    }
+
     fn judge(&self, caller: &Caller, name: &str) -> Result<Grant, Refusal> {
         let identity = match caller {
             Caller::Exposed => return Err(Refusal::Exposed),
             _ => caller.identity().ok_or(Refusal::Anonymous)?,
         };
-        if let Caller::Certificate { serial, .. } = caller {
-            let mut revoked = self.store.state().revoked.iter();
-            if revoked.any(|revoked| revoked.serial == *serial) {
-                return Err(Refusal::Revoked);
-            }
+        if let Caller::Certificate { serial, .. } = caller
+            && self.is_serial_revoked(serial)
+        {
+            return Err(Refusal::Revoked);
         }
         access::may_have(identity, self.domain(), name)
     }

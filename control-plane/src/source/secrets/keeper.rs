@@ -16,7 +16,7 @@ use super::Wanted;
 use super::lock;
 use super::rack::Rack;
 use super::tls::Tls;
-use crate::ca::Refusal;
+use crate::ca::Authority;
 use crate::ca::SpiffeId;
 use crate::ca::access::Grant;
 use crate::ca::authority::AuthorityError;
@@ -36,19 +36,25 @@ struct Work {
     tls: Option<Tls>,
     rack: Rack,
     /// What was decided, by stream; refusals are not repeated each second.
-    judged: BTreeMap<u64, BTreeMap<Arc<str>, Judgment>>,
+    judged: BTreeMap<u64, Judged>,
     /// The last trouble, told once.
     trouble: Option<String>,
     /// What the control plane's own connections are made with.
     shown: Option<(Serial, Bundle)>,
 }
 
+/// What was decided about one stream.
+#[derive(Debug, Default)]
+struct Judged {
+    /// Whether its caller is not wanted any more, once that was asked.
+    is_revoked: Option<bool>,
+    names: BTreeMap<Arc<str>, Judgment>,
+}
+
 #[derive(Clone, Debug)]
 enum Judgment {
     Granted(Grant),
     Refused,
-    /// The caller itself is not wanted any more.
-    Revoked,
 }
 
 impl Keeper {
@@ -127,13 +133,7 @@ impl Work {
         self.judged.retain(|id, _| ids.contains(id));
         for (cell, wanted) in cells.iter().zip(&wishes) {
             let judged = self.judged.entry(cell.id).or_default();
-            judged.retain(|name, _| wanted.names.contains(name));
-            for name in &wanted.names {
-                if !judged.contains_key(name) {
-                    let judgment = judge(authority.may_have(now, &cell.caller, name))?;
-                    judged.insert(Arc::clone(name), judgment);
-                }
-            }
+            judge_stream(judged, &mut authority, (cell, wanted), now)?;
         }
         let own = self.tls.as_ref().map(|tls| tls.identity.clone());
         let identities = self.identities(&cells).chain(own).collect();
@@ -149,10 +149,10 @@ impl Work {
     /// Everybody who was granted a certificate.
     fn identities(&self, cells: &[Arc<Cell>]) -> impl Iterator<Item = SpiffeId> {
         let judged = cells.iter().filter_map(|cell| self.judged.get(&cell.id));
-        let judged = judged.flat_map(BTreeMap::values);
+        let judged = judged.flat_map(|judged| judged.names.values());
         let granted = judged.filter_map(|judgment| match judgment {
             Judgment::Granted(Grant::Certificate(identity)) => Some(identity.clone()),
-            Judgment::Granted(Grant::Roots) | Judgment::Refused | Judgment::Revoked => None,
+            Judgment::Granted(Grant::Roots) | Judgment::Refused => None,
         });
         granted.collect::<BTreeSet<_>>().into_iter()
     }
@@ -162,15 +162,18 @@ impl Work {
             return;
         };
         let rack = &mut self.rack;
-        let resources = judged.iter().filter_map(|(name, judgment)| match judgment {
-            Judgment::Granted(Grant::Certificate(identity)) => rack.certificate(identity, name),
-            Judgment::Granted(Grant::Roots) => rack.roots(name),
-            Judgment::Refused | Judgment::Revoked => None,
-        });
+        let resources = judged
+            .names
+            .iter()
+            .filter_map(|(name, judgment)| match judgment {
+                Judgment::Granted(Grant::Certificate(identity)) => rack.certificate(identity, name),
+                Judgment::Granted(Grant::Roots) => rack.roots(name),
+                Judgment::Refused => None,
+            });
         let new = Own {
             resources: resources.collect(),
             generation,
-            is_revoked: judged.values().any(|one| matches!(one, Judgment::Revoked)),
+            is_revoked: judged.is_revoked == Some(true),
         };
         cell.own.send_if_modified(|old| {
             let is_same = old.generation == new.generation
@@ -201,10 +204,37 @@ impl Work {
     }
 }
 
+/// Decides what is not decided yet. Whoever was revoked has nothing more to ask for.
+fn judge_stream(
+    judged: &mut Judged,
+    authority: &mut Authority,
+    (cell, wanted): (&Cell, &Wanted),
+    now: UnixTime,
+) -> Result<(), AuthorityError> {
+    if judged.is_revoked.is_none() {
+        judged.is_revoked = Some(match authority.may_stay(now, &cell.caller) {
+            Ok(()) => false,
+            Err(AuthorityError::Refused(_)) => true,
+            Err(error) => return Err(error),
+        });
+    }
+    if judged.is_revoked == Some(true) {
+        judged.names.clear();
+        return Ok(());
+    }
+    judged.names.retain(|name, _| wanted.names.contains(name));
+    for name in &wanted.names {
+        if !judged.names.contains_key(name) {
+            let judgment = judge(authority.may_have(now, &cell.caller, name))?;
+            judged.names.insert(Arc::clone(name), judgment);
+        }
+    }
+    Ok(())
+}
+
 fn judge(decided: Result<Grant, AuthorityError>) -> Result<Judgment, AuthorityError> {
     match decided {
         Ok(grant) => Ok(Judgment::Granted(grant)),
-        Err(AuthorityError::Refused(Refusal::Revoked)) => Ok(Judgment::Revoked),
         Err(AuthorityError::Refused(_)) => Ok(Judgment::Refused),
         Err(error) => Err(error),
     }

@@ -103,13 +103,20 @@ impl Secrets {
     /// Opens the desk for a stream.
     pub(crate) fn open(&self, caller: Caller) -> Personal {
         let (sender, own) = watch::channel(Own::default());
+        // Who came with a certificate is answered before anything else is said, also if no secret is
+        // asked for: the certificate may have been revoked since the connection began.
+        let wanted = Wanted {
+            generation: u64::from(matches!(caller, Caller::Certificate { .. })),
+            names: Vec::new(),
+        };
         let cell = Arc::new(Cell {
             id: self.0.ids.fetch_add(1, Ordering::Relaxed),
             caller,
-            wanted: Mutex::default(),
+            wanted: Mutex::new(wanted),
             own: sender,
         });
         lock(&self.0.streams).push(Arc::downgrade(&cell));
+        self.0.wake.notify_one();
         let desk = Arc::clone(&self.0);
         Personal { cell, desk, own }
     }
