@@ -34,8 +34,8 @@ The directory holds YAML or JSON files shaped like Envoy's file-based discovery 
 watched. Files in a subdirectory serve only nodes whose id or cluster is the subdirectory's name.
 
 With --ca, clients get their own certificate as the secrets `default` and `spiffe://...`, and the
-roots with their revocation lists as `ROOTCA` and `spiffe://DOMAIN`; see weir ca --help. A client is
-known by its certificate, by its user on a unix socket, or once by a join token in the header
+roots with their revocation lists as `ROOTCA` and `spiffe://DOMAIN`, and those of all trust domains
+that are believed as `ALL`; see weir ca --help. A client is known by its certificate, by its user on a unix socket, or once by a join token in the header
 `authorization: Bearer TOKEN`.
 
 Exit status: 0 after a graceful stop, 1 if it cannot start, 2 for wrong flags.

@@ -106,6 +106,15 @@ pub const TRUST_DOMAIN_BYTES_MAX: usize = 255;
 /// Bytes of a certificate signing request. One with an RSA key of 8,192 bits has about 3 KiB.
 pub const SIGNING_REQUEST_BYTES_MAX: usize = 16 << 10;
 
+/// Bytes of the bundle of another trust domain: thirty roots with the largest keys.
+pub const FEDERATED_BUNDLE_BYTES_MAX: usize = 256 << 10;
+
+/// Roots of another trust domain. During a rotation there are two; every proxy holds all of them.
+pub const FEDERATED_ROOTS_MAX: usize = 32;
+
+/// Other trust domains that are believed. Every proxy holds the roots of all.
+pub const FEDERATED_MAX: usize = 64;
+
 /// Bits of the largest RSA key. Larger ones cost every peer milliseconds in each handshake, and
 /// the common verifiers stop here.
 pub const RSA_BITS_MAX: usize = 8_192;

@@ -33,6 +33,7 @@ use crate::moment::parse_duration;
 
 mod files;
 mod list;
+mod trust;
 
 /// Flags of `weir ca`.
 #[derive(Args, Debug)]
@@ -43,6 +44,7 @@ Examples:
   weir ca list --dir ca
   weir ca rotate --dir ca root
   weir ca revoke --dir ca --name spiffe://mesh.example/cart
+  weir ca trust add --dir ca other.example other.json
   weir control-plane --resources DIR --ca ca
 
 Exit status: 0 done, 1 failed, 2 wrong flags, 5 refused, with the reason.")]
@@ -67,6 +69,8 @@ enum Command {
     Rotate(RotateArgs),
     /// Make a join token: it proves an identity once
     Token(TokenArgs),
+    /// Believe other trust domains
+    Trust(trust::TrustArgs),
 }
 
 #[derive(Args, Debug)]
@@ -252,6 +256,7 @@ pub(crate) fn run(args: &CaArgs) -> ExitCode {
         Command::Revoke(args) => (&args.common, revoke(args, now)),
         Command::Rotate(args) => (&args.common, rotate(args, now)),
         Command::Token(args) => (&args.common, token(args, now)),
+        Command::Trust(args) => (args.common(), trust::run(args, now)),
     };
     let done = match done {
         Ok(done) => done,

@@ -52,8 +52,8 @@ impl ControlPlane {
     }
 }
 
-/// What the listener serves with.
-pub(crate) fn listener(port: u16) -> Value {
+/// What the listener serves with; who gets in is what this secret says.
+pub(crate) fn listener(port: u16, trust: &str) -> Value {
     let ads = json!({"resource_api_version": "V3", "ads": {}});
     let typed = |name: &str, more: Value| {
         let mut typed = more;
@@ -64,7 +64,7 @@ pub(crate) fn listener(port: u16) -> Value {
         "require_client_certificate": true,
         "common_tls_context": {
             "tls_certificate_sds_secret_configs": [{"name": "default", "sds_config": ads}],
-            "validation_context_sds_secret_config": {"name": "ROOTCA", "sds_config": ads},
+            "validation_context_sds_secret_config": {"name": trust, "sds_config": ads},
         },
     });
     let tls = typed(
@@ -181,7 +181,10 @@ async fn envoy_is_known_by_its_user_on_a_unix_socket() {
     let front = ReservedPort::new().unwrap();
     place.ok(&format!("ca issue --dir ca {CART} --out cart"));
     std::fs::create_dir(place.file("resources")).unwrap();
-    place.write("resources/all.json", listener(front.number()).to_string());
+    place.write(
+        "resources/all.json",
+        listener(front.number(), "ROOTCA").to_string(),
+    );
     // Left over by somebody who was killed.
     drop(UnixListener::bind(place.file("xds.sock")).unwrap());
     let user = format!("uid:{}={EDGE}", rustix::process::getuid().as_raw());
@@ -233,7 +236,10 @@ impl Stage {
         let bundle = place.json("ca bundle --dir ca");
         place.write("roots.pem", bundle["roots"].as_str().unwrap());
         std::fs::create_dir(place.file("resources")).unwrap();
-        place.write("resources/all.json", listener(front.number()).to_string());
+        place.write(
+            "resources/all.json",
+            listener(front.number(), "ROOTCA").to_string(),
+        );
         let listen = xds.addr().to_string();
         let mut flags = vec!["--listen", &listen, "--tls-identity", SERVER];
         flags.push("--require-client-certificate");

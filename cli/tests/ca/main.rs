@@ -7,6 +7,7 @@
 //! | `channel` | our proxy and our control plane over mutual TLS |
 //! | `envoy` | a real Envoy that lives on our secrets |
 //! | `agree` | what openssl says about our certificates, lists and requests |
+//! | `federation` | Envoy and our proxy believe another trust domain |
 //! | `killed` | kill -9 at every system call that touches the directory |
 //! | `memory` | what is left of keys in memory |
 //! | `show` | what a person sees |
@@ -24,6 +25,7 @@ mod agree;
 mod channel;
 mod client;
 mod envoy;
+mod federation;
 mod killed;
 mod memory;
 mod show;

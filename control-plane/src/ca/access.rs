@@ -20,6 +20,9 @@ pub const OWN_CERTIFICATE: &str = "default";
 /// The name proxies ask for when they mean the roots.
 pub const ROOTS: &str = "ROOTCA";
 
+/// The name for the roots of all domains that are believed, each for its own identities.
+pub const ALL_ROOTS: &str = "ALL";
+
 /// How a caller was told, for the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
@@ -57,8 +60,12 @@ pub enum Caller {
 pub enum Grant {
     /// A certificate and key for this identity.
     Certificate(SpiffeId),
-    /// The roots and revocation lists.
+    /// The roots and revocation lists of the own domain.
     Roots,
+    /// The same, with the roots of all other domains that are believed.
+    AllRoots,
+    /// The roots of another domain.
+    RootsOf(TrustDomain),
 }
 
 impl Caller {
@@ -89,7 +96,12 @@ impl fmt::Display for Caller {
 ///
 /// # Errors
 /// The reason why not.
-pub fn may_have(identity: &SpiffeId, own: &TrustDomain, name: &str) -> Result<Grant, Refusal> {
+pub fn may_have(
+    identity: &SpiffeId,
+    own: &TrustDomain,
+    is_federated: &dyn Fn(&TrustDomain) -> bool,
+    name: &str,
+) -> Result<Grant, Refusal> {
     let other = || Refusal::OtherDomain {
         name: name.to_owned(),
     };
@@ -101,6 +113,7 @@ pub fn may_have(identity: &SpiffeId, own: &TrustDomain, name: &str) -> Result<Gr
     match name {
         OWN_CERTIFICATE => return Ok(Grant::Certificate(identity.clone())),
         ROOTS => return Ok(Grant::Roots),
+        ALL_ROOTS => return Ok(Grant::AllRoots),
         _ if name == own.id() => return Ok(Grant::Roots),
         _ if !name.starts_with("spiffe://") => {
             return Err(Refusal::UnknownSecret {
@@ -108,6 +121,9 @@ pub fn may_have(identity: &SpiffeId, own: &TrustDomain, name: &str) -> Result<Gr
             });
         }
         _ => {}
+    }
+    if let Some(domain) = domain_of(name).filter(is_federated) {
+        return Ok(Grant::RootsOf(domain));
     }
     if name
         .split('/')
@@ -127,6 +143,11 @@ pub fn may_have(identity: &SpiffeId, own: &TrustDomain, name: &str) -> Result<Gr
             identity: identity.clone(),
         }),
     }
+}
+
+/// The domain whose roots a name is of.
+fn domain_of(name: &str) -> Option<TrustDomain> {
+    name.strip_prefix("spiffe://")?.parse().ok()
 }
 
 /// Whom a verified certificate names: exactly one URI, which must be an identity.
@@ -226,8 +247,11 @@ mod tests {
     fn everybody_gets_their_own_and_the_roots_and_nothing_else() {
         let own: TrustDomain = "mesh.example".parse().unwrap();
         let cart: SpiffeId = "spiffe://mesh.example/cart".parse().unwrap();
-        let check =
-            |name: &str, grant| assert_eq!(may_have(&cart, &own, name), Ok(grant), "{name}");
+        let friend: TrustDomain = "friend.example".parse().unwrap();
+        let known = |domain: &TrustDomain| *domain == friend;
+        let check = |name: &str, grant| {
+            assert_eq!(may_have(&cart, &own, &known, name), Ok(grant), "{name}")
+        };
         check("default", Grant::Certificate(cart.clone()));
         check(
             "spiffe://mesh.example/cart",
@@ -235,10 +259,13 @@ mod tests {
         );
         check("ROOTCA", Grant::Roots);
         check("spiffe://mesh.example", Grant::Roots);
+        check("ALL", Grant::AllRoots);
+        check("spiffe://friend.example", Grant::RootsOf(friend.clone()));
         let refused = |name: &str, label: &str| {
-            let refusal = may_have(&cart, &own, name).unwrap_err();
+            let refusal = may_have(&cart, &own, &known, name).unwrap_err();
             assert_eq!(refusal.label(), label, "{name}");
         };
+        refused("spiffe://friend.example/cart", "other_domain");
         refused("spiffe://mesh.example/bank", "not_yours");
         refused("spiffe://mesh.example/cart/x", "not_yours");
         refused("spiffe://evil.example/cart", "other_domain");
@@ -256,7 +283,7 @@ mod tests {
             "spiffe://mesh.example",
             "spiffe://evil.example/cart",
         ] {
-            let refusal = may_have(&stranger, &own, name).unwrap_err();
+            let refusal = may_have(&stranger, &own, &known, name).unwrap_err();
             assert_eq!(refusal.label(), "other_domain", "{name}");
         }
     }

@@ -15,6 +15,7 @@
 //! | [`request`] | what is taken from a certificate signing request: a key, nothing else |
 //! | [`key`] | kinds of keys, which are strong enough |
 //! | [`certificate`] | what our certificates and revocation lists look like |
+//! | [`federation`] | bundles of other trust domains |
 //! | [`authority`] | issues, rotates, revokes; the one door for the rest of the program |
 //! | [`refusal`] | every reason to say no |
 //! | [`secret`] | private keys as text, which is wiped |
@@ -29,6 +30,7 @@ pub mod access;
 pub mod authority;
 pub mod certificate;
 mod disk;
+pub mod federation;
 pub mod identity;
 pub mod key;
 pub mod refusal;

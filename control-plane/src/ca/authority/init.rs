@@ -88,6 +88,8 @@ impl Authority {
             intermediates: Vec::new(),
             revoked: Vec::new(),
             used_tokens: Vec::new(),
+            federated: Vec::new(),
+            federation_number: 0,
         };
         let mut keys = vec![(TOKENS_KEY.to_owned(), new_token_key()?)];
         match &options.external {

@@ -26,6 +26,7 @@ use crate::limits::CA_MAINTENANCE;
 use crate::limits::CLOCK_JUMP_MAX;
 
 mod external;
+mod federate;
 mod init;
 mod issue;
 mod join;
@@ -42,6 +43,7 @@ pub use crate::ca::store::Record;
 pub use crate::ca::store::Serial;
 pub use crate::ca::store::SerialError;
 pub use external::External;
+pub use federate::Federation;
 pub use init::Options;
 pub use issue::KeySource;
 pub use issue::Leaf;
@@ -99,6 +101,7 @@ pub enum AuthorityError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trust {
     list_number: u64,
+    federation_number: u64,
     authorities: Vec<String>,
 }
 
@@ -178,6 +181,7 @@ impl Authority {
         let roots = state.roots.iter().map(|root| root.id.clone());
         Ok(Trust {
             list_number: state.list_number,
+            federation_number: state.federation_number,
             authorities: roots.chain(below).collect(),
         })
     }
@@ -242,7 +246,8 @@ impl Authority {
         {
             return Err(Refusal::Revoked);
         }
-        access::may_have(identity, self.domain(), name)
+        let is_federated = |domain: &TrustDomain| self.is_federated(domain);
+        access::may_have(identity, self.domain(), &is_federated, name)
     }
 
     /// Counts and audits a refusal. The caller has entered.

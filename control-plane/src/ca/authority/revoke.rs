@@ -6,6 +6,7 @@ use rustls_pki_types::UnixTime;
 
 use super::Authority;
 use super::AuthorityError;
+use super::Federation;
 use super::Record;
 use super::Serial;
 use super::init::to_pem_list;
@@ -13,6 +14,7 @@ use crate::ca::certificate;
 use crate::ca::certificate::Entry;
 use crate::ca::certificate::Validity;
 use crate::ca::identity::SpiffeId;
+use crate::ca::identity::TrustDomain;
 use crate::ca::store::StoreError;
 use crate::ca::store::audit::Event;
 use crate::ca::store::state::Revoked;
@@ -33,10 +35,17 @@ pub enum Which {
 /// What is needed to check a peer of the domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bundle {
+    /// Whose it is.
+    pub domain: TrustDomain,
     /// The roots in PEM, oldest first.
     pub roots: String,
     /// A revocation list of every authority whose key is here, in PEM.
     pub lists: String,
+    /// The own domain for those who hold several apart: where a root's key is elsewhere, what is below
+    /// it stands for it, because there is no list of that root.
+    pub anchors: String,
+    /// Other domains that are believed.
+    pub federations: Vec<Federation>,
     /// Whether a list of the roots is missing, so that only leaves can be checked.
     pub only_leaves: bool,
     /// When the lists end.
@@ -126,11 +135,24 @@ impl Authority {
             lists += &to_pem_list(list.der());
         }
         Ok(Bundle {
+            domain: self.domain().clone(),
+            anchors: self.anchors(),
+            federations: self.known_federations(),
             roots: loaded.roots.iter().map(|root| &*root.pem).collect(),
             lists,
             only_leaves: loaded.roots.iter().any(|root| root.issuer.is_none()),
             until: validity.until,
         })
+    }
+
+    fn anchors(&self) -> String {
+        let roots = self.loaded.roots.iter();
+        let (own, others): (Vec<_>, Vec<_>) = roots.partition(|root| root.issuer.is_some());
+        let is_below = |id: &String| others.iter().any(|root| root.id == *id);
+        let below = self.store.state().intermediates.iter();
+        let below = below.filter(|below| is_below(&below.root));
+        let below = below.filter_map(|below| below.chain.first().map(String::as_str));
+        own.iter().map(|root| &*root.pem).chain(below).collect()
     }
 
     fn entries(&self, issuer: &str, now: u64) -> Vec<Entry> {

@@ -34,6 +34,12 @@ pub(crate) enum Event<'a> {
     Revoke { name: &'a str, serial: &'a str },
     /// An authority came or went.
     Rotate { what: &'static str, id: &'a str },
+    /// Another trust domain is believed, or no more.
+    Trust {
+        what: &'static str,
+        domain: &'a str,
+        roots: usize,
+    },
     /// A join token was made or used up.
     Token {
         what: &'static str,

@@ -31,6 +31,25 @@ pub(crate) struct State {
     pub(crate) intermediates: Vec<Intermediate>,
     pub(crate) revoked: Vec<Revoked>,
     pub(crate) used_tokens: Vec<UsedToken>,
+    /// Other domains that are believed, in the order in which they came.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) federated: Vec<Federated>,
+    /// Grows with each change of them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) federation_number: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Federated {
+    pub(crate) domain: TrustDomain,
+    /// PEM.
+    pub(crate) roots: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -152,7 +152,8 @@ impl Work {
         let judged = judged.flat_map(|judged| judged.names.values());
         let granted = judged.filter_map(|judgment| match judgment {
             Judgment::Granted(Grant::Certificate(identity)) => Some(identity.clone()),
-            Judgment::Granted(Grant::Roots) | Judgment::Refused => None,
+            Judgment::Granted(Grant::Roots | Grant::AllRoots | Grant::RootsOf(_))
+            | Judgment::Refused => None,
         });
         granted.collect::<BTreeSet<_>>().into_iter()
     }
@@ -167,7 +168,7 @@ impl Work {
             .iter()
             .filter_map(|(name, judgment)| match judgment {
                 Judgment::Granted(Grant::Certificate(identity)) => rack.certificate(identity, name),
-                Judgment::Granted(Grant::Roots) => rack.roots(name),
+                Judgment::Granted(grant) => rack.roots(grant, name),
                 Judgment::Refused => None,
             });
         let new = Own {

@@ -13,6 +13,7 @@ use tracing::warn;
 use super::secret;
 use crate::ca::Authority;
 use crate::ca::SpiffeId;
+use crate::ca::access::Grant;
 use crate::ca::authority::AuthorityError;
 use crate::ca::authority::Bundle;
 use crate::ca::authority::KeySource;
@@ -156,13 +157,13 @@ impl Rack {
         Some(made)
     }
 
-    /// The bundle under a name.
-    pub(super) fn roots(&mut self, name: &Arc<str>) -> Option<Arc<Resource>> {
+    /// What was granted of the bundle, under its name.
+    pub(super) fn roots(&mut self, grant: &Grant, name: &Arc<str>) -> Option<Arc<Resource>> {
         let held = self.bundle.as_mut()?;
         if let Some(known) = held.resources.get(name) {
             return Some(Arc::clone(known));
         }
-        let made = secret::roots(name, &held.bundle).ok()?;
+        let made = secret::roots(name, &held.bundle, grant)?.ok()?;
         held.resources.insert(Arc::clone(name), Arc::clone(&made));
         Some(made)
     }
@@ -310,7 +311,7 @@ mod tests {
         let mut place = Place::new(&[]);
         let name: Arc<str> = Arc::from("ROOTCA");
         place.refresh(START);
-        let mut last = place.rack.roots(&name).unwrap();
+        let mut last = place.rack.roots(&Grant::Roots, &name).unwrap();
         let mut changed = Vec::new();
         for hour in 0..7 * 24 {
             let now = START + hour * HOUR;
@@ -321,7 +322,7 @@ mod tests {
                     .unwrap();
             }
             place.refresh(now);
-            let roots = place.rack.roots(&name).unwrap();
+            let roots = place.rack.roots(&Grant::Roots, &name).unwrap();
             if !Arc::ptr_eq(&roots, &last) {
                 changed.push(hour);
             }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rustls::DistinguishedName;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::TrustAnchor;
+use webpki::CertRevocationList;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
@@ -26,6 +27,8 @@ pub(super) enum Anchors {
 #[derive(Debug)]
 pub(super) struct Roots {
     pub(super) anchors: Vec<TrustAnchor<'static>>,
+    /// Whether revocation lists speak for what is below them.
+    pub(super) is_listed: bool,
     validity: Vec<(i64, i64)>,
 }
 
@@ -44,6 +47,19 @@ impl Anchors {
                 Self::Spiffe(domains.collect::<Result<_, _>>()?)
             }
         })
+    }
+
+    /// Lists are of some trust domains and say nothing of the others: one is checked if there is a list
+    /// of one of its own anchors. Without trust domains the lists are for everybody.
+    pub(super) fn note_lists(&mut self, lists: &[CertRevocationList<'_>]) {
+        let Self::Spiffe(domains) = self else { return };
+        for roots in domains.values_mut() {
+            let mut anchors = roots.anchors.iter();
+            roots.is_listed = anchors.any(|anchor| {
+                let mut lists = lists.iter();
+                lists.any(|list| list.issuer() == anchor.subject.as_ref())
+            });
+        }
     }
 
     /// Whom clients are told to have a certificate of.
@@ -67,6 +83,7 @@ impl Roots {
     fn new(certificates: &[CertificateDer<'static>]) -> Result<Self, String> {
         let mut roots = Self {
             anchors: Vec::new(),
+            is_listed: true,
             validity: Vec::new(),
         };
         for certificate in certificates {

@@ -89,7 +89,7 @@ impl Verifier {
     /// # Errors
     /// The field that cannot be used.
     pub(crate) fn new(validation: &Arc<Validation>) -> Result<Self, Unusable> {
-        let anchors = Anchors::new(&validation.trust)?;
+        let mut anchors = Anchors::new(&validation.trust)?;
         let crls = validation.crls.iter().map(|crl| {
             OwnedCertRevocationList::from_der(crl)
                 .map(CertRevocationList::Owned)
@@ -98,8 +98,10 @@ impl Verifier {
                     reason: format!("cannot be read: {error}"),
                 })
         });
+        let crls = crls.collect::<Result<Vec<_>, _>>()?;
+        anchors.note_lists(&crls);
         Ok(Self {
-            crls: crls.collect::<Result<_, _>>()?,
+            crls,
             hints: if validation.hides_issuers {
                 Vec::new()
             } else {

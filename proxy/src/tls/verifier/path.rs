@@ -78,7 +78,7 @@ impl Verifier {
             chain.intermediates,
             now,
             usage,
-            self.revocation(&lists),
+            roots.is_listed.then(|| self.revocation(&lists)).flatten(),
             Some(&|path| {
                 let above = path.intermediate_certificates().count() + 1;
                 if above > depth_max {

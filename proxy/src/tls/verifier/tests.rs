@@ -268,6 +268,39 @@ fn revoked_certificates_are_refused() {
     assert!(check_with(with(&[8], true), &below.der, &way).is_err());
 }
 
+/// Lists of one domain do not shut out another, of which there is none.
+#[test]
+fn revocation_lists_are_for_the_trust_domains_they_are_of() {
+    let (one, two) = (Authority::new("one"), Authority::new("two"));
+    let list = CertificateRevocationListDer::from(one.revoke(&[7]).der().to_vec());
+    let validation = || Validation {
+        trust: Trust::Spiffe(BTreeMap::from([
+            ("one".into(), vec![one.der.clone()]),
+            ("two".into(), vec![two.der.clone()]),
+        ])),
+        crls: vec![list.clone()],
+        ..Validation::anyone()
+    };
+    let svid = |authority: &Authority, names, serial: u64| {
+        let mut params = params(names);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.serial_number = Some(serial.into());
+        check(validation(), &authority.issue_with(params))
+    };
+    assert_eq!(svid(&one, "URI:spiffe://one/a", 1), Ok(()));
+    assert_eq!(
+        svid(&one, "URI:spiffe://one/a", 7),
+        is(CertificateError::Revoked)
+    );
+    assert_eq!(svid(&two, "URI:spiffe://two/a", 7), Ok(()), "of another");
+    let between = one.intermediate("between");
+    let mut params = params("URI:spiffe://one/a");
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    let leaf = between.issue_with(params);
+    let unlisted = check_with(validation(), &leaf.der, &[between.der]);
+    assert_eq!(unlisted, is(CertificateError::UnknownRevocationStatus));
+}
+
 #[test]
 fn a_spiffe_id_chooses_the_roots() {
     let other = Authority::new("other");
