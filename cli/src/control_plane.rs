@@ -67,6 +67,15 @@ pub(crate) struct ControlPlaneArgs {
     /// repeated
     #[arg(long, value_name = "USER", requires = "ca")]
     local_user: Vec<String>,
+    /// Take certificates from resource files only with signed timestamps of at least so many logs
+    #[arg(
+        long,
+        value_name = "LOGS",
+        env = "WEIR_REQUIRE_TIMESTAMPS",
+        default_value_t = 0,
+        requires = "resources"
+    )]
+    require_timestamps: usize,
     /// Send clients without a certificate away
     #[arg(
         long,
@@ -140,6 +149,7 @@ fn server(args: &ControlPlaneArgs) -> Result<Server, String> {
     let mut builder = Server::builder();
     if let Some(dir) = &args.resources {
         builder = builder.resources_dir(dir);
+        builder = builder.required_timestamps(args.require_timestamps);
     }
     if let Some(dir) = &args.ca {
         keep_out_of_dumps();

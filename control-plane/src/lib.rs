@@ -16,6 +16,7 @@
 //! | [`stream`] | sans-IO: one stream, all its types, the order between them |
 //! | [`service`] | tonic: the only I/O |
 //! | [`status`] | who is connected, what each acknowledged or refused |
+//! | [`transparency`] | whether public certificates carry signed timestamps |
 //! | [`wire`] | the discovery messages, with payloads as shared bytes |
 //!
 //! Invariants: network input never panics and never grows memory past a bound in [`limits`]; a
@@ -33,6 +34,7 @@ pub mod status;
 pub mod store;
 pub mod stream;
 pub mod subscription;
+pub mod transparency;
 pub mod types;
 pub mod wire;
 

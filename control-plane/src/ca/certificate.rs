@@ -182,7 +182,7 @@ pub(super) fn issuer(
 }
 
 /// Reads one certificate with nothing after it.
-pub(super) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {
+pub(crate) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {
     match X509Certificate::from_der(der) {
         Ok(([], certificate)) => Ok(certificate),
         Ok(_) => Err(CertificateError::Read("bytes after its end".to_owned())),

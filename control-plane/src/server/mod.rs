@@ -51,6 +51,7 @@ pub struct Builder {
     policy: Policy,
     identifier: String,
     resources_dir: Option<PathBuf>,
+    logs_least: usize,
     authority: Option<(Authority, Option<Tls>)>,
 }
 
@@ -90,6 +91,7 @@ impl Server {
             policy: Policy::default(),
             identifier: concat!("weir/", env!("CARGO_PKG_VERSION")).to_owned(),
             resources_dir: None,
+            logs_least: 0,
             authority: None,
         }
     }
@@ -177,6 +179,14 @@ impl Builder {
         self
     }
 
+    /// Takes certificates from files only if they carry signed timestamps of so many logs; see
+    /// [`crate::transparency`].
+    #[must_use]
+    pub fn required_timestamps(mut self, logs_least: usize) -> Self {
+        self.logs_least = logs_least;
+        self
+    }
+
     /// Serves the secrets of this authority: `default`, `ROOTCA` and `spiffe://...`, to whom they
     /// belong. With `tls`, connections over the network are taken with a certificate of the
     /// authority, and clients are known by theirs.
@@ -213,7 +223,8 @@ impl Builder {
         let store = Store::new();
         let limits = &self.policy.limits;
         let dir = self.resources_dir;
-        let files = dir.map(|dir| FileSource::new(&dir, store.clone(), limits.clone()));
+        let files =
+            dir.map(|dir| FileSource::new(&dir, store.clone(), limits.clone(), self.logs_least));
         Server {
             policy: self.policy,
             identifier: Arc::from(self.identifier),

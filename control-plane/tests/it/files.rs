@@ -7,6 +7,7 @@ use std::path::Path;
 use control_plane::Server;
 use control_plane::source::file::SourceStatus;
 use control_plane::types::CLUSTER;
+use control_plane::types::SECRET;
 use tempfile::TempDir;
 
 use crate::peer::Peer;
@@ -108,6 +109,32 @@ async fn a_mistake_is_explained_and_the_last_good_set_stays() {
     assert_eq!(peer.accept(CLUSTER, &[]).await.names, ["b"]);
     until(&server, |status| {
         status.mistakes.is_empty() && status.resources == 2
+    })
+    .await;
+    server.stop().await;
+}
+
+/// A certificate without timestamps is no certificate for the public.
+#[tokio::test]
+async fn certificates_without_signed_timestamps_are_not_taken_if_they_are_required() {
+    let dir = TempDir::new().unwrap();
+    let certificate = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+    let pem = certificate.cert.pem().replace('\n', "\\n");
+    let secret = |name: &str, value: &str| {
+        format!("resources:\n- '@type': {SECRET}\n  name: {name}\n  {value}\n")
+    };
+    let own = format!("tls_certificate: {{certificate_chain: {{inline_string: \"{pem}\"}}}}");
+    save(dir.path(), "s.yaml", &secret("own", &own));
+    let builder = Server::builder().resources_dir(dir.path());
+    let server = Running::start(builder.required_timestamps(2)).await;
+    let status = until(&server, |status| !status.mistakes.is_empty()).await;
+    let text = status.mistakes[0].to_string();
+    let reason = "secret \"own\": it carries signed timestamps of 0 logs, and 2 are required";
+    assert!(text.contains(reason), "{text}");
+    let trust = format!("validation_context: {{trusted_ca: {{inline_string: \"{pem}\"}}}}");
+    save(dir.path(), "s.yaml", &secret("trust", &trust));
+    until(&server, |status| {
+        status.mistakes.is_empty() && status.resources == 1
     })
     .await;
     server.stop().await;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustls_pki_types::UnixTime;
 use xds_proto::Pool;
 use xds_proto::load;
 use xds_proto::load::LoadError;
@@ -17,13 +18,22 @@ use super::scan::scan;
 use crate::limits::MISTAKES_MAX;
 use crate::resource::Resource;
 use crate::store::Desired;
+use crate::transparency;
+use crate::types::SECRET;
 
 /// Reads a directory once, for checking it.
 ///
 /// # Errors
 /// Every mistake found, up to a bound.
 pub fn load_dir(dir: &Path) -> Result<Desired, Vec<Mistake>> {
-    Loader::default().load(dir)
+    Loader::default().load(dir, &Rules::default())
+}
+
+/// What files must keep to besides being right.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rules {
+    /// Logs whose signed timestamps a certificate must carry.
+    pub(super) logs_least: usize,
 }
 
 /// Remembers what good files meant.
@@ -47,7 +57,7 @@ impl Loader {
     }
 
     /// The whole set, or every mistake in it.
-    pub(super) fn load(&mut self, dir: &Path) -> Result<Desired, Vec<Mistake>> {
+    pub(super) fn load(&mut self, dir: &Path, rules: &Rules) -> Result<Desired, Vec<Mistake>> {
         let mut pool = self.pool.take();
         let scan = scan(dir)?;
         if scan.files.is_empty() {
@@ -58,7 +68,7 @@ impl Loader {
         desired.extend(scan.groups.into_iter().map(|group| (group, Vec::new())));
         let (mut files, mut mistakes) = (HashMap::new(), Vec::new());
         for found in &scan.files {
-            match self.parse(&mut pool, found) {
+            match self.parse(&mut pool, found, rules) {
                 Ok(parsed) => {
                     let group = desired.entry(found.group.clone()).or_default();
                     group.extend(parsed.resources.iter().cloned());
@@ -76,7 +86,12 @@ impl Loader {
         }
     }
 
-    fn parse(&self, pool: &mut Option<Pool>, found: &Found) -> Result<Parsed, Vec<Mistake>> {
+    fn parse(
+        &self,
+        pool: &mut Option<Pool>,
+        found: &Found,
+        rules: &Rules,
+    ) -> Result<Parsed, Vec<Mistake>> {
         let hash = xxh3_64(found.text.as_bytes());
         if let Some(known) = self
             .files
@@ -89,7 +104,7 @@ impl Loader {
         let file = load::resources(pool, &found.path, &found.text).map_err(to_mistakes)?;
         let (mut resources, mut mistakes) = (Vec::new(), Vec::new());
         for loaded in &file.resources {
-            match prepare(loaded) {
+            match prepare(loaded, rules) {
                 Ok(resource) => resources.push(Arc::new(resource)),
                 Err(mistake) => mistakes.push(mistake),
             }
@@ -109,8 +124,16 @@ fn to_mistakes(errors: Vec<LoadError>) -> Vec<Mistake> {
         .collect()
 }
 
-fn prepare(loaded: &LoadedResource) -> Result<Resource, Mistake> {
+fn prepare(loaded: &LoadedResource, rules: &Rules) -> Result<Resource, Mistake> {
     let origin = loaded.origin.to_string();
+    if rules.logs_least > 0 && loaded.any.type_url == SECRET {
+        let now = UnixTime::now().as_secs();
+        let checked = transparency::check(&loaded.any.value, rules.logs_least, now);
+        if let Err(error) = checked {
+            let reason = format!("secret {:?}: {error}", loaded.name);
+            return Err(Mistake::Resource { origin, reason });
+        }
+    }
     match Resource::named(&loaded.any, &loaded.name) {
         Ok(resource) => {
             let resource = resource.with_origin(&origin);

@@ -40,6 +40,7 @@ mod scan;
 mod watcher;
 
 use load::Loader;
+use load::Rules;
 use watcher::Watcher;
 
 pub use load::load_dir;
@@ -67,6 +68,7 @@ pub(crate) struct FileSource {
     dir: PathBuf,
     store: Store,
     limits: Limits,
+    rules: Rules,
     loader: Loader,
     watcher: Option<Watcher>,
     /// Somebody wants the directory read now.
@@ -75,7 +77,8 @@ pub(crate) struct FileSource {
 }
 
 impl FileSource {
-    pub(crate) fn new(dir: &Path, store: Store, limits: Limits) -> Self {
+    /// Certificates must carry signed timestamps of at least `logs_least` logs.
+    pub(crate) fn new(dir: &Path, store: Store, limits: Limits, logs_least: usize) -> Self {
         let status = SourceStatus {
             dir: dir.to_owned(),
             ..SourceStatus::default()
@@ -84,6 +87,7 @@ impl FileSource {
             dir: dir.to_owned(),
             store,
             limits,
+            rules: Rules { logs_least },
             loader: Loader::default(),
             watcher: None,
             asked: Arc::default(),
@@ -165,10 +169,10 @@ impl FileSource {
 
     async fn read(&mut self) {
         let mut loader = std::mem::take(&mut self.loader);
-        let dir = self.dir.clone();
+        let (dir, rules) = (self.dir.clone(), self.rules.clone());
         // Reading and parsing can take long; the streams share this thread.
         let read = tokio::task::spawn_blocking(move || {
-            let desired = loader.load(&dir);
+            let desired = loader.load(&dir, &rules);
             (loader, desired)
         });
         let Ok((loader, desired)) = read.await else {
