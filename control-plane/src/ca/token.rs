@@ -67,6 +67,15 @@ impl Signer {
     }
 }
 
+/// What a token says that was signed with this secret and has not ended; whether it was used before
+/// is for the authority to know.
+///
+/// # Errors
+/// The reason why it is refused.
+pub fn check(secret: &[u8], token: &str, now: u64) -> Result<Claims, Refusal> {
+    Signer::new(secret).check(token, now)
+}
+
 impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Signer")
