@@ -112,6 +112,10 @@ pub const FEDERATED_BUNDLE_BYTES_MAX: usize = 256 << 10;
 /// Roots of another trust domain. During a rotation there are two; every proxy holds all of them.
 pub const FEDERATED_ROOTS_MAX: usize = 32;
 
+/// Certificates between a leaf and its root that somebody else gives us. Every handshake of every proxy
+/// carries them; real ones are two or three.
+pub const CHAIN_MAX: usize = 8;
+
 /// Other trust domains that are believed. Every proxy holds the roots of all.
 pub const FEDERATED_MAX: usize = 64;
 

@@ -118,9 +118,14 @@ pub(crate) struct ControlPlane {
 
 impl ControlPlane {
     pub(crate) async fn start() -> Self {
+        Self::start_at(([127, 0, 0, 1], 0).into()).await
+    }
+
+    /// Where another one was before it went.
+    pub(crate) async fn start_at(address: SocketAddr) -> Self {
         let server = control_plane::Server::builder().build();
         let handle = server.handle();
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let listener = TcpListener::bind(address).await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let task = tokio::spawn(async move {
             let serving = Box::pin(server.serve(listener, std::future::pending()));
@@ -146,6 +151,14 @@ impl ControlPlane {
         let dangling = committed.expect("the resources are sound").dangling;
         let lines = dangling.iter().map(|one| format!("{one:?}\n"));
         lines.collect()
+    }
+}
+
+impl ControlPlane {
+    /// It goes with all its connections.
+    pub(crate) async fn stop(mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await; // it was cancelled
     }
 }
 

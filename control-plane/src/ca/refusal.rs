@@ -17,6 +17,14 @@ pub enum Refusal {
     /// The self-signature does not fit the key.
     #[error("the signing request is not signed by the key in it")]
     BadSignature,
+    /// More certificates than a way to a root can need.
+    #[error("the chain has {count} certificates; at most {most} are taken")]
+    ChainLong {
+        /// How many.
+        count: usize,
+        /// The bound.
+        most: usize,
+    },
     /// A private key over a wire anybody can read.
     #[error("the connection is neither encrypted nor local; secrets need TLS")]
     Exposed,
@@ -129,6 +137,7 @@ impl Refusal {
             Self::Anonymous => "anonymous",
             Self::AsksForAuthority => "asks_for_authority",
             Self::BadSignature => "bad_signature",
+            Self::ChainLong { .. } => "chain_long",
             Self::Exposed => "exposed",
             Self::IssuerEnds { .. } => "issuer_ends",
             Self::KeyNotAllowed { .. } => "key_not_allowed",

@@ -71,6 +71,14 @@ impl Authority {
         self.issue_with(params)
     }
 
+    /// One that begins and ends so many seconds after 1970.
+    pub(super) fn living(&self, name: &str, begin: Duration, end: Duration) -> Leaf {
+        let mut params = named(name);
+        params.not_before = date_time_ymd(1970, 1, 1) + begin;
+        params.not_after = date_time_ymd(1970, 1, 1) + end;
+        self.issue_with(params)
+    }
+
     /// A list that revokes this serial number, as PEM.
     pub(super) fn revoking(&self, serial: u64) -> String {
         let revoked = RevokedCertParams {

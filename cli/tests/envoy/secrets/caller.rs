@@ -125,6 +125,17 @@ impl Call {
     }
 }
 
+/// The status of one request in clear text.
+pub(super) async fn ask_plainly(target: SocketAddr) -> Result<u16, String> {
+    let request = http::Request::get("/")
+        .header("host", "server.test")
+        .body(http_body_util::Empty::<bytes::Bytes>::new())
+        .expect("a request");
+    let answer = bench::client::http1(target, request).await;
+    let answer = answer.map_err(|error| error.to_string())?;
+    Ok(answer.status.as_u16())
+}
+
 /// The subject that `openssl s_client` is shown, or nothing.
 pub(super) async fn subject(target: SocketAddr) -> String {
     let run = move || {

@@ -2,22 +2,26 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `alone` | certificates grow old while the control plane is away |
 //! | `authority` | roots, and leaves as secrets |
 //! | `certs` | `/certs` of both proxies |
 //! | `caller` | one TLS connection, and whose certificate it saw |
 //! | `site` | bootstraps, listeners and clusters that name secrets |
 //! | `peers` | connections and sessions whose trust is withdrawn |
 //! | `rotated` | a leaf is replaced under load |
+//! | `overlap` | leaf after leaf and another root, under load of mutual TLS |
 //! | `missing` | a secret that is not there, or no good |
 //! | `files` | one bootstrap with files, two proxies, the same certificates |
 //! | `mutual` | Envoy and Weir verify each other while their root is replaced |
 
+mod alone;
 mod authority;
 mod caller;
 mod certs;
 mod files;
 mod missing;
 mod mutual;
+mod overlap;
 mod peers;
 mod rotated;
 mod site;

@@ -19,11 +19,13 @@ use crate::ca::certificate::CertificateError;
 use crate::ca::certificate::Validity;
 use crate::ca::key::KeyKind;
 use crate::ca::key::PublicKey;
+use crate::ca::refusal::Refusal;
 use crate::ca::secret;
 use crate::ca::secret::Secret;
 use crate::ca::store::state::Intermediate;
 use crate::ca::store::state::Root;
 use crate::ca::store::state::State;
+use crate::limits::CHAIN_MAX;
 use crate::limits::LEAF_LIFE_MIN;
 
 /// An intermediate signed by somebody else; all in PEM.
@@ -44,6 +46,11 @@ pub(super) fn take_external(
     external: &External,
     now: u64,
 ) -> Result<Made<Intermediate>, AuthorityError> {
+    let count = chain_len(&external.chain);
+    if count > CHAIN_MAX {
+        let most = CHAIN_MAX;
+        return Err(Refusal::ChainLong { count, most }.into());
+    }
     let (key, text) = secret::read_with_text(&external.key)
         .ok_or_else(|| given("the key", &"it is no private key in PEM"))?;
     let chain = read_all(&external.chain).map_err(|error| given("the certificate", &error))?;
@@ -64,6 +71,10 @@ pub(super) fn take_external(
         signs_from: now,
     };
     Ok(Made { record, key: text })
+}
+
+fn chain_len(pem: &str) -> usize {
+    pem.matches("-----BEGIN CERTIFICATE-----").count()
 }
 
 /// Signs a leaf and checks it.

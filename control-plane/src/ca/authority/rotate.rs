@@ -62,7 +62,12 @@ impl Authority {
         let seconds = now.as_secs();
         let _lock = self.enter(seconds)?;
         let mut state = self.store.state().clone();
-        let mut made = take_external(&mut state, external, seconds)?;
+        let mut made = match take_external(&mut state, external, seconds) {
+            Err(AuthorityError::Refused(refusal)) => {
+                return Err(self.refuse(seconds, actor, "an intermediate", refusal));
+            }
+            made => made?,
+        };
         made.record.signs_from = signs_from(seconds, spread);
         self.add(seconds, state, None, made, actor)
     }

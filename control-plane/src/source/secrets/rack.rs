@@ -279,6 +279,38 @@ mod tests {
         assert!((24..=36).contains(&second.unwrap()), "{second:?}");
     }
 
+    /// A thousand proxies that began together come back within a minute, spread over a fifth of a life.
+    #[test]
+    fn a_thousand_proxies_renew_within_a_minute_and_not_together() {
+        const PROXIES: usize = 1_000;
+        let mut options = Options::new("mesh.example".parse().unwrap());
+        options.leaf_life = LEAF_LIFE_MIN;
+        let names: Vec<String> = (0..PROXIES).map(|n| format!("p{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut place = Place::with(&names, &options);
+        place.refresh(START);
+        let first = place.resources();
+        let (mut left, mut most, mut seconds) = (PROXIES, 0, 0);
+        for second in 1..60 {
+            place.refresh(START + second);
+            let now = place.resources();
+            let old = first.iter().zip(&now).filter(|(a, b)| Arc::ptr_eq(a, b));
+            let old = old.count();
+            seconds += u64::from(old < left);
+            most = most.max(left - old);
+            left = old;
+            if left == 0 {
+                break;
+            }
+        }
+        assert_eq!(left, 0, "all of them are new within a minute");
+        // A minute has twelve seconds around its half; even spread is 83 a second.
+        assert!(
+            seconds >= 10 && most <= 150,
+            "{most} in the worst of {seconds}"
+        );
+    }
+
     #[test]
     fn what_nobody_uses_is_forgotten_and_what_was_revoked_is_replaced() {
         let mut place = Place::new(&["a", "b"]);

@@ -37,6 +37,7 @@ fn each_attack_is_refused_with_its_reason_and_audited() {
         (weak, "key_weak"),
         (curve, "key_unknown"),
         (b"no request".to_vec(), "malformed"),
+        (vec![0x30; 20_000], "malformed"),
     ];
     for (request, label) in requests {
         let key = KeySource::Request(&request);
@@ -80,6 +81,8 @@ fn secrets_of_others_are_refused_and_audited() {
         (&own, "spiffe://mesh.example/bank", "not_yours"),
         (&own, "spiffe://evil.example/cart", "other_domain"),
         (&own, "server_cert", "unknown_secret"),
+        (&own, "spiffe://evil.example", "other_domain"),
+        (&own, "spiffe://mesh.example/cart\0", "name_invalid"),
         (
             &caller("spiffe://evil.example/cart"),
             "default",
@@ -116,6 +119,7 @@ fn tokens_that_do_not_open_are_refused_and_audited() {
         ("weir1.eA.eA", START, "token_forged"),
         ("hello", START, "token_malformed"),
         ("", START, "token_malformed"),
+        (&"a".repeat(10_000), START, "token_malformed"),
     ] {
         let error = authority.redeem(at(now), token, "test").unwrap_err();
         check(&disk, &authority, &error, label);
@@ -131,6 +135,19 @@ fn tokens_that_do_not_open_are_refused_and_audited() {
     authority
         .redeem(at(START + 60), ours.expose(), "test")
         .unwrap();
+}
+
+#[test]
+fn a_chain_of_too_many_certificates_is_refused_and_audited() {
+    let (disk, mut authority) = authority();
+    let leaf = issue(&mut authority, START, "cart");
+    let external = External {
+        chain: leaf.chain.repeat(5),
+        key: leaf.key.unwrap(),
+        root: leaf.chain.clone(),
+    };
+    let taken = authority.take_intermediate(at(START), &external, Duration::ZERO, "test");
+    check(&disk, &authority, &taken.unwrap_err(), "chain_long");
 }
 
 fn check(disk: &Simulated, authority: &Authority, error: &AuthorityError, label: &str) {
