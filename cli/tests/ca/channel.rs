@@ -68,7 +68,10 @@ pub(crate) fn place(front: &ReservedPort) -> Place {
     let bundle = place.json("ca bundle --dir ca");
     place.write("roots.pem", bundle["roots"].as_str().unwrap());
     std::fs::create_dir(place.file("resources")).unwrap();
-    place.write("resources/all.json", listener(front.number()).to_string());
+    place.write(
+        "resources/all.json",
+        listener(front.number(), "ROOTCA").to_string(),
+    );
     place
 }
 
@@ -176,7 +179,7 @@ async fn a_new_certificate_is_for_new_streams() {
 /// secrets come by streams of their own.
 fn everything(place: &Place, xds: &ReservedPort, side: u16) -> String {
     let text = bootstrap("DELTA_GRPC", &socket(xds), &tls_of_edge(place));
-    let mut own = listener(side)["resources"][0].clone();
+    let mut own = listener(side, "ROOTCA")["resources"][0].clone();
     own["name"] = "side".into();
     own.as_object_mut().unwrap().remove("@type");
     let service = json!({
@@ -206,7 +209,7 @@ async fn streams_go_where_the_bootstrap_says() {
     until(front.addr(), &place, client, is_hello).await.unwrap();
     let first = until(side.addr(), &place, client, is_hello).await.unwrap();
 
-    let moved = listener(front.number()).to_string();
+    let moved = listener(front.number(), "ROOTCA").to_string();
     let moved = moved.replace("hello", "moved");
     std::fs::create_dir(place.file("others")).unwrap();
     place.write("others/all.json", moved);

@@ -9,7 +9,6 @@ use control_plane::subscription::Variant;
 use http::Request;
 use http_body_util::Empty;
 use tempfile::TempDir;
-use tokio::time::Instant;
 
 use crate::support::bootstrap;
 use crate::support::servers::ControlPlane;
@@ -63,12 +62,10 @@ async fn kept(variant: Variant) -> (World, SocketAddr, TempDir) {
 
 async fn serves_and_converges(variant: Variant) {
     let (mut world, addr, state) = kept(variant).await;
-    let began = Instant::now();
     let proxy = proxy(addr, variant, state.path()).await;
     proxy.listens("main").await;
     let mut traffic = Traffic::start(world.addr(), world.paths());
     traffic.sees(1).await;
-    println!("served after {:?}", began.elapsed());
     let (status, ready) = admin(&proxy, "/ready?verbose").await;
     assert_eq!(status, 200);
     assert!(ready.contains("stale for"), "{ready}");

@@ -70,7 +70,13 @@ async fn relayed(runtime: &LocalRuntime) -> (TcpStream, TcpStream) {
     };
     let worker = Rc::new(WorkerContext::default());
     let guard = worker.drain_guard(1, false);
-    let serving = proxy::tcp::serve(worker, manager, downstream, NetStream::Tcp(stream), guard);
+    let serving = proxy::tcp::serve(
+        worker,
+        (manager, None),
+        downstream,
+        NetStream::Tcp(stream),
+        guard,
+    );
     // It ends with the runtime.
     drop(runtime.spawn_local(serving));
     let (origin, _) = behind.accept().await.expect("loopback");

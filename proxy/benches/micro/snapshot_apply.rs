@@ -9,6 +9,7 @@ use proxy::apply::Applier;
 use proxy::config::ConnectionLimits;
 use proxy::telemetry::access_log::AccessLogWriter;
 use proxy::telemetry::stats::Registry;
+use proxy::upstream::health::Monitor;
 use proxy::xds::decode;
 use proxy::xds::resource::{Resource, ResourceType};
 use proxy::xds::stage::{Batch, Options, Stage, StaticResources};
@@ -75,9 +76,10 @@ impl Live {
         let logs = AccessLogWriter::start(Arc::clone(registry.access_log())).expect("a thread");
         let logs = Arc::new(logs);
         let limits = ConnectionLimits::default();
+        let monitor = Monitor::new(tokio::sync::mpsc::channel(1).0);
         let mut live = Self {
             stage: Stage::new(options, StaticResources::default(), NOW),
-            applier: Applier::new(Vec::new(), registry, Arc::clone(&logs), limits),
+            applier: Applier::new(Vec::new(), registry, Arc::clone(&logs), limits, monitor),
             runtime: tokio::runtime::Builder::new_current_thread()
                 .build()
                 .expect("a runtime"),

@@ -8,6 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::Strategy;
 use proptest::prop_oneof;
 use proptest::proptest;
+use tokio::sync::mpsc;
 
 use super::clusters::Clusters;
 use crate::config::Cluster;
@@ -24,6 +25,7 @@ use crate::config::tls::UpstreamTls;
 use crate::config::tls::Validation;
 use crate::telemetry::stats::Registry;
 use crate::tls::fixtures::Authority;
+use crate::upstream::health::Monitor;
 use crate::xds::stage::fixtures;
 
 /// Names are numbers below this, so that collisions are common.
@@ -165,7 +167,7 @@ proptest! {
         let mut world = World {
             clusters: BTreeMap::new(),
             secrets: Secrets::new(),
-            live: Clusters::new(registry, 1),
+            live: Clusters::new(registry, 1, Monitor::new(mpsc::channel(1).0)),
             handed: (BTreeMap::new(), Arc::default()),
         };
         for op in ops {

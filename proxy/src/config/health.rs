@@ -78,6 +78,7 @@ pub struct EventLog {
 }
 
 /// What a member is asked.
+#[expect(clippy::large_enum_variant, reason = "there is one per cluster")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Probe {
     /// `grpc.health.v1.Health/Check`.

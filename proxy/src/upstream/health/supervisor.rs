@@ -113,7 +113,7 @@ impl Supervisor {
                 if self.desk.is_stale.get() {
                     tokio::time::sleep_until(self.build_at).await;
                 } else {
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
             };
             let look_at = self.ward.as_ref().map(Ward::look_at);

@@ -139,7 +139,8 @@ impl Feeds {
             SecretSource::Grpc(one) => old.of(&one.clusters) != servers.of(&one.clusters),
             SecretSource::Ads | SecretSource::Bootstrap | SecretSource::File(_) => false,
         });
-        for source in moved.cloned().collect::<Vec<_>>() {
+        let moved: Vec<SecretSource> = moved.cloned().collect();
+        for source in moved {
             let Some(feed) = self.running.remove(&source) else {
                 continue;
             };

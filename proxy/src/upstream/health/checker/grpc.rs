@@ -106,11 +106,12 @@ fn question(service: &str) -> Bytes {
     if !service.is_empty() {
         message.push(0x0a); // field 1, a string
         let mut length = service.len();
+        let low = |length: usize| u8::try_from(length & 0x7f).unwrap_or_default();
         while length >= 0x80 {
-            message.push((length & 0x7f) as u8 | 0x80);
+            message.push(low(length) | 0x80);
             length >>= 7;
         }
-        message.push((length & 0x7f) as u8);
+        message.push(low(length));
         message.extend_from_slice(service.as_bytes());
     }
     let length = u32::try_from(message.len()).unwrap_or(u32::MAX);

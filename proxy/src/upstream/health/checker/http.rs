@@ -85,7 +85,7 @@ impl Http {
         let authority = HeaderValue::from_str(authority);
         let authority = authority.unwrap_or(HeaderValue::from_static(""));
         let mut headers = HeaderMap::new();
-        headers.insert(HOST, authority.clone());
+        headers.insert(HOST, authority);
         headers.insert(USER_AGENT, ASKER);
         edit(&self.peer, &mut headers);
         let mut body = RequestBody::empty();

@@ -53,6 +53,7 @@ pub(super) fn decode(
     read.pop().map(Arc::new)
 }
 
+#[expect(clippy::too_many_lines, reason = "one field after another")]
 fn check(context: &mut Context, check: PbHealthCheck, cluster: &str) -> Option<HealthCheck> {
     let PbHealthCheck {
         timeout,
