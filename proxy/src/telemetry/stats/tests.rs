@@ -126,7 +126,9 @@ fn every_field_reads_as_declared_and_says_what_it_is() {
     let registry = Registry::new(1);
     let _held = (
         registry.cluster("a"),
+        registry.cluster_checks("a"),
         registry.cluster_drain("a"),
+        registry.cluster_outliers("a"),
         registry.cluster_tls("a"),
         registry.certificate("e"),
         registry.connection_limit("a"),
