@@ -21,7 +21,7 @@ const SLOW_SHARE: f64 = 0.06;
 const BACK_SHARE: f64 = 0.2;
 
 /// Longest wait for a push to reach live traffic.
-const PUSH_TIMEOUT: Duration = Duration::from_secs(5);
+const PUSH_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[expect(clippy::too_many_lines, reason = "one list of steps")]
 /// Walks; true if every answer was right.

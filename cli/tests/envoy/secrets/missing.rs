@@ -196,6 +196,12 @@ async fn x06_without_its_secret_a_cluster_of_envoy_and_weir_answers_alike() {
     let counted = place.and_then(|place| stats.read(place));
     assert_eq!(counted, Some(Reading::Counter(2)));
     assert!(origin.seen().is_empty(), "nothing was sent");
+    // Envoy writes its log now and then, and not at its end.
+    let written = until(|| async {
+        let text = std::fs::read_to_string(log(&ports[0])).unwrap_or_default();
+        (text.lines().count() == 2).then_some(()).ok_or(text)
+    });
+    written.await.expect("Envoy writes both entries");
     drop(envoy);
     weir.stop().await;
     let logged = ports.iter().map(|port| std::fs::read_to_string(log(port)));
