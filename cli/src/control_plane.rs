@@ -35,8 +35,10 @@ watched. Files in a subdirectory serve only nodes whose id or cluster is the sub
 
 With --ca, clients get their own certificate as the secrets `default` and `spiffe://...`, and the
 roots with their revocation lists as `ROOTCA` and `spiffe://DOMAIN`, and those of all trust domains
-that are believed as `ALL`; see weir ca --help. A client is known by its certificate, by its user on a unix socket, or once by a join token in the header
-`authorization: Bearer TOKEN`.
+that are believed as `ALL`; see weir ca --help. A client is known by its certificate, by its user on a
+unix socket, or once by a join token in the header `authorization: Bearer TOKEN`. Clients that make
+their keys themselves have them signed by the service istio.v1.auth.IstioCertificateService, as
+istio-agent and ztunnel do.
 
 Exit status: 0 after a graceful stop, 1 if it cannot start, 2 for wrong flags.
 Signals: TERM, INT and QUIT stop; a second INT stops at once; HUP reads the directory now.")]

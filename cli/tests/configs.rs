@@ -17,10 +17,14 @@ use bench::client;
 use bench::client::Answer;
 use bench::origin::Origin;
 use bench::ports::ReservedPort;
+use control_plane::ca::Authority;
+use control_plane::ca::authority;
+use control_plane::source::secrets::Tls;
 use http::Request;
 use http::StatusCode;
 use proxy::server::Options;
 use proxy::server::Server;
+use rustls_pki_types::UnixTime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -90,7 +94,9 @@ impl World {
         // A proxy started inside the folder would find these by themselves.
         Running::start(
             &path,
-            &text.replace("source: {path: ", &format!("source: {{path: {folder}/")),
+            &text
+                .replace("source: {path: ", &format!("source: {{path: {folder}/"))
+                .replace("{filename: ", &format!("{{filename: {folder}/")),
         )
         .await
     }
@@ -255,6 +261,45 @@ async fn ads() {
     let proxy = world.run("bootstrap.yaml").await;
     assert_eq!(seen(&world.get(8080, "x", "/").await), "9000 /");
     assert_eq!(seen(&world.get(8080, "x", "/cart/1").await), "9001 /cart/1");
+    proxy.stop().await;
+    stop.send(()).unwrap();
+    control_plane.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn identity() {
+    let world = World::new("identity").await;
+    let file = |name: &str| world.directory.path().join(name);
+    let options = authority::Options::new("mesh.example".parse().unwrap());
+    let now = UnixTime::now();
+    let mut ca = Authority::init(&file("ca"), &options, now).unwrap();
+    std::fs::write(file("roots.pem"), ca.bundle(now).unwrap().roots).unwrap();
+    let shop = "spiffe://mesh.example/shop".parse().unwrap();
+    let token = ca.token(now, &shop, Duration::from_mins(10), "a test");
+    std::fs::write(file("token"), token.unwrap().expose()).unwrap();
+    let tls = Tls {
+        identity: "spiffe://mesh.example/control-plane".parse().unwrap(),
+        requires_certificate: false,
+    };
+    let listener = tokio::net::TcpListener::bind(world.address(18000))
+        .await
+        .unwrap();
+    let server = control_plane::Server::builder()
+        .resources_dir(file("resources"))
+        .authority(ca, Some(tls))
+        .build();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let control_plane = tokio::spawn(server.serve(listener, async {
+        let _ = stopped.await;
+    }));
+    let proxy = world.run("bootstrap.yaml").await;
+    assert_eq!(seen(&world.get(8080, "x", "/").await), "9000 /");
+    let audit = std::fs::read_to_string(file("ca/audit.log")).unwrap();
+    let mut of_shop = audit.lines().filter(|line| line.contains("/shop"));
+    assert!(
+        of_shop.all(|line| !line.contains("\"key\":\"made\"")),
+        "{audit}"
+    );
     proxy.stop().await;
     stop.send(()).unwrap();
     control_plane.await.unwrap().unwrap();

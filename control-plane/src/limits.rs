@@ -126,6 +126,23 @@ pub const RSA_BITS_MAX: usize = 8_192;
 /// Bits of the smallest RSA key (NIST SP 800-57: 112 bits of strength).
 pub const RSA_BITS_MIN: usize = 2_048;
 
+/// Signing requests worked on or waiting at once; each waits for the disk for milliseconds.
+pub const SIGNINGS_MAX: usize = 256;
+
+/// Bytes of a call with a signing request: the request, its metadata, and room.
+pub const SIGNING_CALL_BYTES_MAX: usize = 2 * SIGNING_REQUEST_BYTES_MAX;
+
+/// Certificates an identity gets at once for keys of its own: a thousand replicas of one service may
+/// start together.
+pub const SIGNED_BURST_MAX: u64 = 1_000;
+
+/// So many more it gets each second: as many replicas with the shortest leafs renew theirs. A core
+/// signs two hundred times as many.
+pub const SIGNED_PER_SECOND: u64 = 10;
+
+/// Identities whose last certificates are remembered; those who wait long are forgotten first.
+pub const SIGNED_KNOWN_MAX: usize = 100_000;
+
 /// The longest life of a leaf. One that lives longer than a month is one nobody has seen renewed.
 pub const LEAF_LIFE_MAX: Duration = Duration::from_hours(31 * 24);
 

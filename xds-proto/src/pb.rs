@@ -1,7 +1,7 @@
 //! Every message of the wire under one roof: what `envoy-types` generated, and what it lacks.
 //!
 //! Added here: both `TypedStruct`s, `xds.core.v3.Resource` and `ResourceName`, the IP, CEL and server name
-//! matchers, the ORCA load report, and what is Weir's own. Sources: `proto/`; `tests/regenerate` keeps the code current.
+//! matchers, the ORCA load report, Istio's signing requests, and what is Weir's own. Sources: `proto/`; `tests/regenerate` keeps the code current.
 
 pub use envoy_types::pb::cel;
 pub use envoy_types::pb::envoy;
@@ -67,8 +67,27 @@ pub mod xds {
     }
 }
 
+/// What Istio's agents speak.
+pub mod istio {
+    /// `istio.v1`.
+    pub mod v1 {
+        /// `istio.v1.auth`.
+        pub mod auth {
+            include!("generated/istio.v1.auth.rs");
+        }
+    }
+}
+
 /// What is ours.
 pub mod weir {
+    /// `weir.identity`.
+    pub mod identity {
+        /// `weir.identity.v1`.
+        pub mod v1 {
+            include!("generated/weir.identity.v1.rs");
+        }
+    }
+
     /// `weir.load_balancing`.
     pub mod load_balancing {
         /// `weir.load_balancing.v1`.

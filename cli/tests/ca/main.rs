@@ -10,6 +10,7 @@
 //! | `federation` | Envoy and our proxy believe another trust domain |
 //! | `killed` | kill -9 at every system call that touches the directory |
 //! | `memory` | what is left of keys in memory |
+//! | `signed` | keys that their owners make |
 //! | `show` | what a person sees |
 //!
 //! Without openssl, strace or Envoy these tests say so on the standard error and pass; with
@@ -29,4 +30,5 @@ mod federation;
 mod killed;
 mod memory;
 mod show;
+mod signed;
 mod support;

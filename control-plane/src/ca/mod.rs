@@ -13,6 +13,7 @@
 //! | [`access`] | who a caller is and what they may have; pure |
 //! | [`token`] | join tokens: signed, short, used once |
 //! | [`request`] | what is taken from a certificate signing request: a key, nothing else |
+//! | `rate` | how often each identity is signed for; pure |
 //! | [`key`] | kinds of keys, which are strong enough |
 //! | [`certificate`] | what our certificates and revocation lists look like |
 //! | [`federation`] | bundles of other trust domains |
@@ -33,6 +34,7 @@ mod disk;
 pub mod federation;
 pub mod identity;
 pub mod key;
+mod rate;
 pub mod refusal;
 pub mod request;
 pub mod secret;

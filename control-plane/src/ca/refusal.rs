@@ -121,6 +121,12 @@ pub enum Refusal {
     /// Replay.
     #[error("the join token was used before")]
     TokenUsed,
+    /// It asks again and again.
+    #[error("this identity was signed for too often lately; it may ask again in {seconds} s")]
+    TooMany {
+        /// Until it may.
+        seconds: u64,
+    },
     /// No name of a secret.
     #[error("there is no secret named {name:?}; default, ROOTCA and spiffe://... are")]
     UnknownSecret {
@@ -155,6 +161,7 @@ impl Refusal {
             Self::TokenForged => "token_forged",
             Self::TokenMalformed => "token_malformed",
             Self::TokenUsed => "token_used",
+            Self::TooMany { .. } => "too_many",
             Self::UnknownSecret { .. } => "unknown_secret",
         }
     }

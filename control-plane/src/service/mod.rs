@@ -1,4 +1,11 @@
-//! The gRPC services: one driver behind every path, ADS or per type, both variants.
+//! The gRPC services: one driver behind every path of discovery, ADS or per type, both variants; and
+//! that of the CA.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `caller` | who is on the other end |
+//! | `certificates` | keys that their owners made |
+//! | `driver` | one stream of discovery |
 //!
 //! The responses are our own messages (see [`crate::wire`]), so the services are written here
 //! instead of implementing the generated traits, which would copy every payload. `Fetch*` is not
@@ -35,8 +42,11 @@ use crate::stream::Policy;
 use crate::stream::Scope;
 use crate::types;
 
+mod caller;
+mod certificates;
 mod driver;
 
+use certificates::Certificates;
 use driver::Delta;
 use driver::Driver;
 use driver::Protocol;
@@ -78,10 +88,15 @@ impl Info {
     };
 }
 
-/// All discovery services.
+/// All discovery services, and that of the CA if there is one.
 pub(crate) fn routes(shared: Shared) -> Routes {
     let shared = Arc::new(shared);
-    Routes::default()
+    let routes = Routes::default();
+    let routes = match shared.secrets.clone() {
+        Some(secrets) => routes.add_service(Certificates::new(secrets)),
+        None => routes,
+    };
+    routes
         .add_service(Discovery::<Ads>::new(&shared))
         .add_service(Discovery::<Cds>::new(&shared))
         .add_service(Discovery::<Eds>::new(&shared))

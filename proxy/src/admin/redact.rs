@@ -12,7 +12,7 @@ const TEXT: &str = "[redacted]";
 const BYTES: &str = "W3JlZGFjdGVkXQ==";
 
 /// Members whose content is secret, without underscores: both spellings of JSON names fall together.
-const SECRET_MEMBERS: [&str; 10] = [
+const SECRET_MEMBERS: [&str; 11] = [
     "clientsecret",
     "genericsecret",
     "hmacsecret",
@@ -21,6 +21,7 @@ const SECRET_MEMBERS: [&str; 10] = [
     "privatekey",
     "privatekeyprovider",
     "sessionticketkeys",
+    "token",
     "tokensecret",
     "users",
 ];

@@ -1,23 +1,33 @@
 //! `Bootstrap` itself, `Admin`, `ClusterManager` and the extensions.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use xds_proto::pb::envoy::config::bootstrap::v3 as pb;
 use xds_proto::pb::envoy::config::core::v3 as core;
 use xds_proto::pb::envoy::extensions::bootstrap::internal_listener::v3::InternalListener;
 use xds_proto::pb::envoy::extensions::regex_engines::v3::GoogleRe2;
+use xds_proto::pb::weir::identity::v1 as pb_identity;
 
 use super::Admin;
 use super::Bootstrap;
+use super::StaticResource;
 use super::channels;
+use super::identity;
 use super::resources;
 use super::resources::Statics;
 use super::runtime;
 use super::sources;
+use crate::config::Cluster;
+use crate::config::Name;
+use crate::config::identity::Identity;
 use crate::config::socket::SocketOptions;
 use crate::xds::decode::Context;
 use crate::xds::decode::address;
 use crate::xds::decode::cluster_dns;
 use crate::xds::decode::extension;
 use crate::xds::decode::unsupported;
+use crate::xds::resource::ReadSecret;
 
 /// Reads a bootstrap.
 #[expect(
@@ -91,11 +101,6 @@ pub(super) fn decode(context: &mut Context, bootstrap: pb::Bootstrap) -> Option<
     );
     context.optional("default_regex_engine", default_regex_engine, regex_engine);
     context.optional("cluster_manager", cluster_manager, self::cluster_manager);
-    context.each(
-        "bootstrap_extensions",
-        bootstrap_extensions,
-        bootstrap_extension,
-    );
     let admin = context.optional("admin", admin, self::admin);
     let limits = context.optional("layered_runtime", layered_runtime, runtime::decode);
     let statics = static_resources.map(|statics| {
@@ -115,13 +120,23 @@ pub(super) fn decode(context: &mut Context, bootstrap: pb::Bootstrap) -> Option<
             |context, dynamic| sources::decode(context, dynamic, &clusters),
         )
         .unwrap_or_default();
+    let identity = extensions(context, bootstrap_extensions, &clusters);
+    if let Some(named) = identity.as_ref().and_then(|one| taken(one, &secrets)) {
+        let reason = format!("{named:?} is among the secrets here too");
+        context.reject("bootstrap_extensions", reason);
+    }
+    let identity = identity.map(Arc::new);
     resources::check_secrets(
         context,
         (&listeners, &clusters),
-        &secrets,
+        (&secrets, identity.as_deref()),
         dynamic.ads.is_some(),
     );
-    channels::check(context, &clusters, dynamic.ads.as_ref());
+    channels::check(
+        context,
+        &clusters,
+        (dynamic.ads.as_ref(), identity.as_deref()),
+    );
     let node = node.unwrap_or_default();
     // A control plane tells its clients apart by these two (S-10).
     if dynamic.ads.is_some() && (node.id.is_empty() || node.cluster.is_empty()) {
@@ -137,6 +152,7 @@ pub(super) fn decode(context: &mut Context, bootstrap: pb::Bootstrap) -> Option<
         static_clusters: clusters,
         static_secrets: secrets,
         dynamic,
+        identity,
         connection_limits: limits.unwrap_or_default(),
         warnings: Vec::new(),
     })
@@ -195,16 +211,55 @@ fn regex_engine(context: &mut Context, config: core::TypedExtensionConfig) -> Op
     Some(())
 }
 
+/// The one that is ours, of which there is at most one.
+fn extensions(
+    context: &mut Context,
+    extensions: Vec<core::TypedExtensionConfig>,
+    clusters: &[StaticResource<Cluster>],
+) -> Option<Identity> {
+    let field = "bootstrap_extensions";
+    let found = context.each(field, extensions, |context, config| {
+        bootstrap_extension(context, config, clusters)
+    });
+    let mut found = found.into_iter();
+    let first = found.next();
+    if found.next().is_some() {
+        context.reject(field, "a proxy has one identity of its own");
+    }
+    first
+}
+
 /// Internal listeners are refused where they are used; announcing that there may be some is not.
-fn bootstrap_extension(context: &mut Context, config: core::TypedExtensionConfig) -> Option<()> {
+fn bootstrap_extension(
+    context: &mut Context,
+    config: core::TypedExtensionConfig,
+    clusters: &[StaticResource<Cluster>],
+) -> Option<Identity> {
     let core::TypedExtensionConfig {
         name: _,
         typed_config,
     } = config;
     let any = typed_config.unwrap_or_default();
-    let is_internal = extension::type_name(&any) == <InternalListener as prost::Name>::full_name();
     context.field("typed_config", |context| {
+        if extension::holds::<pb_identity::Identity>(&any) {
+            let message = extension::unpack(context, &any)?;
+            return identity::decode(context, message, clusters);
+        }
+        let is_internal =
+            extension::type_name(&any) == <InternalListener as prost::Name>::full_name();
         extension::unknown(context, &any, is_internal);
-    });
-    Some(())
+        None
+    })
+}
+
+/// A name that the identity gives to a secret, and a secret of the file has.
+fn taken(
+    identity: &Identity,
+    secrets: &BTreeMap<Name, StaticResource<ReadSecret>>,
+) -> Option<Name> {
+    let names = [&identity.certificate_name, &identity.trust_name];
+    names
+        .into_iter()
+        .find(|name| secrets.contains_key(*name))
+        .cloned()
 }

@@ -7,12 +7,14 @@
 //! | file | reads |
 //! |---|---|
 //! | `channels` | whether the TLS to a server can be had before it is reached |
+//! | `identity` | a certificate whose key is made here |
 //! | `message` | the bootstrap and its small parts |
 //! | `resources` | static listeners, clusters and secrets |
 //! | `runtime` | limits of connections in `layered_runtime` |
 //! | `sources` | `dynamic_resources`: the aggregated stream and watched files |
 
 mod channels;
+mod identity;
 mod message;
 mod resources;
 mod runtime;
@@ -37,6 +39,7 @@ use crate::config::ConnectionLimits;
 use crate::config::Listener;
 use crate::config::Name;
 use crate::config::endpoint::Address;
+use crate::config::identity::Identity;
 use crate::xds::decode::Context;
 use crate::xds::decode::Decoded;
 use crate::xds::decode::FieldError;
@@ -67,6 +70,8 @@ pub struct Bootstrap {
     pub static_secrets: BTreeMap<Name, StaticResource<ReadSecret>>,
     /// Where the rest comes from.
     pub dynamic: Dynamic,
+    /// A certificate of our own, if one is wanted.
+    pub identity: Option<Arc<Identity>>,
     /// How many connections there may be.
     pub connection_limits: ConnectionLimits,
     /// Fields of the file that are set and have no effect; filled by [`load`] only.

@@ -15,6 +15,7 @@ use crate::config::Cluster;
 use crate::config::Listener;
 use crate::config::Name;
 use crate::config::cluster::CAN_BE_ASKED;
+use crate::config::identity::Identity;
 use crate::config::secret::SecretRef;
 use crate::config::secret::SecretSource;
 use crate::xds::decode::Context;
@@ -82,11 +83,17 @@ fn secrets(
 pub(super) fn check_secrets(
     context: &mut Context,
     (listeners, clusters): (&[StaticResource<Listener>], &[StaticResource<Cluster>]),
-    secrets: &BTreeMap<Name, StaticResource<ReadSecret>>,
+    (secrets, identity): (
+        &BTreeMap<Name, StaticResource<ReadSecret>>,
+        Option<&Identity>,
+    ),
     has_ads: bool,
 ) {
     let objection = |named: &SecretRef| {
         let name = &named.key.name;
+        if identity.is_some_and(|one| one.keys().contains(&named.key)) {
+            return None;
+        }
         match named.key.source {
             SecretSource::Bootstrap => (!secrets.contains_key(name)).then(|| {
                 format!("the secret {name:?} has no sds_config and is not among the secrets here")

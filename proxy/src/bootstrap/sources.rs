@@ -224,7 +224,7 @@ fn variant(context: &mut Context, api_type: i32) -> Option<bool> {
 }
 
 /// The stream must reach its server before anything else is known.
-fn check_cluster(
+pub(super) fn check_cluster(
     context: &mut Context,
     name: &str,
     clusters: &[StaticResource<Cluster>],

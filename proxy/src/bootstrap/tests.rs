@@ -314,6 +314,54 @@ fn a_control_plane_may_want_tls_whose_secrets_come_before_it() {
     }
 }
 
+/// The bootstrap with an identity, its control plane at this address.
+fn with_identity(more: &str, address: &str) -> String {
+    let identity = format!(
+        "bootstrap_extensions:\n- name: identity\n  typed_config:\n    '@type': type.googleapis.com/weir.identity.v1.Identity\n    signer: {{envoy_grpc: {{cluster_name: control-plane}}}}\n{more}\nnode:\n"
+    );
+    with(
+        &with(DYNAMIC, "node:\n", &identity),
+        "address: cp,",
+        address,
+    )
+}
+
+#[test]
+fn an_identity_of_our_own() {
+    let more = "    token: {inline_string: once}\n    spiffe_id: spiffe://mesh.example/cart\n    requested_life: 3600s";
+    let bootstrap = valid(&with_identity(more, "address: 127.0.0.1,"));
+    let identity = bootstrap.identity.as_ref().expect("given");
+    assert_eq!(&*identity.signer, "control-plane");
+    let names = [&*identity.certificate_name, &*identity.trust_name];
+    assert_eq!(names, ["default", "ROOTCA"]);
+    assert!(!format!("{identity:?}").contains("once"));
+    valid(&with_identity(
+        "    token: {filename: /not/yet/there}",
+        "address: '::1',",
+    ));
+
+    let check = |more: &str, address: &str, field: &str, reason: &str| {
+        let errors = read(&with_identity(more, address)).expect_err("it is no good");
+        let expected = format!("bootstrap_extensions[0].typed_config{field}");
+        assert_eq!(errors[0].field, expected, "{}", errors[0]);
+        assert!(errors[0].message.contains(reason), "{}", errors[0]);
+    };
+    let here = "address: 127.0.0.1,";
+    let token = "    token: {inline_string: once}";
+    check(
+        token,
+        "address: cp,",
+        ".token",
+        "anybody on the way could read it",
+    );
+    let spaced = "    token: {inline_string: 'a b'}";
+    check(spaced, here, ".token", "has bytes no token has");
+    let spiffe = "    spiffe_id: https://mesh.example/cart";
+    check(spiffe, here, ".spiffe_id", "is no SPIFFE ID");
+    let same = "    trust_name: default";
+    check(same, here, ".trust_name", "is the certificate_name too");
+}
+
 #[test]
 fn ads_without_a_server_is_a_mistake() {
     let (_, word, field) = mistake("dynamic_resources:\n  cds_config: {ads: {}}\n");

@@ -97,6 +97,16 @@ pub const GRPC_METADATA_ENTRIES_MAX: usize = 100;
 /// Largest configuration kept on disk, bytes: ten times what 100,000 endpoints in 10,000 clusters need.
 pub const STATE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
+/// Largest answer of a signer, bytes: a chain of ten certificates has about 20 KB, with RSA twice that.
+pub const SIGNER_ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+/// Largest token shown to a signer, bytes: a JWT of Kubernetes has about 1 KB, and servers take 16 KB
+/// of headers.
+pub const TOKEN_BYTES_MAX: u64 = 8 * 1024;
+
+/// Longest SPIFFE ID, bytes: the standard's bound.
+pub const SPIFFE_ID_BYTES_MAX: usize = 2048;
+
 /// Length of the accept queue asked for, when a listener says nothing: Linux's default of
 /// `net.core.somaxconn`, which caps it in any case.
 pub const LISTEN_BACKLOG: u32 = 4096;

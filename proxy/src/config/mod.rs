@@ -22,6 +22,7 @@
 //! | `load_balancing` | which member takes a request |
 //! | `latency` | weights that follow latency |
 //! | `grpc` | how a gRPC service is asked |
+//! | `identity` | a certificate of our own |
 //! | `hash_policy` | what of a request is hashed |
 //! | `matcher` | string and header predicates |
 //! | `regex_rewrite` | texts changed by regular expressions |
@@ -42,6 +43,7 @@ pub mod filter_chain;
 pub mod grpc;
 pub mod hash_policy;
 pub mod health;
+pub mod identity;
 pub mod latency;
 pub mod limits;
 pub mod listener;

@@ -14,6 +14,7 @@ use crate::bootstrap::Admin;
 use crate::bootstrap::Bootstrap;
 use crate::bootstrap::Dynamic;
 use crate::config::ConnectionLimits;
+use crate::config::identity::Identity;
 use crate::xds::stage::StaticResources;
 
 /// Takes in bootstraps while the proxy runs. Cheap to clone.
@@ -31,6 +32,7 @@ struct Started {
     admin: Option<Admin>,
     dynamic: Dynamic,
     limits: ConnectionLimits,
+    identity: Option<Arc<Identity>>,
 }
 
 impl Reloader {
@@ -79,6 +81,7 @@ impl Started {
             admin: bootstrap.admin.clone(),
             dynamic,
             limits: bootstrap.connection_limits.clone(),
+            identity: bootstrap.identity.clone(),
         }
     }
 
@@ -89,6 +92,7 @@ impl Started {
             ("admin", now.admin != self.admin),
             ("dynamic_resources", now.dynamic != self.dynamic),
             ("layered_runtime", now.limits != self.limits),
+            ("bootstrap_extensions", now.identity != self.identity),
         ]
         .into_iter()
         .filter_map(|(field, differs)| differs.then_some(field))

@@ -23,6 +23,7 @@ pub(super) fn xds_config(bootstrap: &Bootstrap) -> XdsConfig {
         cds: source(&bootstrap.dynamic.cds),
         lds: source(&bootstrap.dynamic.lds),
         initial_fetch_timeout: bootstrap.dynamic.initial_fetch_timeout,
+        identity: bootstrap.identity.clone(),
         statics: statics(bootstrap),
     }
 }

@@ -69,6 +69,15 @@ impl Authority {
         }
     }
 
+    /// A certificate for this key.
+    pub(crate) fn sign(
+        &self,
+        params: CertificateParams,
+        key: &impl rcgen::PublicKeyData,
+    ) -> rcgen::Certificate {
+        params.signed_by(key, &self.issuer).unwrap()
+    }
+
     /// An authority below this one.
     pub(crate) fn intermediate(&self, name: &str) -> Self {
         let mut params = CertificateParams::default();

@@ -13,6 +13,7 @@
 //! | `ticket` | session tickets that only their own context opens |
 //! | `verifier` | whether a peer's certificate is good |
 //! | `server` `client` | contexts, and the handshake of each side |
+//! | `own` `signing_request` | keys that are made here, and certificates for them |
 //! | `live` | contexts that follow their secrets |
 //! | `failure` | why a handshake failed, as statistics and logs tell it |
 //! | `count` | handshakes in the statistics |
@@ -24,9 +25,11 @@ pub mod failure;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod live;
+pub mod own;
 mod provider;
 mod selector;
 pub mod server;
+pub mod signing_request;
 mod ticket;
 pub(crate) mod verifier;
 

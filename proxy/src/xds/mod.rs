@@ -19,6 +19,7 @@
 //! | `store` | what was received, for dumps and for telling what changed | no |
 //! | `client` | the gRPC stream, backoff, rotation | yes |
 //! | `file` | `path_config_source` | yes |
+//! | `identity` | has a key of our own signed | yes |
 //! | `driver` | owns all of them | yes |
 //! | `wire` | `decode` and the file loader behind the traits of the others | yes |
 //!
@@ -28,6 +29,7 @@ pub mod client;
 pub mod decode;
 pub mod driver;
 pub mod file;
+mod identity;
 pub mod last_good;
 pub mod resource;
 pub mod session;

@@ -18,6 +18,7 @@ use super::disk::Directory;
 use super::disk::Disk;
 use super::identity::SpiffeId;
 use super::identity::TrustDomain;
+use super::rate::Rates;
 use super::refusal::Refusal;
 use super::store::Store;
 use super::store::StoreError;
@@ -35,6 +36,7 @@ mod overview;
 mod renewal;
 mod revoke;
 mod rotate;
+mod workload;
 
 use loaded::Loaded;
 
@@ -53,6 +55,8 @@ pub use overview::Overview;
 pub use renewal::renewal_at;
 pub use revoke::Bundle;
 pub use revoke::Which;
+pub use workload::Signed;
+pub use workload::SigningRequest;
 
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +117,8 @@ pub struct Authority {
     /// When to look after the authorities again.
     due: u64,
     refusals: BTreeMap<&'static str, u64>,
+    /// Who was signed for lately.
+    rates: Rates,
 }
 
 impl Authority {
@@ -149,6 +155,7 @@ impl Authority {
             store,
             due: 0,
             refusals: BTreeMap::new(),
+            rates: Rates::default(),
         })
     }
 

@@ -27,6 +27,7 @@ use tracing::warn;
 
 use super::Info;
 use super::Shared;
+use super::caller::token_of;
 use crate::limits::REQUESTS_PER_TURN_MAX;
 use crate::snapshot::Snapshot;
 use crate::snapshot::short_type;
@@ -46,7 +47,6 @@ use crate::wire;
 mod own;
 
 use own::changed_own;
-use own::token_of;
 
 /// One of the two variants, as messages.
 pub(super) trait Protocol: Send + 'static {

@@ -3,14 +3,12 @@
 use std::future::pending;
 
 use tonic::Status;
-use tonic::metadata::MetadataMap;
 
 use super::Driver;
 use super::Joined;
 use super::Protocol;
-use crate::ca::access::Caller;
-use crate::ca::token;
 use crate::limits::OWN_SECRETS_PATIENCE;
+use crate::service::caller::caller;
 use crate::source::secrets::Personal;
 use crate::types::SECRET;
 
@@ -20,21 +18,7 @@ impl<P: Protocol> Driver<P> {
         let Some(secrets) = self.shared.secrets.clone() else {
             return Ok(None);
         };
-        if !self.info.is_private {
-            if self.token.is_some() {
-                let text = "join tokens are taken over TLS or from this machine only";
-                return Err(Status::permission_denied(text));
-            }
-            return Ok(Some(secrets.open(Caller::Exposed)));
-        }
-        let caller = match self.token.take() {
-            Some(token) => {
-                let actor = self.info.remote.map(|peer| peer.to_string());
-                let redeemed = secrets.redeem(token, actor.unwrap_or_default()).await;
-                redeemed.map_err(Status::unauthenticated)?
-            }
-            None => self.info.caller.clone(),
-        };
+        let caller = caller(&secrets, &self.info, self.token.take()).await?;
         Ok(Some(secrets.open(caller)))
     }
 
@@ -78,10 +62,4 @@ pub(super) async fn changed_own(personal: Option<&mut Personal>) {
         Some(personal) => personal.changed().await,
         None => pending().await,
     }
-}
-
-/// The join token a stream was opened with.
-pub(super) fn token_of(metadata: &MetadataMap) -> Option<String> {
-    let header = metadata.get("authorization")?.to_str().ok()?;
-    header.strip_prefix(token::SCHEME).map(str::to_owned)
 }

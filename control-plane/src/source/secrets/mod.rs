@@ -27,8 +27,11 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::ca::Authority;
+use crate::ca::Refusal;
 use crate::ca::access::Caller;
 use crate::ca::authority::AuthorityError;
+use crate::ca::authority::Signed;
+use crate::ca::authority::SigningRequest;
 use crate::limits::OWN_SECRETS_MAX;
 use crate::resource::Resource;
 
@@ -77,6 +80,15 @@ pub(crate) struct Own {
     generation: u64,
     /// The client must go.
     pub(crate) is_revoked: bool,
+}
+
+/// Why somebody has no signature.
+#[derive(Debug)]
+pub(crate) enum Unsigned {
+    /// They may not, or what they sent is no good.
+    Refused(Refusal),
+    /// The authority cannot do its work.
+    Trouble,
 }
 
 /// A stream's end of the desk.
@@ -136,6 +148,28 @@ impl Secrets {
                 Err("the authority cannot look at join tokens now".to_owned())
             }
             Err(_) => Err("the authority failed".to_owned()),
+        }
+    }
+
+    /// Signs the key of a caller, for the caller alone.
+    pub(crate) async fn sign(
+        &self,
+        caller: Caller,
+        request: SigningRequest,
+    ) -> Result<Signed, Unsigned> {
+        let desk = Arc::clone(&self.0);
+        let signed = tokio::task::spawn_blocking(move || {
+            let mut authority = lock(&desk.authority);
+            authority.sign_request(UnixTime::now(), &caller, &request)
+        });
+        match signed.await {
+            Ok(Ok(signed)) => Ok(signed),
+            Ok(Err(AuthorityError::Refused(refusal))) => Err(Unsigned::Refused(refusal)),
+            Ok(Err(error)) => {
+                warn!(%error, "a signing request could not be looked at");
+                Err(Unsigned::Trouble)
+            }
+            Err(_) => Err(Unsigned::Trouble),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::config::grpc::BINARY_SUFFIX;
 use crate::config::grpc::Metadata;
 
 /// What a stream is opened with. No value is ever put into a table of HPACK, or shown.
-pub(super) fn map(metadata: &Metadata) -> MetadataMap {
+pub(in crate::xds) fn map(metadata: &Metadata) -> MetadataMap {
     let mut headers = HeaderMap::new();
     for (key, value) in metadata.iter() {
         let value = if key.ends_with(BINARY_SUFFIX) {

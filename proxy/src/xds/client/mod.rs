@@ -41,6 +41,7 @@ use crate::xds::session::Variant;
 pub use backoff::BACKOFF_BASE;
 pub use backoff::BACKOFF_MAX;
 pub use backoff::Backoff;
+pub(super) use metadata::map as metadata_map;
 pub use security::Security;
 pub use target::Server;
 pub use target::Target;
@@ -263,8 +264,12 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
+        let told = cause.to_string();
+        // What is wrapped often says the same again.
+        if !text.ends_with(&told) {
+            text.push_str(": ");
+            text.push_str(&told);
+        }
         source = cause.source();
     }
     text

@@ -32,6 +32,8 @@ const ALPN: &[&[u8]] = &[b"h2"];
 pub struct Security {
     config: UpstreamTls,
     auto_names: AutoNames,
+    /// Left out while it is not there.
+    optional: Vec<SecretKey>,
     context: Following<ClientContext>,
     /// There is another context.
     changed: Notify,
@@ -40,16 +42,23 @@ pub struct Security {
 impl Security {
     /// That of a cluster, if it has any. Secrets come with the first [`Self::refresh`].
     pub fn new(cluster: &Cluster) -> Option<Arc<Self>> {
+        Self::without(cluster, &[])
+    }
+
+    /// The same to where a certificate is asked for: while none of `optional` is there, no certificate
+    /// is shown.
+    pub fn without(cluster: &Cluster, optional: &[SecretKey]) -> Option<Arc<Self>> {
         let config = cluster.transport.tls.clone()?;
         let auto_names = cluster.auto_names.clone();
         let none = Secrets::new();
         let context = Following::new(&config.common.secrets, &none, || {
-            make(&config, &auto_names, &none)
+            make((&config, &auto_names), optional, &none)
         });
         Some(Arc::new(Self {
             context,
             config,
             auto_names,
+            optional: optional.to_vec(),
             changed: Notify::new(),
         }))
     }
@@ -67,9 +76,10 @@ impl Security {
 
     /// Takes in secrets; connections from now on use them.
     pub fn refresh(&self, secrets: &Secrets) {
-        let (config, names) = (&self.config, &self.auto_names);
-        let make = || make(config, names, secrets);
-        if self.context.refresh(&config.common.secrets, secrets, make) {
+        let config = (&self.config, &self.auto_names);
+        let make = || make(config, &self.optional, secrets);
+        let named = &self.config.common.secrets;
+        if self.context.refresh(named, secrets, make) {
             self.changed.notify_waiters();
         }
     }
@@ -122,9 +132,13 @@ impl Security {
 }
 
 fn make(
-    config: &UpstreamTls,
-    names: &AutoNames,
+    (config, names): (&UpstreamTls, &AutoNames),
+    optional: &[SecretKey],
     secrets: &Secrets,
 ) -> Result<ClientContext, String> {
+    let mut config = config.clone();
+    let is_left_out = |key: &SecretKey| optional.contains(key) && !secrets.contains_key(key);
+    let certificates = &mut config.common.secrets.certificates;
+    certificates.retain(|named| !is_left_out(&named.key));
     ClientContext::new(&config.resolve(secrets)?, names)
 }

@@ -48,7 +48,7 @@ mod cluster_http;
 mod common_lb;
 pub(crate) mod config_source;
 mod connection_limit;
-mod data_source;
+pub(crate) mod data_source;
 mod endpoint;
 pub(crate) mod extension;
 mod filter_chain;

@@ -5,6 +5,7 @@
 
 mod core;
 mod feed;
+mod joining;
 mod keeper;
 mod link;
 mod servers;
@@ -27,6 +28,7 @@ use xds_proto::pb::envoy::config::core::v3::Node;
 use self::core::Core;
 use self::core::Tools;
 use self::feed::Feeds;
+use self::joining::Joining;
 use self::keeper::Keeper;
 use self::link::Link;
 use self::link::LinkEvent;
@@ -58,6 +60,7 @@ use super::status::XdsStatus;
 use crate::config::Change;
 use crate::config::Name;
 use crate::config::grpc::Metadata;
+use crate::config::identity::Identity;
 
 /// File readings not yet taken in; there are at most two files.
 const FILE_UPDATES_MAX: usize = 2;
@@ -83,6 +86,8 @@ pub struct XdsConfig {
     /// Longest wait for the first answer of any source; none waits for ever (Envoy's 0; its default
     /// is 15 s).
     pub initial_fetch_timeout: Option<Duration>,
+    /// A certificate of our own, if one is wanted; its signer is a cluster of the bootstrap.
+    pub identity: Option<Arc<Identity>>,
     /// What stands in the bootstrap, the clusters among it that streams use.
     pub statics: StaticResources,
 }
@@ -190,6 +195,7 @@ struct Driver {
     files: mpsc::Receiver<FileUpdate>,
     feeds: Feeds,
     servers: Servers,
+    joining: Option<Joining>,
     /// Those of the aggregated stream.
     ads_clusters: Vec<Name>,
     keeper: Keeper,
@@ -210,7 +216,15 @@ impl Driver {
             initial_fetch_timeout: config.initial_fetch_timeout,
         };
         let servers = Servers::new(&config.statics.clusters);
-        let stage = Stage::new(options, config.statics, Duration::ZERO);
+        let mut rng = ports.rng;
+        let joining = config.identity.map(|identity| {
+            let clusters = &config.statics.clusters;
+            Joining::start(identity, (&servers, clusters), rng.fork(), ports.clock)
+        });
+        let mut stage = Stage::new(options, config.statics, Duration::ZERO);
+        if let Some(joining) = &joining {
+            stage.make_own(joining.identity.keys());
+        }
         let mut ads = config.ads.unwrap_or_default();
         if !ads.clusters.is_empty() {
             ads.servers = servers.of(&ads.clusters);
@@ -237,7 +251,6 @@ impl Driver {
             Source::Ads | Source::None => None,
         });
         let watches = watches.collect();
-        let mut rng = ports.rng;
         let feeds = Feeds::new(feed::Parts {
             node,
             servers: servers.clone(),
@@ -255,6 +268,7 @@ impl Driver {
             core: Core::new(session, stage, ads_types, servers.names(), tools),
             feeds,
             servers,
+            joining,
             ads_clusters: ads.clusters.clone(),
             keeper: Keeper::new(ports.state),
             node: owner,
@@ -281,7 +295,7 @@ impl Driver {
             self.publish_queries();
             self.publish_checks();
             self.ask_for_secrets();
-            self.servers.refresh(&self.core.stage);
+            self.refresh_servers();
             let deadline = self.core.next_deadline(now);
             let deadline = deadline
                 .into_iter()
@@ -309,6 +323,12 @@ impl Driver {
                 }
                 Some(news) = self.feeds.next() => {
                     self.core.on_news(news, self.epoch.elapsed());
+                }
+                Some(news) = joining::next(self.joining.as_mut()) => {
+                    let identity = self.joining.as_ref().map(|one| Arc::clone(&one.identity));
+                    if let Some(identity) = identity {
+                        self.core.on_own(&identity, news, self.epoch.elapsed());
+                    }
                 }
                 changed = self.directories.next() => {
                     self.core.on_changed_directories(&changed, self.epoch.elapsed());
@@ -346,9 +366,12 @@ impl Driver {
     /// Streams to servers that are elsewhere now go there.
     fn on_statics(&mut self, statics: StaticResources) {
         self.servers.replace(&statics.clusters);
+        if let Some(joining) = &mut self.joining {
+            joining.replace(&self.servers, &statics.clusters);
+        }
         self.core.set_servers(self.servers.names());
         self.core.on_statics(statics, self.epoch.elapsed());
-        self.servers.refresh(&self.core.stage);
+        self.refresh_servers();
         if !self.ads_clusters.is_empty() {
             let target = self.link.target();
             let servers = self.servers.of(&self.ads_clusters);
@@ -371,6 +394,14 @@ impl Driver {
         }
         if let Some(writer) = self.keeper.due_writer(now, self.core.is_whole()) {
             writer.save(self.core.kept(self.node.clone()));
+        }
+    }
+
+    /// Connections from now on are made with the secrets there are.
+    fn refresh_servers(&self) {
+        self.servers.refresh(&self.core.stage);
+        if let Some(joining) = &self.joining {
+            joining.refresh(&self.core.stage);
         }
     }
 

@@ -9,6 +9,7 @@ use crate::config::Name;
 use crate::config::Secrets;
 use crate::config::cluster::Discovery;
 use crate::config::endpoint::Address;
+use crate::config::secret::SecretKey;
 use crate::xds::client::Security;
 use crate::xds::client::Server;
 use crate::xds::client::Target;
@@ -54,6 +55,18 @@ impl Servers {
         }
     }
 
+    /// How a cluster is reached for a certificate: without the one of these names while it is not there.
+    pub(super) fn joining(&self, cluster: &Cluster, certificates: &[SecretKey]) -> Vec<Server> {
+        let reached = self.0.get(&cluster.name);
+        let reached = reached.map(|one| &one.servers[..]).unwrap_or_default();
+        let security = Security::without(cluster, certificates);
+        let joining = reached.iter().map(|server| Server {
+            security: security.clone(),
+            ..server.clone()
+        });
+        joining.collect()
+    }
+
     /// Those of several clusters, in their order.
     pub(super) fn of(&self, names: &[Name]) -> Vec<Server> {
         let reached = names.iter().filter_map(|name| self.0.get(name));
@@ -70,14 +83,20 @@ impl Servers {
     pub(super) fn refresh(&self, stage: &Stage) {
         let all = self.0.values();
         for security in all.filter_map(|reached| reached.security.as_ref()) {
-            let keys = security.keys();
-            let there = keys.filter_map(|key| Some((key.clone(), stage.secret(key)?.clone())));
-            let secrets: Secrets = there.collect();
-            if security.keys().next().is_some() {
-                security.refresh(&secrets);
-            }
+            refresh(security, stage);
         }
     }
+}
+
+/// Brings TLS up to the secrets there are.
+pub(super) fn refresh(security: &Security, stage: &Stage) {
+    let mut keys = security.keys().peekable();
+    if keys.peek().is_none() {
+        return;
+    }
+    let there = keys.filter_map(|key| Some((key.clone(), stage.secret(key)?.clone())));
+    let secrets: Secrets = there.collect();
+    security.refresh(&secrets);
 }
 
 /// Where the members of a cluster are, each with its host's name.

@@ -214,6 +214,21 @@ impl Stage {
         self.secrets.has_static(name)
     }
 
+    /// These secrets are made here, so nobody is asked for them.
+    pub fn make_own(&mut self, keys: impl IntoIterator<Item = SecretKey>) {
+        self.secrets.make_own(keys);
+        self.has_new_needs = true;
+    }
+
+    /// Takes in what became of secrets that are made here; `None` is over.
+    pub fn give_own(&mut self, given: Vec<(SecretKey, Option<Secret>)>, now: Duration) {
+        for (key, secret) in given {
+            self.secrets.give_own(&key, secret, &mut self.dirt);
+        }
+        self.clusters.check_all();
+        self.settle(now);
+    }
+
     /// A secret that is named and there.
     pub fn secret(&self, key: &SecretKey) -> Option<&Secret> {
         self.secrets.get(key)

@@ -24,6 +24,8 @@ use crate::config::secret::SecretSource;
 pub(super) struct Secrets {
     /// Those of the bootstrap.
     statics: BTreeMap<Name, Secret>,
+    /// Those that are made here, whoever else has one of that name.
+    own: BTreeMap<SecretKey, Option<Secret>>,
     slots: BTreeMap<SecretKey, Slot>,
 }
 
@@ -51,9 +53,29 @@ impl Secrets {
         }
     }
 
-    /// The bootstrap has a secret of this name.
+    /// The bootstrap has a secret of this name, or one is made here.
     pub(super) fn has_static(&self, name: &str) -> bool {
-        self.statics.contains_key(name)
+        let mut own = self.own.keys();
+        let is_own = |key: &SecretKey| key.source == SecretSource::Bootstrap && *key.name == *name;
+        self.statics.contains_key(name) || own.any(is_own)
+    }
+
+    /// These are made here.
+    pub(super) fn make_own(&mut self, keys: impl IntoIterator<Item = SecretKey>) {
+        self.own.extend(keys.into_iter().map(|key| (key, None)));
+    }
+
+    /// One that is made here is new, or over.
+    pub(super) fn give_own(&mut self, key: &SecretKey, secret: Option<Secret>, dirt: &mut Dirt) {
+        self.own.insert(key.clone(), secret.clone());
+        match secret {
+            Some(secret) => {
+                if let Some(slot) = self.slots.get_mut(key) {
+                    slot.set(secret, dirt);
+                }
+            }
+            None => self.expire(key, dirt),
+        }
     }
 
     /// Keeps exactly those that are named; says whether that changed which there are. What nobody
@@ -71,7 +93,10 @@ impl Secrets {
                 continue;
             }
             let is_static = key.source == SecretSource::Bootstrap;
-            let value = self.statics.get(&key.name).filter(|_| is_static);
+            let value = match self.own.get(key) {
+                Some(own) => own.as_ref(),
+                None => self.statics.get(&key.name).filter(|_| is_static),
+            };
             let slot = Slot {
                 value: value.cloned(),
                 kind: wanted.kind,
@@ -83,8 +108,11 @@ impl Secrets {
         has_changed
     }
 
-    /// A new or changed secret.
+    /// A new or changed secret; somebody else's of a name of ours is none.
     pub(super) fn upsert(&mut self, key: &SecretKey, secret: Secret, dirt: &mut Dirt) {
+        if self.own.contains_key(key) {
+            return;
+        }
         if let Some(slot) = self.slots.get_mut(key) {
             slot.set(secret, dirt);
         }
@@ -129,7 +157,9 @@ impl Secrets {
         &'a self,
         source: &'a SecretSource,
     ) -> impl Iterator<Item = &'a Name> + 'a {
-        let of_source = self.slots.keys().filter(move |key| key.source == *source);
+        let is_asked =
+            move |key: &&SecretKey| key.source == *source && !self.own.contains_key(*key);
+        let of_source = self.slots.keys().filter(is_asked);
         of_source.map(|key| &key.name)
     }
 

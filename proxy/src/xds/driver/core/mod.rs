@@ -1,6 +1,7 @@
 //! The driver without its I/O: what each event does to session, store, stage and status.
 
 mod kept;
+mod own;
 mod secrets;
 
 use std::collections::BTreeMap;

@@ -134,12 +134,18 @@ pub(super) fn config(variant: Variant, servers: Vec<Target>) -> XdsConfig {
         cds: Source::Ads,
         lds: Source::Ads,
         initial_fetch_timeout: Some(Duration::from_secs(15)),
+        identity: None,
         statics: StaticResources::default(),
     }
 }
 
 impl Client {
     pub(super) fn start(config: XdsConfig) -> Self {
+        Self::start_at(config, || SystemTime::UNIX_EPOCH)
+    }
+
+    /// The same where the wall clock matters.
+    pub(super) fn start_at(config: XdsConfig, clock: fn() -> SystemTime) -> Self {
         let (changes_tx, changes) = mpsc::channel(1);
         let (queries_tx, _queries) = watch::channel(Vec::new());
         let (_answers, answers_rx) = mpsc::channel(1);
@@ -157,7 +163,7 @@ impl Client {
             loader: Arc::new(Lines),
             status: Arc::clone(&status),
             rng: fastrand::Rng::with_seed(1),
-            clock: || SystemTime::UNIX_EPOCH,
+            clock,
         };
         Self {
             changes,
