@@ -1,21 +1,33 @@
 //! `weir-simulator`: the proxy's own pickers under virtual time, beside those of others and beside an
 //! oracle. Same seed, same arrivals, same services: differences are the policies'.
 
-#![expect(clippy::print_stdout, reason = "a program for a terminal")]
+#![expect(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a program for a terminal"
+)]
 
+mod cell;
+mod host;
+mod picture;
 mod policy;
+mod report;
 mod scenario;
 #[cfg(test)]
 mod tests;
+mod verdict;
 mod world;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use serde_json::{Value, json};
 
+use crate::cell::Cell;
 use crate::policy::Kind;
+use crate::report::Row;
 use crate::scenario::{SCENARIOS, Scenario};
-use crate::world::{Outcome, World, new_histogram};
 
 /// Balancing policies under virtual time.
 #[derive(Debug, Parser)]
@@ -28,11 +40,17 @@ struct Arguments {
     #[arg(long, value_delimiter = ',', value_enum, value_name = "POLICY,...")]
     policies: Vec<Kind>,
     /// Runs per cell, each with a seed of its own.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 5)]
     seeds: u64,
-    /// Print the first host's share per second as well.
+    /// Print the share per second of hosts that change (or of the first) as well.
     #[arg(long)]
     share: bool,
+    /// Write every run's values there.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Draw shares over time and tails there.
+    #[arg(long, value_name = "DIRECTORY")]
+    plot: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -41,51 +59,65 @@ fn main() -> ExitCode {
         let mut only = arguments.only.iter();
         arguments.only.is_empty() || only.any(|name| scenario.name.starts_with(name.as_str()))
     };
-    let kinds: Vec<Kind> = Kind::ALL
-        .into_iter()
-        .filter(|kind| arguments.policies.is_empty() || arguments.policies.contains(kind))
-        .collect();
-    println!(
-        "{:<9}{:<10}{:>9}{:>9}{:>10}{:>9}",
-        "", "", "p50 ms", "p99 ms", "p99.9 ms", "failed"
-    );
+    println!("{}", report::HEAD);
+    let mut rows = Vec::new();
     for scenario in SCENARIOS.iter().filter(is_wanted) {
-        println!("{}: {}", scenario.name, scenario.title);
-        for kind in &kinds {
-            report(scenario, *kind, &arguments);
+        let row = row(scenario, &arguments);
+        println!("{}", row.text());
+        if arguments.share {
+            row.cells.iter().for_each(print_shares);
+        }
+        rows.push(row);
+    }
+    match write(&rows, &arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
         }
     }
-    ExitCode::SUCCESS
 }
 
-fn report(scenario: &Scenario, kind: Kind, arguments: &Arguments) {
-    let outcomes: Vec<Outcome> = (1..=arguments.seeds)
-        .map(|seed| World::new(*scenario, kind, seed).run())
+fn row(scenario: &Scenario, arguments: &Arguments) -> Row {
+    let kinds = Kind::ALL
+        .into_iter()
+        .filter(|kind| arguments.policies.is_empty() || arguments.policies.contains(kind));
+    let cells: Vec<Cell> = kinds
+        .map(|kind| Cell::of(scenario, kind, arguments.seeds))
         .collect();
-    let mut all = new_histogram();
-    let (mut failed, mut requests) = (0, 0);
-    for outcome in &outcomes {
-        let added = all.add(&outcome.latency);
-        assert!(added.is_ok(), "equal histograms: {added:?}");
-        failed += outcome.failed;
-        requests += outcome.requests;
+    Row {
+        scenario: *scenario,
+        verdicts: verdict::verdicts(scenario, &cells),
+        cells,
     }
-    let ms = |part: f64| all.value_at_quantile(part) as f64 / 1e3;
-    println!(
-        "{:<9}{:<10}{:>9.1}{:>9.1}{:>10.1}{:>8.2}%",
-        "",
-        kind.name(),
-        ms(0.5),
-        ms(0.99),
-        ms(0.999),
-        failed as f64 / requests.max(1) as f64 * 100.0
-    );
-    if arguments.share {
-        let shares = outcomes.iter().take(1).flat_map(|outcome| {
-            let seconds = outcome.first_host.iter().zip(&outcome.per_second);
-            seconds.map(|(first, all)| *first as f64 / (*all).max(1) as f64 * 100.0)
-        });
-        let text: Vec<String> = shares.map(|share| format!("{share:.1}")).collect();
-        println!("{:<9}share % {}", "", text.join(" "));
+}
+
+/// Of the first seed.
+fn print_shares(cell: &Cell) {
+    let shares = cell.runs.first().map(|run| run.shares.as_slice());
+    let shares = shares.unwrap_or_default().iter();
+    let text: Vec<String> = shares
+        .map(|share| format!("{:.1}", share * 100.0))
+        .collect();
+    println!("  {} % {}", cell.kind.name(), text.join(" "));
+}
+
+fn write(rows: &[Row], arguments: &Arguments) -> Result<(), String> {
+    if let Some(path) = &arguments.json {
+        let scenarios: Vec<Value> = rows.iter().map(Row::json).collect();
+        let all = json!({ "seeds": arguments.seeds, "scenarios": scenarios });
+        save(path, &format!("{all:#}\n"))?;
     }
+    if let Some(directory) = &arguments.plot {
+        let made = std::fs::create_dir_all(directory);
+        made.map_err(|error| format!("cannot make {}: {error}", directory.display()))?;
+        for (name, text) in picture::pictures(rows, arguments.seeds) {
+            save(&directory.join(name), &text)?;
+        }
+    }
+    Ok(())
+}
+
+fn save(path: &Path, text: &str) -> Result<(), String> {
+    std::fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
 }

@@ -159,6 +159,36 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
 ];
 
+impl Scenario {
+    /// When hosts get into trouble and out of it, if they do.
+    pub(crate) fn trouble(&self) -> Option<(Duration, Duration)> {
+        match self.story {
+            Story::Slow(_) | Story::Stall | Story::ColdStart => Some(TROUBLE),
+            _ => None,
+        }
+    }
+
+    /// How many hosts are watched, and their fair part of all requests.
+    pub(crate) fn watched(&self) -> (usize, f64) {
+        let (watched, members) = match self.story {
+            Story::ColdStart => (self.hosts / 3, self.hosts + self.hosts / 3),
+            _ => (1, self.hosts),
+        };
+        (watched, watched as f64 / members as f64)
+    }
+
+    /// Whether proxies are too many to know what hosts do.
+    pub(crate) fn is_herd(&self) -> bool {
+        self.proxies > self.hosts && self.load > 0.5
+    }
+
+    /// Whether it is what is promised to be next to perfect: load 0.8 with few proxies.
+    pub(crate) fn is_plain(&self) -> bool {
+        let is_usual = matches!(self.story, Story::Nothing | Story::Bimodal);
+        is_usual && self.proxies == BASE.proxies && (self.load - BASE.load).abs() < 1e-9
+    }
+}
+
 /// One host at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Condition {
@@ -200,6 +230,14 @@ impl Fate {
         match self.scenario.story == Story::ColdStart && now >= TROUBLE.0 {
             true => self.scenario.hosts + self.scenario.hosts / 3,
             false => self.scenario.hosts,
+        }
+    }
+
+    /// Whether its share is looked at: hosts that change, or else the first.
+    pub(crate) fn is_watched(&self, host: usize) -> bool {
+        match self.scenario.story == Story::ColdStart {
+            true => host >= self.scenario.hosts,
+            false => host == 0,
         }
     }
 

@@ -7,11 +7,15 @@ use std::time::Duration;
 use fastrand::Rng;
 use hdrhistogram::Histogram;
 
+use crate::host::{Host, Probed, Report, Visit};
 use crate::policy::{Ended, Kind, Policy};
 use crate::scenario::{Fate, Scenario, WARM_UP, exponential};
 
 /// Between two ticks of the policies.
 const TICK: Duration = Duration::from_millis(50);
+
+/// To a host and back, without its distance.
+const PROBE: Duration = Duration::from_micros(500);
 
 /// More requests than this waiting at one host is a run nobody needs to finish exactly.
 const QUEUE_MAX: usize = 100_000;
@@ -26,17 +30,32 @@ pub(crate) struct Outcome {
     pub(crate) latency: Histogram<u64>,
     pub(crate) failed: u64,
     pub(crate) requests: u64,
-    /// Requests of the first host, per second of the run.
-    pub(crate) first_host: Vec<u64>,
+    /// Requests of the hosts that change, or else of the first, per second of the run.
+    pub(crate) watched: Vec<u64>,
     pub(crate) per_second: Vec<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Event {
     Arrival,
-    Done { request: usize },
-    FirstByte { request: usize },
-    End { request: usize },
+    Probe {
+        proxy: usize,
+        host: usize,
+    },
+    Probed {
+        proxy: usize,
+        host: usize,
+        probed: Probed,
+    },
+    Done {
+        request: usize,
+    },
+    FirstByte {
+        request: usize,
+    },
+    End {
+        request: usize,
+    },
     Tick,
 }
 
@@ -47,13 +66,8 @@ struct Request {
     class: usize,
     mean: Duration,
     arrived: Duration,
-    failed: bool,
-}
-
-#[derive(Debug, Default)]
-struct Host {
-    busy: usize,
-    waiting: VecDeque<usize>,
+    visit: Visit,
+    report: Report,
 }
 
 pub(crate) struct World {
@@ -75,13 +89,16 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(scenario: Scenario, kind: Kind, seed: u64) -> Self {
-        let proxies = (0..scenario.proxies).filter_map(|_| kind.balancer(scenario.hosts));
+        let proxies =
+            (0..scenario.proxies).filter_map(|_| kind.balancer(scenario.hosts, scenario.proxies));
         let seconds = usize::try_from(scenario.length.as_secs()).unwrap_or(0) + 1;
         Self {
             scenario,
             fate: Fate::new(scenario, seed),
             proxies: proxies.collect(),
-            hosts: (0..scenario.hosts * 2).map(|_| Host::default()).collect(),
+            hosts: (0..scenario.hosts * 2)
+                .map(|_| Host::new(scenario.slots))
+                .collect(),
             members: scenario.hosts,
             central: VecDeque::new(),
             requests: Vec::new(),
@@ -94,7 +111,7 @@ impl World {
                 latency: new_histogram(),
                 failed: 0,
                 requests: 0,
-                first_host: vec![0; seconds],
+                watched: vec![0; seconds],
                 per_second: vec![0; seconds],
             },
         }
@@ -110,6 +127,12 @@ impl World {
             }
             match event {
                 Event::Arrival => self.arrive(now),
+                Event::Probe { proxy, host } => self.probe(proxy, host, now),
+                Event::Probed {
+                    proxy,
+                    host,
+                    probed,
+                } => self.proxies[proxy].probed(host, probed, now, &mut self.picks),
                 Event::Done { request } => self.done(request, now),
                 Event::FirstByte { request } => self.first_byte(request, now),
                 Event::End { request } => self.end(request),
@@ -148,7 +171,8 @@ impl World {
             class,
             mean,
             arrived: now,
-            failed: false,
+            visit: Visit::default(),
+            report: Report::default(),
         };
         let number = self.requests.len();
         self.requests.push(request);
@@ -159,10 +183,32 @@ impl World {
         }
         let host = self.proxies[proxy].pick(now, &mut self.picks);
         self.proxies[proxy].begin(host);
-        self.requests[number].host = host;
-        self.hosts[host].waiting.push_back(number);
+        self.enter(host, number, now);
         self.count_arrival(host, now);
         self.start(host, now);
+        for host in self.proxies[proxy].probes(&mut self.picks) {
+            let there = now + (PROBE + self.fate.distance(host)) / 2;
+            self.schedule(there, Event::Probe { proxy, host });
+        }
+    }
+
+    fn enter(&mut self, host: usize, request: usize, now: Duration) {
+        let met = self.hosts[host].enter(request);
+        let told = &mut self.requests[request];
+        told.host = host;
+        told.visit.met = met;
+        told.visit.entered = now;
+    }
+
+    fn probe(&mut self, proxy: usize, host: usize, now: Duration) {
+        let probed = self.hosts[host].probe(now);
+        let back = now + (PROBE + self.fate.distance(host)) / 2;
+        let event = Event::Probed {
+            proxy,
+            host,
+            probed,
+        };
+        self.schedule(back, event);
     }
 
     fn count_arrival(&mut self, host: usize, now: Duration) {
@@ -170,12 +216,9 @@ impl World {
         if let Some(count) = self.outcome.per_second.get_mut(second) {
             *count += 1;
         }
-        if let Some(count) = self
-            .outcome
-            .first_host
-            .get_mut(second)
-            .filter(|_| host == 0)
-        {
+        let is_watched = self.fate.is_watched(host);
+        let watched = self.outcome.watched.get_mut(second);
+        if let Some(count) = watched.filter(|_| is_watched) {
             *count += 1;
         }
     }
@@ -185,7 +228,7 @@ impl World {
         while !self.central.is_empty() {
             let usable = (0..self.members).filter(|host| {
                 let condition = self.fate.condition(*host, now);
-                self.hosts[*host].busy < self.scenario.slots
+                self.hosts[*host].has_place()
                     && !condition.fails
                     && condition.fixed.is_none()
                     && condition.factor < ORACLE_FACTOR_MAX
@@ -200,37 +243,34 @@ impl World {
             let Some(request) = self.central.pop_front() else {
                 return;
             };
-            self.requests[request].host = best;
-            self.hosts[best].waiting.push_back(request);
+            self.enter(best, request, now);
             self.start(best, now);
         }
     }
 
     /// Whoever waits at a host takes a free place.
     fn start(&mut self, host: usize, now: Duration) {
-        while self.hosts[host].busy < self.scenario.slots {
-            let Some(number) = self.hosts[host].waiting.pop_front() else {
-                return;
-            };
+        while let Some(number) = self.hosts[host].start(now) {
             let condition = self.fate.condition(host, now);
             let mean = self.requests[number].mean.as_secs_f64() * condition.factor;
             let drawn = exponential(mean, &mut self.services);
             let took = condition
                 .fixed
                 .unwrap_or_else(|| Duration::from_secs_f64(drawn));
-            self.requests[number].failed = condition.fails;
-            self.hosts[host].busy += 1;
+            let visit = &mut self.requests[number].visit;
+            visit.failed = condition.fails;
+            visit.started = now;
             self.schedule(now + took, Event::Done { request: number });
         }
     }
 
     fn done(&mut self, request: usize, now: Duration) {
         let host = self.requests[request].host;
-        self.hosts[host].busy -= 1;
+        self.requests[request].report = self.hosts[host].finish(&self.requests[request].visit, now);
         self.schedule(now + self.fate.distance(host), Event::FirstByte { request });
         if self.proxies.is_empty() {
             self.feed(now);
-        } else if self.hosts[host].waiting.len() < QUEUE_MAX {
+        } else if self.hosts[host].queue() < QUEUE_MAX {
             self.start(host, now);
         }
     }
@@ -246,7 +286,8 @@ impl World {
                 host: told.host,
                 class: told.class,
                 took,
-                failed: told.failed,
+                failed: told.visit.failed,
+                report: told.report,
             };
             proxy.first_byte(&ended, now);
             let tail = self.fate.tail(&mut self.arrivals);
@@ -263,7 +304,7 @@ impl World {
 
     fn count(&mut self, request: &Request, took: Duration) {
         self.outcome.requests += 1;
-        if request.failed {
+        if request.visit.failed {
             self.outcome.failed += 1;
             return;
         }
@@ -275,7 +316,7 @@ impl World {
     fn count_unanswered(&mut self) {
         let end = self.scenario.length;
         let queues = std::mem::take(&mut self.hosts);
-        let waiting = queues.into_iter().flat_map(|host| host.waiting);
+        let waiting = queues.into_iter().flat_map(Host::into_waiting);
         for number in waiting.chain(std::mem::take(&mut self.central)) {
             let request = self.requests[number];
             if request.arrived >= WARM_UP {

@@ -1,6 +1,10 @@
 //! Who decides: the proxy's own pickers, and the balancers of others as far as they are published.
 
+mod c3;
+mod envoy_ewma;
+mod orca;
 mod peak_ewma;
+mod prequal;
 mod production;
 
 use std::time::Duration;
@@ -9,8 +13,13 @@ use fastrand::Rng;
 use proxy::config::latency::{LatencyWeighted, Selector};
 use proxy::config::load_balancing::{LbPolicy, LeastRequest, Selection};
 
+use self::c3::C3;
+use self::envoy_ewma::EnvoyEwma;
+use self::orca::Orca;
 use self::peak_ewma::PeakEwma;
+use self::prequal::Prequal;
 use self::production::Production;
+use crate::host::{Probed, Report};
 
 /// How a request ended, as its proxy sees it.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +28,8 @@ pub(crate) struct Ended {
     pub(crate) class: usize,
     pub(crate) took: Duration,
     pub(crate) failed: bool,
+    /// What the host said of itself.
+    pub(crate) report: Report,
 }
 
 /// What one proxy's balancer is told and asked.
@@ -33,6 +44,12 @@ pub(crate) trait Policy {
     fn first_byte(&mut self, ended: &Ended, now: Duration);
     /// It is over.
     fn end(&mut self, host: usize);
+    /// Whom to ask how they are, after each request.
+    fn probes(&mut self, _random: &mut Rng) -> Vec<usize> {
+        Vec::new()
+    }
+    /// The answer.
+    fn probed(&mut self, _host: usize, _probed: Probed, _now: Duration, _random: &mut Rng) {}
     /// Time passes.
     fn tick(&mut self, _now: Duration) {}
 }
@@ -50,6 +67,14 @@ pub(crate) enum Kind {
     PeakEwma,
     /// As in linkerd: default 1 s, and failures count as long ones.
     Linkerd,
+    /// As in Envoy's contrib extensions.
+    EnvoyEwma,
+    /// Cubic replica selection.
+    C3,
+    /// Asynchronous probes.
+    Prequal,
+    /// Client-side weighted round robin by what servers report.
+    Orca,
     /// The weight formula alone, in turn.
     Plain,
     /// The weights with all guards, in turn.
@@ -59,13 +84,17 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Oracle,
         Self::RoundRobin,
         Self::Random,
         Self::LeastRequest,
         Self::PeakEwma,
         Self::Linkerd,
+        Self::EnvoyEwma,
+        Self::C3,
+        Self::Prequal,
+        Self::Orca,
         Self::Plain,
         Self::Smooth,
         Self::Weir,
@@ -79,14 +108,23 @@ impl Kind {
             Self::LeastRequest => "least-rq",
             Self::PeakEwma => "peak-ewma",
             Self::Linkerd => "linkerd",
+            Self::EnvoyEwma => "envoy-ewma",
+            Self::C3 => "c3",
+            Self::Prequal => "prequal",
+            Self::Orca => "orca-wrr",
             Self::Plain => "plain",
             Self::Smooth => "smooth",
             Self::Weir => "weir",
         }
     }
 
+    /// Whether it is one of others.
+    pub(crate) fn is_baseline(self) -> bool {
+        !matches!(self, Self::Oracle | Self::Plain | Self::Smooth | Self::Weir)
+    }
+
     /// One proxy's balancer; the oracle is none.
-    pub(crate) fn balancer(self, hosts: usize) -> Option<Box<dyn Policy>> {
+    pub(crate) fn balancer(self, hosts: usize, proxies: usize) -> Option<Box<dyn Policy>> {
         let least = LeastRequest {
             selection: Selection::Choices(2),
             bias: 1.0,
@@ -111,6 +149,10 @@ impl Kind {
             Self::Weir => production(LbPolicy::Latency(latency)),
             Self::PeakEwma => Box::new(PeakEwma::tower(hosts)),
             Self::Linkerd => Box::new(PeakEwma::linkerd(hosts)),
+            Self::EnvoyEwma => Box::new(EnvoyEwma::new(hosts)),
+            Self::C3 => Box::new(C3::new(hosts, proxies)),
+            Self::Prequal => Box::new(Prequal::new(hosts)),
+            Self::Orca => Box::new(Orca::new(hosts)),
         })
     }
 }
