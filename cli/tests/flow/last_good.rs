@@ -95,12 +95,12 @@ async fn serves_and_converges(variant: Variant) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_delta_it_serves_what_was_kept_and_converges() {
-    serves_and_converges(Variant::Delta).await;
+    Box::pin(serves_and_converges(Variant::Delta)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_sotw_it_serves_what_was_kept_and_converges() {
-    serves_and_converges(Variant::Sotw).await;
+    Box::pin(serves_and_converges(Variant::Sotw)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -250,7 +250,7 @@ mod tests {
         let friend: TrustDomain = "friend.example".parse().unwrap();
         let known = |domain: &TrustDomain| *domain == friend;
         let check = |name: &str, grant| {
-            assert_eq!(may_have(&cart, &own, &known, name), Ok(grant), "{name}")
+            assert_eq!(may_have(&cart, &own, &known, name), Ok(grant), "{name}");
         };
         check("default", Grant::Certificate(cart.clone()));
         check(

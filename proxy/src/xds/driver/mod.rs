@@ -207,6 +207,23 @@ struct Driver {
     _watches: Vec<FileWatch>,
 }
 
+fn watch_files(
+    sources: [(ResourceType, Source); 2],
+    loader: &Arc<dyn Loader>,
+    updates: &mpsc::Sender<FileUpdate>,
+) -> Vec<FileWatch> {
+    let watch = |(resource_type, source)| match source {
+        Source::File(path) => Some(FileWatch::start(
+            resource_type,
+            path,
+            Arc::clone(loader),
+            updates.clone(),
+        )),
+        Source::Ads | Source::None => None,
+    };
+    sources.into_iter().filter_map(watch).collect()
+}
+
 impl Driver {
     fn new(config: XdsConfig, ports: Ports) -> Self {
         let ads_types = ads_types(&config);
@@ -241,16 +258,7 @@ impl Driver {
             (ResourceType::Cluster, config.cds),
             (ResourceType::Listener, config.lds),
         ];
-        let watches = sources.into_iter().filter_map(|(t, source)| match source {
-            Source::File(path) => Some(FileWatch::start(
-                t,
-                path,
-                Arc::clone(&ports.loader),
-                updates.clone(),
-            )),
-            Source::Ads | Source::None => None,
-        });
-        let watches = watches.collect();
+        let watches = watch_files(sources, &ports.loader, &updates);
         let feeds = Feeds::new(feed::Parts {
             node,
             servers: servers.clone(),

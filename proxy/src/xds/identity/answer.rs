@@ -140,7 +140,7 @@ mod tests {
         let above = CA.intermediate("above");
         let leaf = leaf(&above, &key, &format!("URI:{CART}"));
         let roots = format!("{}{}", Authority::new("older").pem, CA.pem);
-        let chain = vec![leaf, above.pem.clone(), roots];
+        let chain = vec![leaf, above.pem, roots];
         let issued = read(chain.clone(), &key, &identity(Some(CART)), UnixTime::now());
         let issued = issued.unwrap();
         assert_eq!((&*issued.name, issued.certificate.chain.len()), (CART, 2));
