@@ -33,6 +33,9 @@ const CALLERS: usize = 3;
 /// machine the others measure the machine.
 const SWAP_MAX: Duration = Duration::from_millis(100);
 
+/// Rotations until one is quick enough; on an idle machine the first is.
+const ROTATIONS_MAX: u32 = 200;
+
 /// How many rotations of the leaf, and how far apart.
 fn plan() -> (u32, Duration) {
     if std::env::var_os("WEIR_FULL").is_some() {
@@ -117,6 +120,13 @@ async fn t08_leafs_and_a_root_with_overlap_are_rotated_under_load() {
         }
         let leaf = issuer.issue(&format!("leaf {number}"));
         quickest = quickest.min(world.rotate(&leaf, roots).await);
+    }
+    for number in rotations..ROTATIONS_MAX {
+        if quickest < SWAP_MAX {
+            break;
+        }
+        let leaf = new.issue(&format!("leaf {number}"));
+        quickest = quickest.min(world.rotate(&leaf, &both[1..]).await);
     }
     let (asked, failed) = world.load.stop().await;
     assert_eq!(failed, Vec::<String>::new(), "of {asked}");
