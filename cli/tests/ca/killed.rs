@@ -45,6 +45,10 @@ fn the_directory_survives_a_kill_at_every_system_call() {
     ];
     // Each in a directory of its own, side by side: most of the time is that of starting programs.
     let tallies: Vec<Tally> = std::thread::scope(|scope| {
+        #[expect(
+            clippy::needless_collect,
+            reason = "all start before one is waited for"
+        )]
         let started: Vec<_> = operations
             .iter()
             .map(|operation| scope.spawn(move || survive(operation, rounds)))

@@ -139,6 +139,7 @@ fn audit(place: &Place) -> Vec<Value> {
     lines.collect()
 }
 
+#[expect(clippy::too_many_lines, reason = "one visitor after another")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn curl_has_the_key_of_openssl_signed_and_nobody_elses() {
     if !is_there("curl", "--version") || !is_there("openssl", "version") {
@@ -353,7 +354,7 @@ async fn copy(
 
 /// Serves with `default`; roots come along with the certificate.
 fn trusting_the_signer(front: &ReservedPort) -> String {
-    let text = listener(front.number()).to_string();
+    let text = listener(front.number(), "ROOTCA").to_string();
     let source = r#"{"ads":{},"resource_api_version":"V3"}"#;
     let named = format!(r#"{{"name":"ROOTCA","sds_config":{source}}}"#);
     assert!(text.contains(&named), "{text}");

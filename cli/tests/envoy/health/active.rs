@@ -41,6 +41,10 @@ fn listener(port: u16, cluster: &str) -> Value {
     })
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one walk of one member, step by step"
+)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_asked_over_http_are_judged_alike() {
     if !envoy_is_there() {

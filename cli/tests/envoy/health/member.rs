@@ -115,7 +115,10 @@ async fn answer(mut stream: TcpStream, shared: Arc<Shared>) {
     loop {
         let end = read.windows(4).position(|four| four == b"\r\n\r\n");
         let is_ping = read.ends_with(b"ping");
-        let Some(end) = end.map(|at| at + 4).or(is_ping.then_some(read.len())) else {
+        let Some(end) = end
+            .map(|at| at + 4)
+            .or_else(|| is_ping.then_some(read.len()))
+        else {
             match stream.read_buf(&mut read).await {
                 Ok(0) | Err(_) => return,
                 Ok(_) => continue,
