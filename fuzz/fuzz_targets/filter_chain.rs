@@ -64,6 +64,7 @@ fuzz_target!(|bytes: &[u8]| {
             server_name: server_name.map(Into::into),
             ..Found::default()
         })),
+        tls: None,
     };
     let found = index.find(&downstream);
     let wanted = choose(&chains, ip, port, server_name, transport);

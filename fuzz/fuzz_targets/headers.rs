@@ -5,6 +5,7 @@ use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
 use libfuzzer_sys::fuzz_target;
+use proxy::config::client_certificate::ForwardClientCertificate;
 use proxy::config::listener::Underscores;
 use proxy::http::headers::Peer;
 use proxy::http::headers::RequestPolicy;
@@ -38,6 +39,7 @@ fuzz_target!(|data: &[u8]| {
             1 => Underscores::Drop,
             _ => Underscores::Allow,
         },
+        client_certificate: ForwardClientCertificate::default(), // nothing is told
     };
     let keep_upgrade = flags & 128 != 0;
     check(headers, &policy, keep_upgrade);
@@ -58,6 +60,7 @@ fn check(mut headers: HeaderMap, policy: &RequestPolicy, keep_upgrade: bool) {
         "proxy-connection",
         "transfer-encoding",
         "x-envoy-internal",
+        "x-forwarded-client-cert",
     ] {
         assert!(!headers.contains_key(name));
     }

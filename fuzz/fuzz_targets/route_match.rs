@@ -44,6 +44,7 @@ fuzz_target!(|text: &str| {
         authority: "h",
         path_and_query: path,
         headers: &headers,
+        tls: None,
     };
     let found = table.find(&request, 0);
     let found = found.map(|found| std::ptr::from_ref(found.route));

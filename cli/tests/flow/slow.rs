@@ -182,6 +182,13 @@ impl World {
             way("a preface", plain, b"", &PREFACE[..23], 10),
             way("a header block", plain, &headers, b"\x00\x01a\x01b", 10),
             way("a body", plain, post, b"a", REQUEST),
+            way(
+                "a gRPC body",
+                plain,
+                &grpc(),
+                b"\0\0\x01\0\0\0\0\0\x01a",
+                REQUEST,
+            ),
             way("a silent client of TLS", tls, b"", b"", 5),
             way("a hello", tls, half, &[0], 5),
             way(
@@ -236,8 +243,14 @@ impl Slow {
         };
         let end = async {
             let mut buffer = [0; 4096];
-            // An answer is not the end, but a reset is.
-            while reads.read(&mut buffer).await.is_ok_and(|len| len > 0) {}
+            let mut said = Vec::new();
+            // An answer is not the end, but a reset is, and with HTTP/2 that of the stream.
+            while let Ok(len @ 1..) = reads.read(&mut buffer).await {
+                said.extend_from_slice(buffer.get(..len).unwrap_or_default());
+                if self.first.starts_with(PREFACE) && is_stream_over(&said) {
+                    break;
+                }
+            }
         };
         tokio::select! {
             () = write => {}
@@ -245,6 +258,30 @@ impl Slow {
         }
         began.elapsed()
     }
+}
+
+/// The head of a call with a message of 100,000 bytes, of which nothing is there.
+fn grpc() -> Vec<u8> {
+    let fields = b"\x83\x86\x44\x02/m\x41\x01a\x5f\x10application/grpc\x40\x02te\x08trailers";
+    let length = u8::try_from(fields.len()).expect("it is short");
+    let head = [&[0, 0, length, 1, 4, 0, 0, 0, 1][..], fields].concat();
+    let message = b"\0\0\x05\0\0\0\0\0\x01\0\0\x01\x86\xa0";
+    [PREFACE, head.as_slice(), message].concat()
+}
+
+/// Whether a frame of the server ends stream 1 (RFC 9113 section 4.1): DATA or HEADERS that say so, or
+/// `RST_STREAM`.
+fn is_stream_over(mut said: &[u8]) -> bool {
+    while let Some((&[a, b, c, kind, flags, .., id], rest)) = said.split_first_chunk::<9>() {
+        let is_end = kind == 3 || (kind <= 1 && flags & 1 == 1);
+        if id == 1 && is_end {
+            return true;
+        }
+        let length = u32::from_be_bytes([0, a, b, c]);
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        said = rest.get(length..).unwrap_or_default();
+    }
+    false
 }
 
 /// Absolute: no byte moves a deadline, and none comes early.
