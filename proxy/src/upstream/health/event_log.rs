@@ -47,7 +47,12 @@ pub(super) fn write(
         What::Degraded(false) => ("no_longer_degraded_host", json!({})),
         What::Ejected { .. } | What::Returned { .. } | What::Spared(_) => return,
     };
-    tracing::info!(host = %host.label, event = event.0, detail = %event.1, "health");
+    // What is said first is said of every host at the start.
+    if before.has(HealthFlags::UNCHECKED) {
+        tracing::debug!(host = %host.label, event = event.0, detail = %event.1, "health");
+    } else {
+        tracing::info!(host = %host.label, event = event.0, detail = %event.1, "health");
+    }
     append(host, plan, event);
 }
 

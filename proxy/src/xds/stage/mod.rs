@@ -17,6 +17,8 @@
 //! Invariants of every `Snapshot` handed out: each cluster has members (perhaps none); each table a
 //! listener names is there; each cluster a table names is there unless its wait is over.
 
+#[cfg(test)]
+mod check_tests;
 mod clusters;
 #[cfg(test)]
 pub(crate) mod fixtures;
