@@ -42,6 +42,8 @@ pub enum Reason {
     DownstreamProtocol(&'static str),
     /// The request's head or body took too long.
     DownstreamTimeout,
+    /// All of it took longer than it may.
+    DurationTimeout,
     /// The client speaks HTTP/1.0 or older, which is not accepted.
     DownstreamVersion,
     /// The host has left, and its drain time is over.
@@ -54,6 +56,10 @@ pub enum Reason {
     NoHealthyUpstream,
     /// No route matches.
     NoRoute,
+    /// Nothing moved on an attempt for longer than one may be silent.
+    PerTryIdleTimeout,
+    /// An attempt took longer than one may.
+    PerTryTimeout,
     /// The client stopped in the middle of its request.
     RequestIdle,
     /// Nothing moved on the stream.
@@ -62,6 +68,8 @@ pub enum Reason {
     UpstreamClosed,
     /// The upstream's HTTP is broken.
     UpstreamProtocol,
+    /// The upstream refused the stream before looking at it.
+    UpstreamRefused,
     /// The upstream reset the stream.
     UpstreamReset,
     /// The route's timeout passed.
@@ -133,6 +141,12 @@ impl Reason {
                 "request_overall_timeout",
                 "request timeout",
             ),
+            Self::DurationTimeout => row(
+                StatusCode::GATEWAY_TIMEOUT,
+                None, // as with Envoy
+                "max_duration_timeout",
+                "downstream duration timeout",
+            ),
             Self::DownstreamVersion => row(
                 StatusCode::UPGRADE_REQUIRED,
                 Some(ResponseFlag::DownstreamProtocolError),
@@ -169,6 +183,18 @@ impl Reason {
                 "route_not_found",
                 "",
             ),
+            Self::PerTryIdleTimeout => row(
+                StatusCode::GATEWAY_TIMEOUT,
+                Some(ResponseFlag::UpstreamRequestTimeout),
+                "upstream_per_try_idle_timeout",
+                "upstream request timeout",
+            ),
+            Self::PerTryTimeout => row(
+                StatusCode::GATEWAY_TIMEOUT,
+                Some(ResponseFlag::UpstreamRequestTimeout),
+                "upstream_per_try_timeout",
+                "upstream request timeout",
+            ),
             Self::RequestIdle => row(
                 StatusCode::REQUEST_TIMEOUT,
                 Some(ResponseFlag::StreamIdleTimeout),
@@ -192,6 +218,12 @@ impl Reason {
                 Some(ResponseFlag::UpstreamProtocolError),
                 "upstream_reset_before_response_started{protocol_error}",
                 "upstream connect error or disconnect/reset before headers. reset reason: protocol error",
+            ),
+            Self::UpstreamRefused => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Some(ResponseFlag::UpstreamRemoteReset),
+                "upstream_reset_before_response_started{remote_refused_stream_reset}",
+                "upstream connect error or disconnect/reset before headers. reset reason: remote refused stream reset",
             ),
             Self::UpstreamReset => row(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -219,14 +251,18 @@ impl Reason {
             | Self::RequestIdle => true,
             Self::ConnectFailed
             | Self::ConnectTimeout
+            | Self::DurationTimeout
             | Self::HostLeft
             | Self::Misdirected
             | Self::NoCluster
             | Self::NoHealthyUpstream
             | Self::NoRoute
+            | Self::PerTryIdleTimeout
+            | Self::PerTryTimeout
             | Self::StreamIdle
             | Self::UpstreamClosed
             | Self::UpstreamProtocol
+            | Self::UpstreamRefused
             | Self::UpstreamReset
             | Self::UpstreamTimeout => false,
         }
@@ -234,18 +270,24 @@ impl Reason {
 
     fn verdict(self) -> (Side, Retry) {
         match self {
-            Self::ConnectFailed | Self::ConnectTimeout => (Side::Upstream, Retry::Yes),
+            Self::ConnectFailed | Self::ConnectTimeout | Self::UpstreamRefused => {
+                (Side::Upstream, Retry::Yes)
+            }
             Self::DownstreamGone
             | Self::DownstreamProtocol(_)
             | Self::DownstreamTimeout
             | Self::DownstreamVersion
             | Self::Misdirected
             | Self::RequestIdle => (Side::Downstream, Retry::No),
-            Self::NoCluster | Self::NoHealthyUpstream | Self::NoRoute | Self::StreamIdle => {
-                (Side::Local, Retry::No)
-            }
+            Self::DurationTimeout
+            | Self::NoCluster
+            | Self::NoHealthyUpstream
+            | Self::NoRoute
+            | Self::StreamIdle => (Side::Local, Retry::No),
             Self::UpstreamClosed => (Side::Upstream, Retry::IfReused),
             Self::HostLeft
+            | Self::PerTryIdleTimeout
+            | Self::PerTryTimeout
             | Self::UpstreamProtocol
             | Self::UpstreamReset
             | Self::UpstreamTimeout => (Side::Upstream, Retry::No),

@@ -12,6 +12,7 @@
 //! | `handshake` | whom TLS lets in, in every cell of a matrix of clients |
 //! | `health` | which members are fit |
 //! | `identity` | who the client is, told to upstreams, routes and logs alike |
+//! | `retries` | requests that are sent again |
 //! | `sockets` | what is set on listening sockets |
 //! | `streams` | what becomes of TCP streams, and what is logged of them |
 //! | `upstream` | how servers are met: transports, names, sessions |
@@ -29,6 +30,7 @@ mod follow;
 mod handshake;
 mod health;
 mod identity;
+mod retries;
 mod secrets;
 mod setting;
 mod sockets;

@@ -174,3 +174,16 @@ pub const FAILED_REQUESTS_MAX: usize = 16;
 
 /// Longest id of a failed request that is kept, bytes: a UUID has 36.
 pub const FAILED_REQUEST_ID_BYTES_MAX: usize = 64;
+
+/// Bytes of one request body kept for another attempt, when the route says nothing: Envoy's default
+/// bound of what is buffered for a connection. A longer body makes its request one that is not tried
+/// again.
+pub const REPLAY_BYTES_MAX: usize = 1024 * 1024;
+
+/// The same of all requests of the process together: 1,000 of them with 1 MiB each would be a
+/// gigabyte. What is beyond is not tried again.
+pub const REPLAY_BYTES_TOTAL: usize = 64 * 1024 * 1024;
+
+/// Picks for one retry, when members are to be avoided (`host_selection_retry_max_attempts`): Envoy
+/// sets no bound, but each costs as much as a request's first.
+pub const RETRY_HOST_ATTEMPTS_MAX: u32 = 1000;

@@ -14,6 +14,7 @@ use crate::config::cluster::Http2Options;
 use crate::config::endpoint::Address;
 use crate::config::filter_chain::FilterChain;
 use crate::config::listener_filter::ListenerFilter;
+use crate::config::prefix_map::IpPrefix;
 use crate::config::socket::ListenAddress;
 use crate::config::socket::SocketOptions;
 
@@ -103,6 +104,10 @@ pub struct HttpConnectionManager {
     pub stream_idle_timeout: Option<Duration>,
     /// A connection without stream; `None` is no limit.
     pub idle_timeout: Option<Duration>,
+    /// How long a request may take, all in all, when its route does not say; `None` is no limit.
+    pub max_stream_duration: Option<Duration>,
+    /// Whose requests come from inside and may say how they are treated; none without it.
+    pub internal_addresses: Option<Vec<IpPrefix>>,
     /// A connection's age at which it is drained.
     pub max_connection_duration: Option<Duration>,
     /// Requests after which a connection is drained.

@@ -16,6 +16,7 @@
 //! | `tcp_proxy` | where a stream goes |
 //! | `prefix_map` | address ranges |
 //! | `route` | route tables as written |
+//! | `retry` | when and how a request is sent again |
 //! | `cluster` | where and how to send |
 //! | `endpoint` | members of a cluster |
 //! | `health` | how unfit members are found |
@@ -52,6 +53,7 @@ pub mod load_balancing;
 pub mod matcher;
 pub mod prefix_map;
 pub mod regex_rewrite;
+pub mod retry;
 pub mod route;
 pub mod secret;
 pub mod socket;

@@ -1,5 +1,6 @@
 //! Route tables as written (`envoy.config.route.v3.RouteConfiguration`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -10,8 +11,10 @@ use regex::bytes::Regex;
 use crate::config::Name;
 use crate::config::circuit_breakers::Priority;
 use crate::config::hash_policy::HashPolicy;
+use crate::config::limits;
 use crate::config::matcher::HeaderMatch;
 use crate::config::matcher::StringMatch;
+use crate::config::retry::RetryPolicy;
 
 /// One route table.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -143,6 +146,10 @@ pub struct Forward {
     pub cluster_not_found: StatusCode,
     /// From the end of the request to the end of the response; `None` is no limit.
     pub timeout: Option<Duration>,
+    /// How long all of it may take; then there is no `timeout`.
+    pub stream_duration: Option<StreamDuration>,
+    /// What a gRPC client says instead of `timeout`, in deprecated fields.
+    pub grpc_timeout: Option<GrpcTimeout>,
     /// No byte either way; overrides the connection manager's. `Some(None)` is no limit.
     pub idle_timeout: Option<Option<Duration>>,
     /// Replaces the matched prefix or path.
@@ -155,6 +162,55 @@ pub struct Forward {
     pub priority: Priority,
     /// Of several clusters the hash chooses, too, if there is one.
     pub hash_chooses_cluster: bool,
+    /// Whether and how it is sent again.
+    pub retries: Retries,
+}
+
+/// `RouteAction.MaxStreamDuration`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamDuration {
+    /// Zero is no limit; absent, the connection manager's.
+    pub max: Option<Duration>,
+    /// Take what `grpc-timeout` says, but no more than this; zero is no bound.
+    pub grpc_header_max: Option<Duration>,
+    /// So much less than it says.
+    pub grpc_header_offset: Duration,
+}
+
+/// `RouteAction.max_grpc_timeout` and `grpc_timeout_offset`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GrpcTimeout {
+    /// Take what `grpc-timeout` says, but no more than this; zero is no bound.
+    pub max: Duration,
+    /// So much less than it says.
+    pub offset: Duration,
+}
+
+/// What a route and its virtual host say about attempts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retries {
+    /// The route's own, else the virtual host's.
+    pub policy: Option<Arc<RetryPolicy>>,
+    /// Bytes of a request body that are kept for another attempt.
+    pub body_bytes_max: usize,
+    /// Tell upstreams which attempt it is (`x-envoy-attempt-count`).
+    pub request_tells_attempts: bool,
+    /// Tell clients how many there were.
+    pub response_tells_attempts: bool,
+    /// Tell upstreams whether the attempt before took too long (`x-envoy-is-timeout-retry`).
+    pub request_tells_timeouts: bool,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self {
+            policy: None,
+            body_bytes_max: limits::REPLAY_BYTES_MAX,
+            request_tells_attempts: false,
+            response_tells_attempts: false,
+            request_tells_timeouts: false,
+        }
+    }
 }
 
 /// `RouteAction.host_rewrite_specifier`.

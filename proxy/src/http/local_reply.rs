@@ -82,8 +82,7 @@ pub fn to_canonical_path(uri: &Uri) -> LocalReply {
 }
 
 /// The answer to a failed exchange.
-pub fn error(status: StatusCode, telling: &Telling, is_grpc: bool) -> LocalReply {
-    let body = Bytes::from_static(telling.text.as_bytes());
+pub fn error(status: StatusCode, telling: &Telling, body: Bytes, is_grpc: bool) -> LocalReply {
     LocalReply {
         response: answer(status, body, is_grpc),
         details: telling.details,

@@ -11,12 +11,14 @@ use std::task::Poll;
 use std::task::Waker;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::Body;
 use http_body::Frame;
 use http_body::SizeHint;
 use tokio::time::Instant;
 
 use crate::http::codec::Error;
+use crate::http::codec::replay::Reading;
 use crate::http::http1::client::ResponseIncoming;
 use crate::http::http1::server::RequestIncoming;
 use crate::http::http2::incoming::Http2Incoming;
@@ -32,9 +34,40 @@ enum Source {
     Http1Request(RequestIncoming),
     Http1Response(ResponseIncoming),
     Http2(Http2Incoming),
+    /// Boxed, as it is rare.
+    Peeked(Box<Peeked>),
+}
+
+/// A body of which a frame was read and is to be read again.
+#[derive(Debug)]
+struct Peeked {
+    frame: Option<Frame<Bytes>>,
+    rest: Incoming,
 }
 
 impl Incoming {
+    /// The body with `frame` in front, which was read from it.
+    pub fn put_back(self, frame: Frame<Bytes>) -> Self {
+        let (frame, rest) = (Some(frame), self);
+        Self(Source::Peeked(Box::new(Peeked { frame, rest })))
+    }
+
+    /// The trailers, if they are all there is and were put back.
+    pub fn peeked_trailers(&self) -> Option<&HeaderMap> {
+        match &self.0 {
+            Source::Peeked(body) => body.frame.as_ref().and_then(Frame::trailers_ref),
+            _ => None,
+        }
+    }
+
+    /// Whether all of it came, put back or not.
+    pub fn has_come(&self) -> bool {
+        match &self.0 {
+            Source::Peeked(body) => body.rest.is_end_stream(),
+            _ => self.is_end_stream(),
+        }
+    }
+
     /// No body.
     pub(in crate::http) fn empty() -> Self {
         Self(Source::Empty)
@@ -78,6 +111,10 @@ impl Body for Incoming {
             Source::Http1Request(body) => body.poll_frame(cx),
             Source::Http1Response(body) => body.poll_frame(cx),
             Source::Http2(body) => body.poll_frame(cx),
+            Source::Peeked(body) => match body.frame.take() {
+                Some(frame) => Poll::Ready(Some(Ok(frame))),
+                None => Pin::new(&mut body.rest).poll_frame(cx),
+            },
         }
     }
 
@@ -88,6 +125,7 @@ impl Body for Incoming {
             Source::Http1Request(body) => body.is_end_stream(),
             Source::Http1Response(body) => body.is_end_stream(),
             Source::Http2(body) => body.is_end_stream(),
+            Source::Peeked(body) => body.frame.is_none() && body.rest.is_end_stream(),
         }
     }
 
@@ -100,6 +138,7 @@ impl Body for Incoming {
             Source::Http1Request(body) => body.size_hint(),
             Source::Http1Response(body) => body.size_hint(),
             Source::Http2(body) => body.size_hint(),
+            Source::Peeked(body) => body.rest.size_hint(), // what the head said of the whole
         }
     }
 }
@@ -145,34 +184,36 @@ impl Progress {
 
 /// A request body on its way to an upstream.
 #[derive(Debug)]
-pub struct RequestBody {
-    inner: Option<Incoming>,
-    progress: Option<Rc<Progress>>,
+pub struct RequestBody(Outgoing);
+
+#[derive(Debug)]
+enum Outgoing {
+    Empty,
+    Own(Incoming),
+    Relay(Incoming, Rc<Progress>),
+    Replay(Reading),
 }
 
 impl RequestBody {
     /// No body at all.
     pub fn empty() -> Self {
-        Self {
-            inner: None,
-            progress: None,
-        }
+        Self(Outgoing::Empty)
     }
 
     /// A body of our own.
     pub(crate) fn of(body: Incoming) -> Self {
-        Self {
-            inner: Some(body),
-            progress: None,
-        }
+        Self(Outgoing::Own(body))
     }
 
     /// The downstream's body, with its progress written down.
     pub fn relay(body: Incoming, progress: Rc<Progress>) -> Self {
-        Self {
-            inner: Some(body),
-            progress: Some(progress),
-        }
+        Self(Outgoing::Relay(body, progress))
+    }
+}
+
+impl From<Reading> for RequestBody {
+    fn from(reading: Reading) -> Self {
+        Self(Outgoing::Replay(reading))
     }
 }
 
@@ -184,29 +225,43 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let this = self.get_mut();
-        let Some(body) = &mut this.inner else {
-            return Poll::Ready(None);
-        };
-        let frame = std::task::ready!(Pin::new(&mut *body).poll_frame(cx));
-        if let Some(progress) = &this.progress {
-            record(progress, frame.as_ref());
-            if body.is_end_stream() {
-                record(progress, None); // the codec will not ask again
-            }
+        match &mut self.get_mut().0 {
+            Outgoing::Empty => Poll::Ready(None),
+            Outgoing::Own(body) => Pin::new(body).poll_frame(cx),
+            Outgoing::Relay(body, progress) => poll_recorded(body, progress, cx),
+            Outgoing::Replay(reading) => reading.poll_frame(cx),
         }
-        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(Body::is_end_stream)
+        match &self.0 {
+            Outgoing::Empty => true,
+            Outgoing::Own(body) | Outgoing::Relay(body, _) => body.is_end_stream(),
+            Outgoing::Replay(reading) => reading.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner
-            .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        match &self.0 {
+            Outgoing::Empty => SizeHint::with_exact(0),
+            Outgoing::Own(body) | Outgoing::Relay(body, _) => body.size_hint(),
+            Outgoing::Replay(_) => SizeHint::new(), // heads say it
+        }
     }
+}
+
+/// The next frame of the downstream's body, with its progress written down.
+pub(super) fn poll_recorded(
+    body: &mut Incoming,
+    progress: &Progress,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    let frame = std::task::ready!(Pin::new(&mut *body).poll_frame(cx));
+    record(progress, frame.as_ref());
+    if body.is_end_stream() {
+        record(progress, None); // the codec will not ask again
+    }
+    Poll::Ready(frame)
 }
 
 fn record(progress: &Progress, frame: Option<&Result<Frame<Bytes>, Error>>) {

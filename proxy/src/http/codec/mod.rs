@@ -6,6 +6,7 @@
 //! | `error` | what went wrong, in words of ours |
 //! | `frames` | where the bytes of an HTTP/2 client stand |
 //! | `io` | the downstream socket: replayed first bytes, facts for the deadlines |
+//! | `replay` | request bodies that can be sent again |
 //! | `sent` | what became of a request |
 //! | `server` | a downstream connection, driven to its end |
 
@@ -13,6 +14,7 @@ mod body;
 mod error;
 mod frames;
 mod io;
+mod replay;
 mod sent;
 mod server;
 
@@ -26,6 +28,8 @@ pub use error::Error;
 pub use error::ErrorKind;
 pub use io::IoFacts;
 pub(super) use io::ServerIo;
+pub use replay::Reading;
+pub use replay::Replay;
 pub use sent::Sent;
 pub use sent::Unsent;
 pub use server::Protocol;

@@ -10,13 +10,19 @@ use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
 
+use http::HeaderMap;
 use tokio::time::Instant;
 
 use crate::config::listener::HttpConnectionManager;
+use crate::config::retry::RetryPolicy;
 use crate::config::route::Forward;
+use crate::config::route::StreamDuration;
 use crate::drain::DrainGuard;
 use crate::error::Reason;
 use crate::http::codec::Progress;
+use crate::http::exchange::grpc_timeout;
+use crate::http::exchange::retry::Timeouts;
+use crate::http::headers;
 use crate::timer::LazyTimer;
 
 /// The deadlines of one exchange.
@@ -30,11 +36,50 @@ pub(super) struct Deadlines {
     request: Option<Duration>,
     route: Option<Duration>,
     idle: Option<Duration>,
+    /// Boxed, as they are rare.
+    further: Option<Box<FurtherLimits>>,
     /// How far the request body has come; none if there is none.
     pub(super) progress: Option<Rc<Progress>>,
     /// Of the host of the attempt, should it leave.
     pub(super) departure: Option<DrainGuard>,
     timer: LazyTimer,
+}
+
+/// Limits that most requests have none of.
+#[derive(Debug, Default)]
+struct FurtherLimits {
+    /// Of all of it, since its first byte.
+    all: Option<Duration>,
+    /// Of an attempt, to the head of its response.
+    head: Option<Duration>,
+    /// Of an attempt, without anything that moves.
+    idle: Option<Duration>,
+    /// The next server is told in `grpc-timeout`, too.
+    tells_grpc: bool,
+    /// When the attempt had a connection; none while there is no attempt.
+    began: Option<Instant>,
+}
+
+impl FurtherLimits {
+    /// The nearest end. `request_end` is that of the request, `moved` when a byte of the response did.
+    fn nearest(
+        &self,
+        started: Instant,
+        request_end: Option<Instant>,
+        (moved, is_answered): (Instant, bool),
+    ) -> Option<(Instant, Reason)> {
+        let began = self.began.zip(request_end);
+        let began = began.map(|(began, end)| began.max(end));
+        let head = self.head.filter(|_| !is_answered).zip(began);
+        let idle = self.idle.zip(began);
+        let ends = [
+            self.all.map(|max| (started + max, Reason::DurationTimeout)),
+            head.map(|(max, began)| (began + max, Reason::PerTryTimeout)),
+            idle.map(|(max, began)| (began.max(moved) + max, Reason::PerTryIdleTimeout)),
+        ];
+        let ends = ends.into_iter().flatten();
+        ends.min_by_key(|(end, _)| *end)
+    }
 }
 
 impl Deadlines {
@@ -44,6 +89,7 @@ impl Deadlines {
         progress: Option<Rc<Progress>>,
         now: Instant,
     ) -> Self {
+        let all = config.max_stream_duration;
         Self {
             started: now,
             answered: Cell::new(None),
@@ -51,16 +97,122 @@ impl Deadlines {
             request: config.request_timeout,
             route: None,
             idle: config.stream_idle_timeout,
+            further: all.map(|_| {
+                Box::new(FurtherLimits {
+                    all,
+                    ..FurtherLimits::default()
+                })
+            }),
             progress,
             departure: None,
             timer: LazyTimer::default(),
         }
     }
 
-    pub(super) fn set_route(&mut self, forward: &Forward) {
+    /// Those of a route, or what `headers`, of gRPC or not, say instead. The next server is told.
+    pub(super) fn set_route(
+        &mut self,
+        forward: &Forward,
+        headers: &mut HeaderMap,
+        (is_grpc, asked): (bool, Option<Timeouts>),
+    ) {
         self.route = forward.timeout;
         if let Some(idle) = forward.idle_timeout {
             self.idle = idle;
+        }
+        if let Some(duration) = &forward.stream_duration {
+            self.route = None; // as with Envoy, there is but one of them
+            self.set_duration(duration, headers, is_grpc);
+        } else if let Some(grpc) = forward.grpc_timeout.filter(|_| is_grpc) {
+            self.route = grpc_timeout::of_route(grpc, headers);
+            self.further.get_or_insert_default().tells_grpc = true;
+        }
+        let asked = asked.unwrap_or_default();
+        if let Some(route) = asked.route {
+            self.route = Some(route).filter(|route| !route.is_zero());
+        }
+        let policy = forward.retries.policy.as_deref();
+        if policy.is_some() || asked.per_try.is_some() {
+            self.set_attempt(policy, asked.per_try);
+        }
+    }
+
+    fn set_duration(&mut self, of_route: &StreamDuration, headers: &mut HeaderMap, is_grpc: bool) {
+        let of_manager = self.further.as_ref().and_then(|further| further.all);
+        let all = grpc_timeout::of_stream(of_route, of_manager, headers);
+        if let Some(all) = all.filter(|_| is_grpc) {
+            grpc_timeout::write(headers, all);
+        }
+        if all.is_some() || self.further.is_some() {
+            self.further.get_or_insert_default().all = all;
+        }
+    }
+
+    /// A limit that the route's own makes needless is none.
+    fn set_attempt(&mut self, policy: Option<&RetryPolicy>, asked: Option<Duration>) {
+        let head = asked.or_else(|| policy.and_then(|policy| policy.per_try_timeout));
+        let head = head.filter(|head| !head.is_zero());
+        let head = head.filter(|head| self.route.is_none_or(|route| *head < route));
+        let idle = policy.and_then(|policy| policy.per_try_idle_timeout);
+        if head.is_some() || idle.is_some() {
+            let further = self.further.get_or_insert_default();
+            (further.head, further.idle) = (head, idle);
+        }
+    }
+
+    /// An attempt has its connection.
+    pub(super) fn begin_attempt(&mut self) {
+        if let Some(further) = &mut self.further {
+            further.began = Some(Instant::now());
+        }
+    }
+
+    /// It is over, and another one may follow.
+    pub(super) fn end_attempt(&mut self) {
+        self.departure = None;
+        if let Some(further) = &mut self.further {
+            further.began = None;
+        }
+    }
+
+    /// Tells an upstream how long it has: what is left of the route's timeout, since the end of the
+    /// request, but no more than one attempt may take. `suppress`: not in headers of Envoy's.
+    pub(super) fn tell(&self, headers: &mut HeaderMap, passed: Duration, suppress: bool) {
+        let of_attempt = self.further.as_ref().and_then(|further| further.head);
+        let left = |route: Duration| route.saturating_sub(passed).max(Duration::from_millis(1));
+        let left = self.route.map(left); // 0 would be no limit
+        let told = match (of_attempt, left) {
+            (Some(of_attempt), Some(left)) => Some(of_attempt.min(left)),
+            (of_attempt, left) => of_attempt.or(left),
+        };
+        let Some(told) = told else { return };
+        if !suppress {
+            headers::set_expected_timeout(headers, told);
+        }
+        if self
+            .further
+            .as_ref()
+            .is_some_and(|further| further.tells_grpc)
+        {
+            grpc_timeout::write(headers, told);
+        }
+    }
+
+    /// Time since the whole request had come.
+    pub(super) fn passed(&self) -> Duration {
+        self.request_end()
+            .map_or(Duration::ZERO, |end| end.elapsed())
+    }
+
+    /// Whether the whole request has come.
+    pub(super) fn is_request_complete(&self) -> bool {
+        self.request_end().is_some()
+    }
+
+    fn request_end(&self) -> Option<Instant> {
+        match &self.progress {
+            None => Some(self.started),
+            Some(progress) => progress.complete.get().then(|| progress.last.get()),
         }
     }
 
@@ -114,12 +266,10 @@ impl Deadlines {
     }
 
     fn nearest(&self) -> Option<(Instant, Reason)> {
-        let (request_end, request_moved) = match &self.progress {
-            None => (Some(self.started), self.started),
-            Some(progress) => (
-                progress.complete.get().then(|| progress.last.get()),
-                progress.last.get(),
-            ),
+        let request_end = self.request_end();
+        let request_moved = match &self.progress {
+            None => self.started,
+            Some(progress) => progress.last.get(),
         };
         let request = self.request.filter(|_| request_end.is_none());
         let request = request.map(|max| (self.started + max, Reason::DownstreamTimeout));
@@ -135,9 +285,16 @@ impl Deadlines {
         let idle = self
             .idle
             .map(|max| (self.moved.get().max(request_moved) + max, silent));
-        [request, route, idle]
+        let of_request = [request, route, idle]
             .into_iter()
             .flatten()
-            .min_by_key(|(deadline, _)| *deadline)
+            .min_by_key(|(deadline, _)| *deadline);
+        let Some(further) = &self.further else {
+            return of_request;
+        };
+        let response = (self.moved.get(), self.answered.get().is_some());
+        let of_attempt = further.nearest(self.started, request_end, response);
+        let both = [of_attempt, of_request].into_iter().flatten();
+        both.min_by_key(|(deadline, _)| *deadline)
     }
 }

@@ -34,6 +34,7 @@ use crate::telemetry::access_log;
 use crate::telemetry::access_log::ExchangeRecord;
 use crate::telemetry::access_log::Occasion;
 use crate::telemetry::access_log::RequestFacts;
+use crate::telemetry::stats::ClusterStats;
 
 /// What a log entry needs and the exchange itself does not keep. Headers are only those the
 /// configured formats name.
@@ -73,6 +74,8 @@ impl Exchange {
             host: None,
             request: None,
             lease: None,
+            retrying: None,
+            response_tells_attempts: false,
             counts: None,
             measured_from: None,
             judged: None,
@@ -80,12 +83,14 @@ impl Exchange {
             upstream_tls: None,
             upstream_failure: None,
             attempts: 0,
+            connections: 0,
             was_sent: false,
             is_grpc: false,
             is_head: request.method() == Method::HEAD,
             scheme: "http",
             request_id: None,
             client: None,
+            is_internal: false,
             status: 0,
             flags: ResponseFlags::NONE,
             details: "",
@@ -202,7 +207,7 @@ impl Exchange {
             stats.record_response(self.status);
         }
         if self.flags.contains(ResponseFlag::UpstreamRequestTimeout) {
-            stats.upstream_rq_timeout().inc();
+            self.count_timeout(stats);
         }
         if self.details == Reason::HostLeft.telling().details {
             stats.upstream_rq_drain_cut().inc();
@@ -223,9 +228,23 @@ impl Exchange {
     }
 }
 
+impl Exchange {
+    /// Counts what took too long: all of it, or one attempt.
+    fn count_timeout(&self, stats: &ClusterStats) {
+        if self.details == Reason::PerTryTimeout.telling().details {
+            stats.upstream_rq_per_try_timeout().inc();
+        } else if self.details == Reason::PerTryIdleTimeout.telling().details {
+            stats.upstream_rq_per_try_idle_timeout().inc();
+        } else {
+            stats.upstream_rq_timeout().inc();
+        }
+    }
+}
+
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if !self.complete && self.flags.is_empty() {
+        let is_too_long = || self.details == Reason::DurationTimeout.telling().details;
+        if !self.complete && self.flags.is_empty() && !is_too_long() {
             self.flags
                 .insert(ResponseFlag::DownstreamConnectionTermination);
             self.details = Reason::DownstreamGone.telling().details;

@@ -1,8 +1,10 @@
 //! One attempt after another: a host, a connection, the request, the head of the response.
 //!
-//! A second attempt is made only when the first cannot have reached the upstream: it was put on a
-//! connection that had been idle, and the codec gave it back unwritten.
+//! A request is sent again by itself only if it cannot have reached the upstream: it was put on a
+//! connection that had been idle, and the codec gave it back unwritten. Every other attempt is a
+//! policy's (`retry`).
 
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -37,15 +39,16 @@ use crate::http::codec::Protocol;
 use crate::http::codec::RequestBody;
 use crate::http::exchange::Exchange;
 use crate::http::exchange::prepare::Authority;
+use crate::http::exchange::retry;
 use crate::http::headers;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
 use crate::upstream::pool::Lease;
 use crate::upstream::pool::Wanted;
 
-/// Attempts of one exchange. An idle connection may have been closed under our hands, and the next
+/// Connections tried for one attempt. An idle one may have been closed under our hands, and the next
 /// one too; the third is almost surely new.
-const ATTEMPTS_MAX: u32 = 3;
+const CONNECTIONS_MAX: u32 = 3;
 
 /// Sends the request kept in the exchange and returns the head of the response.
 pub(super) async fn forward(
@@ -53,25 +56,44 @@ pub(super) async fn forward(
     cluster: ClusterHandle,
     authority: Authority,
 ) -> Result<Response<Incoming>, ProxyError> {
-    loop {
-        exchange.attempts += 1;
-        let (config, host) = exchange.pick(&cluster);
-        let host = host.ok_or(Reason::NoHealthyUpstream)?;
-        let wanted = exchange.wanted(&config, &host, &authority);
-        exchange.host = Some(Arc::clone(&host));
-        let lease = match exchange.connection.worker.pools.idle(&host, &wanted) {
-            Some(lease) => lease,
-            None => connect(exchange, (&cluster, &config, &host), wanted).await?,
+    'connection: loop {
+        exchange.begin_connection();
+        // Not a function of its own: its future would be inside this one.
+        let outcome = 'attempt: {
+            let (config, host) = exchange.pick(&cluster);
+            let Some(host) = host else {
+                break 'attempt Err(Reason::NoHealthyUpstream.into());
+            };
+            let wanted = exchange.wanted(&config, &host, &authority);
+            exchange.begin_at(&host);
+            let lease = match exchange.connection.worker.pools.idle(&host, &wanted) {
+                Some(lease) => lease,
+                None => match connect(exchange, (&cluster, &config, &host), wanted).await {
+                    Ok(lease) => lease,
+                    Err(error) => break 'attempt Err(error),
+                },
+            };
+            if lease.is_obsolete(&host) && exchange.connections < CONNECTIONS_MAX {
+                continue 'connection; // it left while we connected
+            }
+            exchange.begin_upstream(&cluster, &lease);
+            exchange.begin_sample(&config);
+            exchange.begin_report();
+            exchange.shape(&host, &authority, lease.protocol());
+            match send(exchange, lease).await {
+                Ok(None) => continue 'connection,
+                Ok(Some(response)) => Ok(response),
+                Err(error) => Err(error),
+            }
         };
-        if lease.is_obsolete(&host) && exchange.attempts < ATTEMPTS_MAX {
-            continue; // it left while we connected
+        exchange.connections = 0;
+        if exchange.retrying.is_none() {
+            return outcome;
         }
-        exchange.begin_upstream(&cluster, &lease);
-        exchange.begin_sample(&config);
-        exchange.begin_report();
-        exchange.shape(&host, &authority, lease.protocol());
-        if let Some(response) = send(exchange, lease).await? {
-            return Ok(response);
+        // Boxed, as it is rare.
+        let settled = Box::pin(retry::settle(exchange, &cluster, outcome));
+        if let ControlFlow::Break(outcome) = settled.await {
+            return outcome;
         }
     }
 }
@@ -97,7 +119,7 @@ async fn connect(
         })
 }
 
-/// Sends the request; `None` if nothing of it was written and another attempt may be made.
+/// Sends the request; `None` if nothing of it was written and another connection may be tried.
 async fn send(
     exchange: &mut Exchange,
     lease: Lease,
@@ -123,7 +145,7 @@ async fn send(
         Ok(Ok(_)) => Reason::UpstreamProtocol, // nobody asked for another protocol
         Ok(Err(unsent)) => {
             exchange.request = unsent.request;
-            if exchange.request.is_some() && reused && exchange.attempts < ATTEMPTS_MAX {
+            if exchange.request.is_some() && reused && exchange.connections < CONNECTIONS_MAX {
                 exchange.lease = None;
                 exchange.judged = None; // it never saw the request
                 return Ok(None);
@@ -133,6 +155,11 @@ async fn send(
         Err(reason) => reason,
     };
     exchange.lease = None;
+    if exchange.request.is_none()
+        && let Some(retrying) = &mut exchange.retrying
+    {
+        retrying.note_sent();
+    }
     Err(failed.into())
 }
 
@@ -269,7 +296,11 @@ impl Exchange {
     fn pick(&self, cluster: &ClusterHandle) -> (Arc<config::Cluster>, Option<Arc<Host>>) {
         let client = &self.connection.downstream;
         let pools = &self.connection.worker.pools;
-        pools.pick(cluster, client, self.hashed.hash)
+        let pick = || pools.pick(cluster, client, self.hashed.hash);
+        match &self.retrying {
+            None => pick(),
+            Some(retrying) => retrying.choose(pick),
+        }
     }
 
     /// Keeps the request until it is sent.
@@ -325,9 +356,23 @@ impl Exchange {
         }
     }
 
+    /// A connection is looked for: the first for an attempt, or another because that was dead.
+    fn begin_connection(&mut self) {
+        self.attempts += u32::from(self.connections == 0);
+        self.connections += 1;
+    }
+
+    fn begin_at(&mut self, host: &Arc<Host>) {
+        self.host = Some(Arc::clone(host));
+        if let Some(retrying) = &mut self.retrying {
+            retrying.note_host(host);
+        }
+    }
+
     /// The upstream request is counted as active until the exchange ends.
     fn begin_upstream(&mut self, cluster: &ClusterHandle, lease: &Lease) {
         self.end_attempt(true);
+        self.deadlines.begin_attempt();
         let counts = lease.counts();
         counts.rq_total.inc();
         counts.begin_request();
@@ -359,7 +404,8 @@ impl Exchange {
         match error.kind() {
             ErrorKind::Canceled | ErrorKind::Closed | ErrorKind::Timeout => Reason::UpstreamClosed,
             ErrorKind::Protocol => Reason::UpstreamProtocol,
-            ErrorKind::Refused | ErrorKind::Reset => Reason::UpstreamReset,
+            ErrorKind::Refused => Reason::UpstreamRefused,
+            ErrorKind::Reset => Reason::UpstreamReset,
             ErrorKind::User => Reason::DownstreamGone,
         }
     }

@@ -92,6 +92,13 @@ impl Exchange {
         }
     }
 
+    /// An attempt took too long, and another one follows.
+    pub(super) fn report_slow(&mut self) {
+        if let Some(judged) = self.judged.take() {
+            judged.report(Report::TimedOut);
+        }
+    }
+
     /// No connection could be made for an attempt. Envoy does not tell here what was only too slow.
     pub(super) fn report_unreached(
         &self,

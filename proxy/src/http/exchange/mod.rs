@@ -13,15 +13,19 @@
 //! | `measure` | what balancing by latency learns |
 //! | `respond` | the response, and the body that carries the exchange to its end |
 //! | `deadlines` | how long each phase may take |
+//! | `retry` | sending a request again |
+//! | `grpc_timeout` | how long a gRPC client waits |
 //! | `finish` | counters and access log |
 
 mod deadlines;
 mod finish;
 mod forward;
+mod grpc_timeout;
 mod health;
 mod measure;
 mod prepare;
 mod respond;
+mod retry;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -58,6 +62,7 @@ pub use finish::log_refused;
 use health::Judged;
 use prepare::Authority;
 pub use respond::ExchangeBody;
+use retry::Retrying;
 
 /// One request and its response, from the head of the one to the end of the other.
 #[derive(Debug)]
@@ -72,6 +77,10 @@ pub struct Exchange {
     /// Until it is sent.
     request: Option<Request<RequestBody>>,
     lease: Option<Lease>,
+    /// Only if it may be sent again.
+    retrying: Option<Box<Retrying>>,
+    /// The client is told how many attempts there were.
+    response_tells_attempts: bool,
     /// Of the host of the last attempt.
     counts: Option<Arc<HostCounts>>,
     /// Since when the attempt is measured, until its first byte.
@@ -82,17 +91,21 @@ pub struct Exchange {
     /// Why a connection could not be made.
     upstream_failure: Option<Box<str>>,
     attempts: u32,
+    /// For the attempt that is made.
+    connections: u32,
     /// Counted among the cluster's active requests.
     was_sent: bool,
     is_grpc: bool,
     is_head: bool,
     /// The scheme the client used; it goes on as `:scheme`.
     scheme: &'static str,
-    /// Kept for the response if it is to be sent back.
     /// The attempt, if its host is judged by what becomes of it.
     judged: Option<Judged>,
+    /// Kept for the response if it is to be sent back.
     request_id: Option<HeaderValue>,
     client: Option<SocketAddr>,
+    /// Its headers may say how it is treated.
+    is_internal: bool,
     status: u16,
     flags: ResponseFlags,
     details: &'static str,
@@ -145,7 +158,10 @@ impl Exchange {
             Target::Forward {
                 forward, cluster, ..
             } => {
-                self.deadlines.set_route(forward);
+                let headers = &mut parts.headers;
+                let asked = self.is_internal.then(|| retry::Timeouts::take(headers));
+                self.deadlines
+                    .set_route(forward, headers, (self.is_grpc, asked));
                 self.cluster = cluster.cloned();
                 forward
             }
@@ -162,7 +178,12 @@ impl Exchange {
         if !found.keeps_response_headers() && !found.keeps_request_headers() {
             finish::remember_for_edits(self, &parts, &authority); // the request as it goes out
         }
-        self.keep_request(parts, body);
+        self.response_tells_attempts = forward.retries.response_tells_attempts;
+        let may_ask = self.is_internal || !found.keeps_request_headers();
+        match retry::begin(self, (forward, &authority), may_ask, &mut parts) {
+            None => self.keep_request(parts, body),
+            Some(state) => self.keep_for_retries(state, forward, (parts, body)),
+        }
         Ok(Decision::Forward(cluster, authority))
     }
 
@@ -194,6 +215,9 @@ impl Exchange {
     /// Status of an answer for a cluster that does not exist, which the route may choose.
     fn status_of(&self, error: ProxyError) -> http::StatusCode {
         let telling = error.reason.telling();
+        if error.reason == Reason::DurationTimeout && !self.deadlines.is_request_complete() {
+            return http::StatusCode::REQUEST_TIMEOUT;
+        }
         if error.reason == Reason::NoCluster
             && let Some((table, place)) = &self.route
             && let Some(found) = table.at(*place)

@@ -1,5 +1,7 @@
 //! Checks and canonical form of a request: what the router sees is what goes on the wire.
 
+use std::time::Duration;
+
 use http::Version;
 use http::request::Parts;
 
@@ -10,6 +12,7 @@ use crate::error::Reason;
 use crate::http::connection_manager::Routes;
 use crate::http::exchange::Exchange;
 use crate::http::exchange::finish;
+use crate::http::exchange::retry;
 use crate::http::hash::Client;
 use crate::http::hash::Hashed;
 use crate::http::headers;
@@ -67,6 +70,7 @@ pub(super) fn prepare(
     )
     .map_err(Reason::DownstreamProtocol)?;
     exchange.client = Some(outcome.client);
+    exchange.is_internal = outcome.is_internal;
     exchange.scheme = scheme_of(parts); // before a route can edit what it is read from
     if manager.config.always_set_request_id_in_response {
         exchange.request_id = parts.headers.get("x-request-id").cloned();
@@ -213,6 +217,16 @@ fn view<'r>(
     }
 }
 
+/// A request as predicates see it.
+pub(super) fn view_of<'r>(
+    exchange: &'r Exchange,
+    parts: &'r Parts,
+    authority: &'r Authority,
+) -> RequestView<'r> {
+    let tls = exchange.connection.downstream.tls.as_deref();
+    view(parts, (exchange.scheme, authority.as_str()), tls)
+}
+
 /// What a cluster whose policy chooses by hash goes by: what the policy itself names, else the route.
 /// As in Envoy it is looked for in the request as it goes out.
 pub(super) fn hash(
@@ -267,8 +281,12 @@ pub(super) fn edit(
         uri.path_and_query = Some(rewritten);
         parts.uri = http::Uri::from_parts(uri).unwrap_or_default();
     }
-    if !suppress && let Some(timeout) = forward.timeout {
-        headers::set_expected_timeout(&mut parts.headers, timeout);
+    exchange
+        .deadlines
+        .tell(&mut parts.headers, Duration::ZERO, suppress);
+    if forward.retries.request_tells_attempts {
+        let first = http::HeaderValue::from_static("1");
+        parts.headers.insert(retry::ATTEMPT_COUNT, first);
     }
     if !found.keeps_request_headers() {
         let facts = finish::Facts::of_request(exchange, parts, authority);

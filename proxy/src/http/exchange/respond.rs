@@ -18,12 +18,14 @@ use tokio::time::Instant;
 
 use crate::error::ProxyError;
 use crate::error::Reason;
+use crate::error::Side;
 use crate::http::codec::Error;
 use crate::http::codec::ErrorKind;
 use crate::http::codec::Incoming;
 use crate::http::codec::Protocol;
 use crate::http::exchange::Exchange;
 use crate::http::exchange::finish;
+use crate::http::exchange::retry;
 use crate::http::headers;
 use crate::http::local_reply;
 use crate::http::local_reply::LocalReply;
@@ -67,6 +69,7 @@ impl Exchange {
             headers::set_upstream_service_time(&mut parts.headers, now - self.deadlines.started);
         }
         self.status = parts.status.as_u16();
+        self.tell_attempts(&mut parts.headers);
         if !self.hashed.cookies_are_last {
             self.set_cookies(&mut parts.headers);
         }
@@ -95,6 +98,7 @@ impl Exchange {
             false,
         );
         self.status = parts.status.as_u16();
+        self.tell_attempts(&mut parts.headers);
         self.edit_response(&mut parts);
         if self.is_grpc {
             // A gRPC client understands nothing else, whatever the route sets.
@@ -126,8 +130,36 @@ impl Exchange {
         if error.reason.ends_connection() && self.connection.protocol == Protocol::Http1 {
             self.connection.close();
         }
-        let reply = local_reply::error(self.status_of(error), &telling, self.is_grpc);
+        let text = match self.attempts {
+            0 | 1 => Bytes::from_static(telling.text.as_bytes()),
+            _ => retry::text_of_latest(telling.text).into(),
+        };
+        let mut reply = local_reply::error(self.status_of(error), &telling, text, self.is_grpc);
+        // What is not of an attempt does not speak of attempts.
+        self.response_tells_attempts &=
+            error.side == Side::Upstream || error.reason == Reason::NoHealthyUpstream;
+        if error.reason == Reason::DurationTimeout {
+            self.count_too_long();
+            if self.is_grpc {
+                let deadline_exceeded = HeaderValue::from_static("4");
+                let headers = reply.response.headers_mut();
+                headers.insert("grpc-status", deadline_exceeded);
+            }
+        }
         self.reply(reply)
+    }
+
+    /// All of it took longer than it may.
+    fn count_too_long(&self) {
+        let stats = &self.connection.manager.stats;
+        stats.downstream_rq_max_duration_reached().inc();
+    }
+
+    /// Tells the client how many attempts there were, if there was a member for one.
+    fn tell_attempts(&self, headers: &mut HeaderMap) {
+        if self.response_tells_attempts && (self.host.is_some() || self.attempts > 1) {
+            headers.insert(retry::ATTEMPT_COUNT, HeaderValue::from(self.attempts));
+        }
     }
 
     /// Gives the client the cookies that were made for it, once.
@@ -161,6 +193,9 @@ impl Exchange {
             self.flags.insert(flag);
         }
         self.details = reason.telling().details;
+        if reason == Reason::DurationTimeout {
+            self.count_too_long();
+        }
         self.lease = None;
         self.connection
             .manager

@@ -23,6 +23,14 @@ pub(super) fn address_from_right(headers: &HeaderMap, skip: usize) -> Option<IpA
         .and_then(|text| text.trim_ascii().parse().ok())
 }
 
+/// How many addresses there are.
+pub(super) fn count(headers: &HeaderMap) -> usize {
+    let values = headers.get_all(&X_FORWARDED_FOR).iter();
+    values
+        .map(|value| 1 + memchr::memchr_iter(b',', value.as_bytes()).count())
+        .sum()
+}
+
 /// Adds `address` behind what is there. Allocates only if something is there.
 pub(super) fn append(headers: &mut HeaderMap, address: &HeaderValue) {
     let mut joined = Vec::new();

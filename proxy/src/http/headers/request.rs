@@ -1,7 +1,6 @@
 //! The way to the upstream: what Envoy's connection manager and router filter do to request headers.
 //!
-//! No address counts as internal: Envoy trusts none either unless `internal_address_config` names it,
-//! which is not supported here.
+//! No address counts as internal unless `internal_address_config` names it.
 //! It does not edit by route; `edits` does.
 
 use std::net::IpAddr;
@@ -19,6 +18,7 @@ use crate::config::client_certificate::ForwardClientCertificate;
 use crate::config::limits::ROUTE_TIMEOUT;
 use crate::config::listener::HttpConnectionManager;
 use crate::config::listener::Underscores;
+use crate::config::prefix_map::IpPrefix;
 use crate::http::headers::client_certificate;
 use crate::http::headers::forwarded;
 use crate::http::headers::hop::remove_hop_by_hop;
@@ -40,6 +40,8 @@ use crate::net::tls::Facts;
 pub struct RequestPolicy {
     /// See [`HttpConnectionManager::use_remote_address`].
     pub use_remote_address: bool,
+    /// See [`HttpConnectionManager::internal_addresses`].
+    pub internal_addresses: Option<Vec<IpPrefix>>,
     /// See [`HttpConnectionManager::xff_trusted_hops`].
     pub xff_trusted_hops: u32,
     /// See [`HttpConnectionManager::skip_xff_append`].
@@ -62,6 +64,7 @@ impl RequestPolicy {
     pub fn new(manager: &HttpConnectionManager) -> Self {
         Self {
             use_remote_address: manager.use_remote_address,
+            internal_addresses: manager.internal_addresses.clone(),
             xff_trusted_hops: manager.xff_trusted_hops,
             skip_xff_append: manager.skip_xff_append,
             generate_request_id: manager.generate_request_id,
@@ -110,6 +113,8 @@ pub struct Outcome {
     /// The client, as far as the configuration trusts those who say so. The port is that of the
     /// connection, or 0 if the address came from a header (as Envoy).
     pub client: SocketAddr,
+    /// The request comes from inside: its headers may say how it is treated.
+    pub is_internal: bool,
 }
 
 /// Makes request headers fit for the next hop. `random` is asked only if a request id is made, which
@@ -135,6 +140,7 @@ pub fn sanitize_request(
         check_referer(headers);
     }
     let client = client_address(headers, policy, peer, seen.forwarded);
+    let is_internal = is_internal(headers, policy, client);
     set_forwarded(headers, policy, peer, seen.forwarded);
     client_certificate::forward(
         headers,
@@ -142,13 +148,15 @@ pub fn sanitize_request(
         peer.certificate.as_ref(),
         seen.client_certificate,
     );
-    if seen.asserted {
+    if is_internal {
+        headers.insert(X_ENVOY_INTERNAL.clone(), HeaderValue::from_static("true"));
+    } else if seen.asserted {
         remove_asserted(headers, policy);
     }
     if let Some(via) = &policy.via {
         append_via(headers, via);
     }
-    if policy.use_remote_address {
+    if policy.use_remote_address && !is_internal {
         let value = if client == peer.address && !client.ip().is_loopback() {
             peer.forwarded_for.clone()
         } else {
@@ -156,8 +164,11 @@ pub fn sanitize_request(
         };
         headers.insert(X_ENVOY_EXTERNAL_ADDRESS.clone(), value);
     }
-    set_request_id(headers, policy, random);
-    Ok(Outcome { client })
+    set_request_id(headers, policy, is_internal, random);
+    Ok(Outcome {
+        client,
+        is_internal,
+    })
 }
 
 /// Tells the upstream how long the caller waits; zero is no limit and says nothing. Not called when
@@ -306,6 +317,22 @@ fn client_address(
         .map_or(peer.address, |ip| SocketAddr::new(ip, 0))
 }
 
+/// As Envoy: only who comes directly, as far as the headers say, can come from inside. Must see
+/// `x-forwarded-for` before we append to it.
+fn is_internal(headers: &HeaderMap, policy: &RequestPolicy, client: SocketAddr) -> bool {
+    let Some(internal) = &policy.internal_addresses else {
+        return false;
+    };
+    let said = forwarded::count(headers);
+    let is_direct = if policy.use_remote_address {
+        said == 0
+    } else {
+        said == 1 && policy.xff_trusted_hops == 0
+    };
+    let client = client.ip().to_canonical();
+    is_direct && internal.iter().any(|range| range.contains(client))
+}
+
 fn set_forwarded(headers: &mut HeaderMap, policy: &RequestPolicy, peer: &Peer, is_forwarded: bool) {
     if policy.use_remote_address && !policy.skip_xff_append {
         forwarded::append(headers, &peer.forwarded_for);
@@ -329,11 +356,17 @@ fn remove_asserted(headers: &mut HeaderMap, policy: &RequestPolicy) {
     }
 }
 
-fn set_request_id(headers: &mut HeaderMap, policy: &RequestPolicy, random: impl FnOnce() -> u128) {
+fn set_request_id(
+    headers: &mut HeaderMap,
+    policy: &RequestPolicy,
+    is_internal: bool,
+    random: impl FnOnce() -> u128,
+) {
     if !policy.generate_request_id {
         return;
     }
-    let replace = policy.use_remote_address && !policy.preserve_external_request_id;
+    let is_edge = policy.use_remote_address && !is_internal;
+    let replace = is_edge && !policy.preserve_external_request_id;
     if replace || !headers.contains_key(&X_REQUEST_ID) {
         headers.insert(X_REQUEST_ID.clone(), request_id::from_random(random()));
     }

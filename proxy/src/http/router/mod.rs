@@ -46,6 +46,8 @@ use compiled::Choice;
 use compiled::Compiled;
 use compiled::Host;
 use domains::Domains;
+pub use predicate::header_fits;
+pub use predicate::request_header_fits;
 pub use redirect::location;
 pub use rewrite::rewrite;
 

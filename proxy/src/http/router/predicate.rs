@@ -77,6 +77,20 @@ fn is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|rest| rest.first().is_none_or(|next| *next == b'+'))
 }
 
+/// True if the predicate holds for the headers of a response.
+pub fn header_fits(header: &HeaderMatch, headers: &HeaderMap) -> bool {
+    let HeaderMatchName::Header(name) = &header.name else {
+        return value_matches(header, std::iter::empty()); // of requests only
+    };
+    let values = headers.get_all(name).iter();
+    value_matches(header, values.map(http::HeaderValue::as_bytes))
+}
+
+/// True if the predicate holds for a request.
+pub fn request_header_fits(header: &HeaderMatch, request: &RequestView<'_>) -> bool {
+    header_matches(header, request)
+}
+
 fn header_matches(header: &HeaderMatch, request: &RequestView<'_>) -> bool {
     let once = |value: &str| value_matches(header, std::iter::once(value.as_bytes()));
     match &header.name {

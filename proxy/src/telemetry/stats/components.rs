@@ -27,7 +27,16 @@ stats! {
         counter upstream_rq_3xx: "Responses by class of status code.";
         counter upstream_rq_4xx: "Responses by class of status code.";
         counter upstream_rq_5xx: "Responses by class of status code.";
+        counter upstream_rq_retry: "Retries made.";
+        counter upstream_rq_retry_success: "Requests that a retry made good.";
         counter upstream_rq_retry_overflow: "Retries not made because there were too many.";
+        counter upstream_rq_retry_limit_exceeded: "Requests that failed for the last time they were allowed to.";
+        counter upstream_rq_retry_backoff_exponential: "Retries after a wait by the policy.";
+        counter upstream_rq_retry_backoff_ratelimited: "Retries after a wait the response asked for.";
+        counter upstream_rq_per_try_timeout: "Attempts that took longer than one may.";
+        counter upstream_rq_per_try_idle_timeout: "Attempts on which nothing moved for too long.";
+        counter retry_or_shadow_abandoned: "Requests that could not be tried again because of their size.";
+        codes retry_upstream_rq as "retry.upstream_rq": "Responses that were not good enough, by status code.";
         counter upstream_rq_timeout: "Requests that took longer than the route allows.";
         counter upstream_rq_rx_reset: "Requests reset by the upstream.";
         counter upstream_rq_tx_reset: "Requests reset by this side.";
@@ -118,6 +127,7 @@ stats! {
         flags downstream_rq_flag: "Exchanges by response flag.";
         counter downstream_rq_header_timeout: "Requests whose head did not come in time.";
         counter downstream_rq_idle_timeout: "Requests on which no byte moved for too long.";
+        counter downstream_rq_max_duration_reached: "Requests that took longer, all in all, than they may.";
         counter downstream_rq_redirected_with_normalized_path: "Requests redirected to the canonical form of their path.";
         counter downstream_rq_rx_reset: "Requests reset by the client.";
         histogram downstream_rq_time: "Time from first byte of the request to end of the response.";

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use xds_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use xds_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::CodecType;
+use xds_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::InternalAddressConfig;
 use xds_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::PathWithEscapedSlashesAction;
 use xds_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
 use xds_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::ServerHeaderTransformation;
@@ -15,6 +16,7 @@ use super::Context;
 use super::access_log;
 use super::client_certificate;
 use super::config_source;
+use super::filter_chain;
 use super::http_filter;
 use super::protocol;
 use super::protocol::Side;
@@ -27,6 +29,7 @@ use crate::config::listener::HttpConnectionManager;
 use crate::config::listener::RouteSource;
 use crate::config::listener::ServerHeader;
 use crate::config::listener::StripHostPort;
+use crate::config::prefix_map::IpPrefix;
 
 /// Envoy's bound of a request head, KiB.
 const REQUEST_HEADERS_KB_MAX: u32 = 8192;
@@ -103,13 +106,12 @@ pub(crate) fn decode(
         route_specifier,
         strip_port_mode,
     } = manager;
-    // Tuning, observation, and headers that tell more; no client is internal here, so what an
-    // internal one may do is not allowed to anyone.
+    // Tuning, observation, and headers that tell more.
     let add_user_agent = value::is_true(add_user_agent);
     unsupported!(context, warn: add_user_agent, tracing, http1_safe_max_connection_duration,
         http3_protocol_options, stream_flush_timeout, drain_timeout_jitter, delayed_close_timeout,
         access_log_flush_interval, flush_access_log_on_new_request, access_log_options,
-        internal_address_config, proxy_100_continue,
+        proxy_100_continue,
         represent_ipv4_remote_address_as_ipv4_mapped_ipv6, request_id_extension,
         stream_error_on_invalid_http_message, proxy_status_config, append_x_forwarded_port,
         append_local_overload, add_proxy_protocol_connection_state);
@@ -164,6 +166,11 @@ pub(crate) fn decode(
         http2_protocol_options,
         protocol::http2,
     );
+    let internal_addresses = context.optional(
+        "internal_address_config",
+        internal_address_config,
+        internal_addresses,
+    );
     let request_timeout = value::timeout(context, "request_timeout", request_timeout, None);
     let request_headers_timeout = value::timeout(
         context,
@@ -206,6 +213,8 @@ pub(crate) fn decode(
         idle_timeout: common.idle_timeout(),
         max_connection_duration: common.max_connection_duration,
         max_requests_per_connection: common.max_requests_per_connection,
+        max_stream_duration: common.max_stream_duration,
+        internal_addresses,
         request_headers_bytes_max: request_headers_kb
             .map_or(limits::REQUEST_HEADERS_BYTES_MAX, kibibytes),
         header_count_max: common
@@ -310,4 +319,16 @@ fn strip(context: &mut Context, matching: bool, mode: Option<StripPortMode>) -> 
         (true, false) => StripHostPort::Matching,
         (false, false) => StripHostPort::None,
     }
+}
+
+fn internal_addresses(
+    context: &mut Context,
+    config: InternalAddressConfig,
+) -> Option<Vec<IpPrefix>> {
+    let InternalAddressConfig {
+        unix_sockets,
+        cidr_ranges,
+    } = config;
+    unsupported!(context, warn: unix_sockets);
+    Some(context.each("cidr_ranges", cidr_ranges, filter_chain::range))
 }

@@ -22,6 +22,7 @@
 //! | `health_check` | active checks, outlier detection |
 //! | `endpoint` `labels` | `ClusterLoadAssignment` |
 //! | `route` `route_match` `route_action` `header_edit` | `RouteConfiguration` and what is inside |
+//! | `retry` `timeout` | `RetryPolicy`, on a route or its virtual host; how long a stream may take |
 //! | `access_log` `template` `template_tls` | access logs and `%COMMAND%` templates |
 //! | `address` `config_source` `matcher` `protocol` `regex_rewrite` `value` | what several of them share |
 //! | `transport_socket` `tls` | what stands between a socket and the filters |
@@ -70,6 +71,7 @@ mod matcher;
 mod metadata;
 mod protocol;
 mod regex_rewrite;
+mod retry;
 mod route;
 mod route_action;
 mod route_match;
@@ -81,6 +83,7 @@ mod template;
 mod template_tls;
 #[cfg(test)]
 mod tests;
+mod timeout;
 pub(crate) mod tls;
 mod transport_socket;
 pub(crate) mod value;

@@ -26,6 +26,8 @@ pub(crate) struct Common {
     pub(crate) max_headers_count: Option<u32>,
     /// Absent and zero are no limit.
     pub(crate) max_requests_per_connection: Option<u32>,
+    /// Downstream only; absent and zero are no limit.
+    pub(crate) max_stream_duration: Option<Duration>,
     /// Downstream only.
     pub(crate) underscores: Underscores,
 }
@@ -63,10 +65,10 @@ pub(crate) fn common(
         headers_with_underscores_action,
         max_requests_per_connection,
     } = options;
-    unsupported!(context, warn: max_connection_duration_jitter, max_response_headers_kb,
-        max_stream_duration);
+    unsupported!(context, warn: max_connection_duration_jitter, max_response_headers_kb);
     if side == Side::Upstream {
-        unsupported!(context, warn: max_headers_count, headers_with_underscores_action);
+        unsupported!(context, warn: max_headers_count, headers_with_underscores_action,
+            max_stream_duration);
     }
     let underscores = value::enumeration(
         context,
@@ -87,6 +89,12 @@ pub(crate) fn common(
             "max_headers_count",
             max_headers_count,
             (1, u32::MAX),
+        ),
+        max_stream_duration: value::timeout(
+            context,
+            "max_stream_duration",
+            max_stream_duration,
+            None,
         ),
         max_requests_per_connection: max_requests_per_connection
             .map(|most| most.value)

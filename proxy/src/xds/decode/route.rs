@@ -11,6 +11,7 @@ use xds_proto::pb::google::protobuf::Any;
 use super::Context;
 use super::extension;
 use super::header_edit;
+use super::retry;
 use super::route_action;
 use super::route_match;
 use super::value;
@@ -142,10 +143,8 @@ fn virtual_host(
         route_specifiers,
     } = host;
     // Rate limits only feed a filter, and a listener with that filter is refused.
-    unsupported!(context, warn: virtual_clusters, rate_limits, include_request_attempt_count,
-        include_attempt_count_in_response, retry_policy, retry_policy_typed_config, hedge_policy,
-        include_is_timeout_retry_header, per_request_buffer_limit_bytes, request_body_buffer_limit,
-        request_mirror_policies, metadata);
+    unsupported!(context, warn: virtual_clusters, rate_limits, retry_policy_typed_config,
+        hedge_policy, request_mirror_policies, metadata);
     unsupported!(context, reject: matcher, cors, route_specifiers);
     match value::enumeration(context, "require_tls", require_tls)? {
         TlsRequirementType::None => {}
@@ -163,8 +162,15 @@ fn virtual_host(
     let domains = context.each("domains", domains, |context, text| {
         domain(context, &text, seen)
     });
+    let body_limits = (per_request_buffer_limit_bytes, request_body_buffer_limit);
+    let retries = retry::OfHost {
+        request_tells_attempts: include_request_attempt_count,
+        response_tells_attempts: include_attempt_count_in_response,
+        request_tells_timeouts: include_is_timeout_retry_header,
+        ..retry::OfHost::new(context, retry_policy, body_limits)
+    };
     let routes = context.each("routes", routes, |context, route| {
-        self::route(context, route, body_bytes_max)
+        self::route(context, route, (body_bytes_max, &retries))
     });
     let headers = header_edit::decode(
         context,
@@ -205,7 +211,11 @@ fn domain(context: &mut Context, text: &str, seen: &mut HashSet<Box<str>>) -> Op
     Some(text)
 }
 
-fn route(context: &mut Context, route: pb::Route, body_bytes_max: usize) -> Option<Route> {
+fn route(
+    context: &mut Context,
+    route: pb::Route,
+    (body_bytes_max, retries): (usize, &retry::OfHost),
+) -> Option<Route> {
     let pb::Route {
         name,
         r#match,
@@ -223,8 +233,7 @@ fn route(context: &mut Context, route: pb::Route, body_bytes_max: usize) -> Opti
         route_specifiers,
         action,
     } = route;
-    unsupported!(context, warn: metadata, decorator, tracing, per_request_buffer_limit_bytes,
-        stat_prefix, request_body_buffer_limit);
+    unsupported!(context, warn: metadata, decorator, tracing, stat_prefix);
     unsupported!(context, reject: route_specifiers);
     per_filter_config(context, typed_per_filter_config);
     let matches = context.required("match", r#match, route_match::decode);
@@ -237,8 +246,10 @@ fn route(context: &mut Context, route: pb::Route, body_bytes_max: usize) -> Opti
             response_remove: response_headers_to_remove,
         },
     );
+    let body_limits = (per_request_buffer_limit_bytes, request_body_buffer_limit);
+    let replayed = retry::body_bytes_max(context, body_limits);
     let action = match action {
-        Some(action) => route_action::decode(context, action, body_bytes_max),
+        Some(action) => route_action::decode(context, action, body_bytes_max, (retries, replayed)),
         None => context.refuse("", "needs an action: route, redirect or direct_response"),
     };
     Some(Route {

@@ -21,7 +21,9 @@ use super::IsSet;
 use super::circuit_breakers;
 use super::hash_policy;
 use super::header_edit;
+use super::retry;
 use super::route;
+use super::timeout;
 use super::value;
 use crate::config::limits;
 use crate::config::route::Action;
@@ -32,15 +34,17 @@ use crate::config::route::Redirect;
 use crate::config::route::RedirectPath;
 use crate::config::route::WeightedCluster;
 
-/// Reads an action; `body_bytes_max` bounds the body of a direct response.
+/// Reads an action; `body_bytes_max` bounds the body of a direct response. `retries` is what the
+/// virtual host says, and how much of a body the route keeps.
 pub(crate) fn decode(
     context: &mut Context,
     action: PbAction,
     body_bytes_max: usize,
+    retries: (&retry::OfHost, Option<usize>),
 ) -> Option<Action> {
     match action {
         PbAction::Route(action) => context
-            .field("route", |context| forward(context, action))
+            .field("route", |context| forward(context, action, retries))
             .map(|forward| Action::Forward(Box::new(forward))),
         PbAction::Redirect(action) => context
             .field("redirect", |context| redirect(context, action))
@@ -60,7 +64,11 @@ pub(crate) fn decode(
     clippy::too_many_lines,
     reason = "one message, taken apart field by field"
 )]
-fn forward(context: &mut Context, action: pb::RouteAction) -> Option<Forward> {
+fn forward(
+    context: &mut Context,
+    action: pb::RouteAction,
+    (of_host, replayed): (&retry::OfHost, Option<usize>),
+) -> Option<Forward> {
     let pb::RouteAction {
         cluster_not_found_response_code,
         metadata_match,
@@ -94,9 +102,8 @@ fn forward(context: &mut Context, action: pb::RouteAction) -> Option<Forward> {
     } = action;
     // For mirrors and rate limits see the route table; the rest is tuning.
     unsupported!(context, warn: append_x_forwarded_host, flush_timeout, early_data_policy,
-        retry_policy, retry_policy_typed_config, request_mirror_policies, rate_limits,
-        include_vh_rate_limits, max_grpc_timeout, grpc_timeout_offset,
-        max_internal_redirects, hedge_policy, max_stream_duration);
+        retry_policy_typed_config, request_mirror_policies, rate_limits,
+        include_vh_rate_limits, max_internal_redirects, hedge_policy);
     unsupported!(context, reject: metadata_match, regex_rewrite, path_rewrite_policy, path_rewrite,
         cors, internal_redirect_policy);
     match value::enumeration(
@@ -115,6 +122,12 @@ fn forward(context: &mut Context, action: pb::RouteAction) -> Option<Forward> {
     let timeout = value::timeout(context, "timeout", timeout, Some(limits::ROUTE_TIMEOUT));
     let idle_timeout = idle_timeout
         .map(|idle_timeout| value::timeout(context, "idle_timeout", Some(idle_timeout), None));
+    let stream_duration = context.optional(
+        "max_stream_duration",
+        max_stream_duration,
+        timeout::stream_duration,
+    );
+    let grpc_timeout = timeout::grpc(context, max_grpc_timeout, grpc_timeout_offset);
     let prefix_rewrite = value::head_text(context, "prefix_rewrite", prefix_rewrite);
     let host_rewrite = match host_rewrite_specifier {
         Some(specifier) => host_rewrite(context, specifier),
@@ -122,6 +135,7 @@ fn forward(context: &mut Context, action: pb::RouteAction) -> Option<Forward> {
     };
     let hash_policies = hash_policy::list(context, hash_policy);
     let priority = circuit_breakers::priority(context, priority);
+    let policy = retry::policy(context, retry_policy);
     let hash_chooses_cluster = match &cluster_specifier {
         Some(PbClusterSpecifier::WeightedClusters(clusters)) => uses_hash(clusters),
         _ => false,
@@ -134,12 +148,15 @@ fn forward(context: &mut Context, action: pb::RouteAction) -> Option<Forward> {
         cluster: cluster?,
         cluster_not_found: cluster_not_found?,
         timeout,
+        stream_duration,
+        grpc_timeout,
         idle_timeout,
         prefix_rewrite: prefix_rewrite.filter(|text| !text.is_empty()),
         host_rewrite: host_rewrite?,
         hash_policies,
         priority: priority?,
         hash_chooses_cluster,
+        retries: of_host.of_route(policy, replayed),
     })
 }
 

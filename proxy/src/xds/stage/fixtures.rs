@@ -48,6 +48,7 @@ use crate::config::route::Forward;
 use crate::config::route::HeaderEdits;
 use crate::config::route::HostRewrite;
 use crate::config::route::PathMatch;
+use crate::config::route::Retries;
 use crate::config::route::Route;
 use crate::config::route::RouteMatch;
 use crate::config::route::VirtualHost;
@@ -173,6 +174,9 @@ fn route(cluster: &str) -> Route {
             hash_policies: Vec::new(),
             hash_chooses_cluster: false,
             priority: crate::config::circuit_breakers::Priority::Default,
+            retries: Retries::default(),
+            stream_duration: None,
+            grpc_timeout: None,
         })),
         headers: HeaderEdits::default(),
     }
@@ -210,6 +214,8 @@ pub(crate) fn listener(name: &str, routes: RouteSource) -> Arc<Listener> {
         stream_idle_timeout: None,
         idle_timeout: None,
         max_connection_duration: None,
+        max_stream_duration: None,
+        internal_addresses: None,
         max_requests_per_connection: None,
         request_headers_bytes_max: 1,
         header_count_max: 1,

@@ -23,6 +23,7 @@ use super::set_expected_timeout;
 use super::set_upstream_service_time;
 use crate::config::listener::ServerHeader;
 use crate::config::listener::Underscores;
+use crate::config::prefix_map::IpPrefix;
 
 fn map(headers: &[(&str, &str)]) -> HeaderMap {
     let mut map = HeaderMap::new();
@@ -474,4 +475,34 @@ fn times_are_written_in_milliseconds() {
     check(Duration::from_secs(15), "15000");
     check(Duration::from_millis(7), "7");
     check(Duration::from_micros(12_900), "12");
+}
+
+#[test]
+fn who_comes_from_inside_may_say_how_to_be_treated() {
+    let internal = |use_remote_address| RequestPolicy {
+        use_remote_address,
+        internal_addresses: Some(vec![IpPrefix::new("192.0.2.0".parse().unwrap(), 24)]),
+        ..RequestPolicy::default()
+    };
+    let kept = |policy: &RequestPolicy, forwarded: Option<&'static str>| {
+        let mut headers = map(&[("x-envoy-retry-on", "5xx"), ("x-envoy-internal", "false")]);
+        if let Some(forwarded) = forwarded {
+            headers.insert("x-forwarded-for", HeaderValue::from_static(forwarded));
+        }
+        let outcome = sanitize(&mut headers, policy);
+        let is_told = headers.get("x-envoy-internal") == Some(&HeaderValue::from_static("true"));
+        assert_eq!(
+            outcome.is_internal,
+            headers.contains_key("x-envoy-retry-on")
+        );
+        assert_eq!(outcome.is_internal, is_told);
+        outcome.is_internal
+    };
+    assert!(kept(&internal(true), None));
+    assert!(!kept(&internal(true), Some("192.0.2.9")));
+    assert!(!kept(&internal(false), None));
+    assert!(kept(&internal(false), Some("192.0.2.9")));
+    assert!(!kept(&internal(false), Some("198.51.100.1")));
+    assert!(!kept(&internal(false), Some("192.0.2.9, 192.0.2.9")));
+    assert!(!kept(&edge(), None));
 }

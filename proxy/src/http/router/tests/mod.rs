@@ -36,6 +36,7 @@ use crate::config::route::HostRewrite;
 use crate::config::route::PathMatch;
 use crate::config::route::Redirect;
 use crate::config::route::RedirectPath;
+use crate::config::route::Retries;
 use crate::config::route::Route;
 use crate::config::route::RouteMatch;
 use crate::config::route::VirtualHost;
@@ -72,6 +73,9 @@ fn forward_to(cluster: ClusterSpecifier) -> Action {
         hash_policies: Vec::new(),
         hash_chooses_cluster: false,
         priority: crate::config::circuit_breakers::Priority::Default,
+        retries: Retries::default(),
+        stream_duration: None,
+        grpc_timeout: None,
     }))
 }
 

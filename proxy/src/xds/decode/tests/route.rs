@@ -168,10 +168,7 @@ fn hosts() {
             (json!({"domains": ["*-a.b"]}), "ok"),
             (json!({"require_tls": "ALL"}), &at("require_tls")),
             (json!({"require_tls": 7}), &at("require_tls")),
-            (
-                json!({"retry_policy": {}}),
-                &format!("warn {}", at("retry_policy")),
-            ),
+            (json!({"retry_policy": {}}), "ok"),
             (edit("x", "%RESPONSE_CODE%"), "ok"),
             (
                 edit("x y", "v"),

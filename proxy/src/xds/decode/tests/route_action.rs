@@ -151,7 +151,7 @@ fn forwards() {
                 json!({"upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}]}),
                 &at("upgrade_configs[0].connect_config"),
             ),
-            (json!({"retry_policy": {}}), &warn("retry_policy")),
+            (json!({"retry_policy": {}}), "ok"),
             (
                 json!({"request_mirror_policies": [{}]}),
                 &warn("request_mirror_policies"),

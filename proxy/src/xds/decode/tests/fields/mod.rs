@@ -64,6 +64,10 @@ const SILENT: &[(&str, &str)] = &[
     ),
     ("envoy.config.listener.v3.ListenerFilter.name", BY_TYPE),
     (
+        "envoy.config.route.v3.RetryPolicy.RetryHostPredicate.name",
+        BY_TYPE,
+    ),
+    (
         "envoy.config.route.v3.RouteAction.UpgradeConfig.enabled",
         UPGRADE,
     ),

@@ -151,7 +151,11 @@ pub(super) fn base(message: &str) -> Value {
         "TlvEntry" => json!({"type": 1, "value": "eQ=="}),
         "TcpProxy" => json!({"stat_prefix": "t", "cluster": "c"}),
         "BackoffStrategy" => json!({"base_interval": "1s"}),
-        "VirtualHost" => json!({"name": "h", "domains": ["h"]}),
+        "RateLimitedRetryBackOff" => json!({"reset_headers": [base("ResetHeader")]}),
+        "ResetHeader" => json!({"name": "x"}),
+        "RetryBackOff" => json!({"base_interval": "1s"}),
+        "RetryHostPredicate" => json!({"name": "p", "typed_config": typed(PREVIOUS_HOSTS)}),
+        "VirtualHost" => json!({"name": "h", "domains": ["h"], "routes": [base("Route")]}),
         "WatchedDirectory" | "PathConfigSource" => json!({"path": "/d"}),
         "WeightedCluster" => json!({"clusters": [{"name": "a", "weight": 1}]}),
         _ => json!({}),
@@ -193,6 +197,7 @@ const CONNECTION_LIMIT: &str =
 const STDOUT: &str = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog";
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 const HTTP_FILTER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter";
+const PREVIOUS_HOSTS: &str = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate";
 const DATA_SOURCE: &str = "envoy.config.core.v3.DataSource";
 const CHAIN: &str = "envoy.config.listener.v3.FilterChain";
 const DOWNSTREAM_TLS: &str = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";

@@ -205,6 +205,7 @@ fn candidates(field: &FieldDescriptor) -> Vec<Vec<u8>> {
             .iter()
             .map(|bytes| delimited(number, bytes))
             .collect(),
+        Kind::String if field.name() == "retry_on" => vec![delimited(number, b"5xx")],
         Kind::String => ["x", "/x"]
             .map(|text| delimited(number, text.as_bytes()))
             .to_vec(),

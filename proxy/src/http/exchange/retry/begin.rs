@@ -1,0 +1,80 @@
+//! Which requests may be sent again, and what is kept of them.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::Request;
+use http::header::EXPECT;
+use http::request::Parts;
+
+use crate::config::retry::RetryPolicy;
+use crate::config::route::Forward;
+use crate::http::codec::Incoming;
+use crate::http::codec::Replay;
+use crate::http::codec::RequestBody;
+use crate::http::exchange::Exchange;
+use crate::http::exchange::prepare;
+use crate::http::exchange::prepare::Authority;
+use crate::http::exchange::retry::Retrying;
+use crate::http::exchange::retry::asked::Asked;
+use crate::http::exchange::retry::state::State;
+use crate::http::router;
+
+/// What is left of the policy for this request; none if it is sent once. `may_ask`: its headers may
+/// say something of it.
+pub(in crate::http::exchange) fn begin(
+    exchange: &Exchange,
+    (forward, authority): (&Forward, &Authority),
+    may_ask: bool,
+    parts: &mut Parts,
+) -> Option<State> {
+    let policy = forward.retries.policy.as_ref();
+    if policy.is_none() && !may_ask {
+        return None;
+    }
+    let asked = if may_ask {
+        Asked::take(&mut parts.headers)
+    } else {
+        Asked::default()
+    };
+    let policy = match policy {
+        Some(policy) => Arc::clone(policy),
+        None if asked.on.is_nothing() => return None,
+        None => Arc::new(RetryPolicy::default()),
+    };
+    let view = prepare::view_of(exchange, parts, authority);
+    let mut wanted = policy.request_headers.iter();
+    let fits = policy.request_headers.is_empty()
+        || wanted.any(|header| router::request_header_fits(header, &view));
+    State::new(&policy, asked, fits)
+}
+
+impl Exchange {
+    /// Keeps the request as long as it may be sent again.
+    pub(in crate::http::exchange) fn keep_for_retries(
+        &mut self,
+        state: State,
+        forward: &Forward,
+        (mut parts, body): (Parts, Incoming),
+    ) {
+        parts.headers.remove(EXPECT); // answered by the codec when the body is first read
+        let retries = &forward.retries;
+        let progress = self.deadlines.progress.as_ref();
+        let replay =
+            progress.map(|progress| Replay::new(body, Rc::clone(progress), retries.body_bytes_max));
+        let body = replay.as_ref();
+        let body = body.map_or_else(RequestBody::empty, |body| body.read().into());
+        self.request = Some(Request::from_parts(parts.clone(), body));
+        self.retrying = Some(Box::new(Retrying {
+            state,
+            head: parts,
+            body: replay,
+            tried: Vec::new(),
+            permit: None,
+            was_sent: false,
+            priority: forward.priority,
+            request_tells_attempts: retries.request_tells_attempts,
+            request_tells_timeouts: retries.request_tells_timeouts,
+        }));
+    }
+}

@@ -1,0 +1,327 @@
+//! Sending a request again: what is kept for it, and when it is done.
+//!
+//! A request that no policy is for has none of this. The rest keeps its head, as it goes out, and what
+//! was read of its body, until the head of a response is sent on, or it is clear that there will be no
+//! other attempt.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `asked` | what a request says of its retries itself |
+//! | `begin` | which requests may be sent again |
+//! | `peek` | the first message of a gRPC response, or its status |
+//! | `state` | the decision, without I/O |
+
+mod asked;
+mod begin;
+mod peek;
+mod state;
+
+use std::ops::ControlFlow;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use http::HeaderMap;
+use http::HeaderName;
+use http::HeaderValue;
+use http::Request;
+use http::Response;
+use http::request::Parts;
+use tokio::time::Instant;
+
+use crate::config::circuit_breakers::Priority;
+use crate::config::retry::RetryPolicy;
+use crate::error::ProxyError;
+use crate::error::Reason;
+use crate::http::codec::Incoming;
+use crate::http::codec::Replay;
+use crate::http::codec::RequestBody;
+use crate::http::exchange::Exchange;
+use crate::telemetry::ResponseFlag;
+use crate::telemetry::stats::ClusterStats;
+use crate::upstream::ClusterHandle;
+use crate::upstream::Host;
+use crate::upstream::breaker::RetryPermit;
+pub(super) use asked::Timeouts;
+pub(super) use begin::begin;
+use state::State;
+use state::Wait;
+
+/// Which attempt it is, told upstreams and clients that want to know.
+pub(super) const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+
+const IS_TIMEOUT_RETRY: HeaderName = HeaderName::from_static("x-envoy-is-timeout-retry");
+
+/// What a request keeps that may be sent again.
+#[derive(Debug)]
+pub(super) struct Retrying {
+    state: State,
+    /// The request as it goes out, before it is given a protocol's form.
+    head: Parts,
+    body: Option<Rc<Replay>>,
+    /// Members that were tried, if the policy avoids them.
+    tried: Vec<u64>,
+    /// For the attempt that is made.
+    permit: Option<RetryPermit>,
+    /// Something of the request reached an upstream.
+    was_sent: bool,
+    priority: Priority,
+    request_tells_attempts: bool,
+    request_tells_timeouts: bool,
+}
+
+/// What came of an attempt.
+type Outcome = Result<Response<Incoming>, ProxyError>;
+
+impl Retrying {
+    fn policy(&self) -> &RetryPolicy {
+        self.state.policy()
+    }
+
+    /// An attempt is made at a member.
+    pub(super) fn note_host(&mut self, host: &Host) {
+        if self.policy().avoid.previous_hosts {
+            self.tried.push(host.id);
+        }
+    }
+
+    /// Something of the request may have reached an upstream.
+    pub(super) fn note_sent(&mut self) {
+        self.was_sent = true;
+    }
+
+    /// A member for another attempt: one that is not to be avoided, if it is found soon enough.
+    pub(super) fn choose<T>(
+        &self,
+        mut pick: impl FnMut() -> (T, Option<Arc<Host>>),
+    ) -> (T, Option<Arc<Host>>) {
+        let mut picked = pick();
+        for _ in 0..self.policy().host_attempts {
+            let is_tried = |host: &Arc<Host>| self.tried.contains(&host.id);
+            if !picked.1.as_ref().is_some_and(is_tried) {
+                break;
+            }
+            picked = pick();
+        }
+        picked
+    }
+
+    /// The request, once more.
+    fn request(&self, attempts: u32, after_timeout: bool) -> Request<RequestBody> {
+        let body = self.body.as_ref();
+        let body = body.map_or_else(RequestBody::empty, |body| body.read().into());
+        let mut request = Request::from_parts(self.head.clone(), body);
+        let headers = request.headers_mut();
+        if self.request_tells_attempts {
+            headers.insert(ATTEMPT_COUNT, HeaderValue::from(attempts));
+        }
+        if self.request_tells_timeouts {
+            let text = if after_timeout { "true" } else { "false" };
+            headers.insert(IS_TIMEOUT_RETRY, HeaderValue::from_static(text));
+        }
+        request
+    }
+}
+
+/// Goes on after an attempt: with its outcome, or with another attempt after a wait.
+pub(super) async fn settle(
+    exchange: &mut Exchange,
+    cluster: &ClusterHandle,
+    outcome: Outcome,
+) -> ControlFlow<Outcome> {
+    if exchange.gives_up(cluster) {
+        return ControlFlow::Break(outcome);
+    }
+    let outcome = peek::peek(exchange, outcome).await;
+    let Some(retrying) = exchange.retrying.as_deref() else {
+        return ControlFlow::Break(outcome);
+    };
+    let minds = match &outcome {
+        Err(error) => retrying
+            .state
+            .minds_failure(error.reason, retrying.was_sent),
+        Ok(response) => {
+            let headers = response.headers();
+            retrying.state.minds_head(response.status(), headers)
+                || retrying.minds_trailers(response)
+        }
+    };
+    if !minds {
+        exchange.accept(cluster, outcome.is_ok());
+        return ControlFlow::Break(outcome);
+    }
+    if !exchange.takes_retry(cluster) {
+        return ControlFlow::Break(outcome);
+    }
+    let wait = exchange.leave_attempt(cluster, outcome);
+    if let Err(reason) = pause(exchange, wait.duration).await {
+        return ControlFlow::Break(Err(reason.into()));
+    }
+    exchange.begin_again(wait.after_timeout);
+    ControlFlow::Continue(())
+}
+
+/// Waits, but not beyond a deadline of the request.
+async fn pause(exchange: &mut Exchange, wait: Duration) -> Result<(), Reason> {
+    let sleep = std::pin::pin!(tokio::time::sleep(wait));
+    exchange.deadlines.bound(sleep).await
+}
+
+/// What the next attempt waits for.
+struct Pause {
+    duration: Duration,
+    after_timeout: bool,
+}
+
+impl Exchange {
+    /// There is no other attempt for a request whose body is too large to be kept.
+    fn gives_up(&mut self, cluster: &ClusterHandle) -> bool {
+        let body = self
+            .retrying
+            .as_ref()
+            .and_then(|retrying| retrying.body.as_ref());
+        let overflowed = body.is_some_and(|body| body.overflowed());
+        if overflowed {
+            cluster.stats().retry_or_shadow_abandoned().inc();
+            self.retrying = None;
+        }
+        overflowed || self.retrying.is_none()
+    }
+
+    /// The outcome is good enough, or cannot be helped.
+    fn accept(&mut self, cluster: &ClusterHandle, is_answer: bool) {
+        let Some(retrying) = self.retrying.take() else {
+            return;
+        };
+        if retrying.permit.is_some() && is_answer {
+            cluster.stats().upstream_rq_retry_success().inc();
+        }
+        if let Some(body) = &retrying.body {
+            body.release();
+        }
+    }
+
+    /// Takes one of the retries left, of the request and of the cluster.
+    fn takes_retry(&mut self, cluster: &ClusterHandle) -> bool {
+        let Some(retrying) = &mut self.retrying else {
+            return false;
+        };
+        retrying.permit = None;
+        let flag = if !retrying.state.take() {
+            cluster.stats().upstream_rq_retry_limit_exceeded().inc();
+            ResponseFlag::UpstreamRetryLimitExceeded
+        } else if let Some(permit) = cluster.breakers().try_retry(retrying.priority) {
+            cluster.stats().upstream_rq_retry().inc();
+            retrying.permit = Some(permit);
+            return true;
+        } else {
+            ResponseFlag::UpstreamOverflow
+        };
+        self.flags.insert(flag);
+        self.accept(cluster, false);
+        false
+    }
+
+    /// The attempt is over, and what came of it goes no further.
+    fn leave_attempt(&mut self, cluster: &ClusterHandle, outcome: Outcome) -> Pause {
+        let mut head = None;
+        let mut after_timeout = false;
+        match outcome {
+            Ok(response) => {
+                let (parts, body) = response.into_parts();
+                self.sample_head(&parts, Instant::now());
+                let status = parts.status.as_u16();
+                cluster.stats().retry_upstream_rq().record(status);
+                if body.has_come()
+                    && let Some(lease) = self.lease.take()
+                {
+                    lease.finish();
+                }
+                head = Some(parts.headers);
+            }
+            Err(error) => {
+                after_timeout = count_timeout(cluster.stats(), error.reason);
+            }
+        }
+        self.lease = None;
+        if after_timeout {
+            self.report_slow();
+            if let Some(counts) = &self.counts {
+                counts.rq_timeout.inc();
+            }
+        }
+        self.end_attempt(true);
+        self.deadlines.end_attempt();
+        Pause {
+            duration: self.wait(cluster, head.as_ref()),
+            after_timeout,
+        }
+    }
+
+    fn wait(&mut self, cluster: &ClusterHandle, head: Option<&HeaderMap>) -> Duration {
+        let Some(retrying) = &mut self.retrying else {
+            return Duration::ZERO;
+        };
+        let stats = cluster.stats();
+        match retrying.state.wait(head, since_1970(), fastrand::u64(..)) {
+            Wait::Exponential(wait) => {
+                stats.upstream_rq_retry_backoff_exponential().inc();
+                wait
+            }
+            Wait::RateLimited(wait) => {
+                stats.upstream_rq_retry_backoff_ratelimited().inc();
+                wait
+            }
+        }
+    }
+
+    /// Another attempt begins.
+    fn begin_again(&mut self, after_timeout: bool) {
+        if let Some(retrying) = &self.retrying {
+            let mut request = retrying.request(self.attempts + 1, after_timeout);
+            let suppress = self.connection.manager.suppress_envoy_headers;
+            let passed = self.deadlines.passed();
+            self.deadlines.tell(request.headers_mut(), passed, suppress);
+            self.request = Some(request);
+        }
+        self.upstream_failure = None;
+    }
+}
+
+impl Retrying {
+    /// Whether the whole response is its status, and that is not good enough.
+    fn minds_trailers(&self, response: &Response<Incoming>) -> bool {
+        let trailers = response.body().peeked_trailers();
+        trailers.is_some_and(|trailers| self.state.minds_grpc(trailers))
+    }
+}
+
+/// Whether an attempt took too long, which is counted.
+fn count_timeout(stats: &ClusterStats, reason: Reason) -> bool {
+    match reason {
+        Reason::PerTryIdleTimeout => stats.upstream_rq_per_try_idle_timeout().inc(),
+        Reason::PerTryTimeout => stats.upstream_rq_per_try_timeout().inc(),
+        _ => return false,
+    }
+    true
+}
+
+/// Responses may name a time.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a response may ask to be left alone until some time of the day"
+)]
+fn since_1970() -> Duration {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.unwrap_or_default()
+}
+
+/// The text of an error after more than one attempt.
+pub(super) fn text_of_latest(text: &str) -> String {
+    const BEFORE: &str = "before headers. ";
+    text.replacen(BEFORE, &format!("{BEFORE}retried and the latest "), 1)
+}
+
+#[cfg(test)]
+mod tests;

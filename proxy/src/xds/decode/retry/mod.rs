@@ -1,0 +1,85 @@
+//! `RetryPolicy` and what goes with it: how much trouble a request is worth.
+//!
+//! | file | reads |
+//! |---|---|
+//! | `policy` | `RetryPolicy` |
+//! | `targets` | which members another attempt avoids |
+
+mod policy;
+mod targets;
+
+use std::sync::Arc;
+
+use xds_proto::pb::envoy::config::route::v3 as pb;
+use xds_proto::pb::google::protobuf::UInt32Value;
+use xds_proto::pb::google::protobuf::UInt64Value;
+
+use super::Context;
+use crate::config::limits;
+use crate::config::retry::RetryPolicy;
+use crate::config::route::Retries;
+
+/// What a virtual host says for all its routes.
+#[derive(Debug, Default)]
+pub(crate) struct OfHost {
+    /// For routes without one.
+    pub(crate) policy: Option<Arc<RetryPolicy>>,
+    /// For routes without one.
+    pub(crate) body_bytes_max: Option<usize>,
+    pub(crate) request_tells_attempts: bool,
+    pub(crate) response_tells_attempts: bool,
+    pub(crate) request_tells_timeouts: bool,
+}
+
+/// The deprecated limit of a body, and the one in its place.
+type BodyLimits = (Option<UInt32Value>, Option<UInt64Value>);
+
+impl OfHost {
+    /// What it says of policy and bodies.
+    pub(crate) fn new(
+        context: &mut Context,
+        policy: Option<pb::RetryPolicy>,
+        body_limits: BodyLimits,
+    ) -> Self {
+        Self {
+            policy: self::policy(context, policy).map(Arc::new),
+            body_bytes_max: body_bytes_max(context, body_limits),
+            ..Self::default()
+        }
+    }
+
+    /// Of a route, with what it says itself: a policy of its own replaces the host's.
+    pub(crate) fn of_route(&self, policy: Option<RetryPolicy>, body: Option<usize>) -> Retries {
+        let body_bytes_max = body.or(self.body_bytes_max);
+        Retries {
+            policy: policy.map(Arc::new).or_else(|| self.policy.clone()),
+            body_bytes_max: body_bytes_max.unwrap_or(limits::REPLAY_BYTES_MAX),
+            request_tells_attempts: self.request_tells_attempts,
+            response_tells_attempts: self.response_tells_attempts,
+            request_tells_timeouts: self.request_tells_timeouts,
+        }
+    }
+}
+
+/// Reads a policy.
+pub(crate) fn policy(
+    context: &mut Context,
+    policy: Option<pb::RetryPolicy>,
+) -> Option<RetryPolicy> {
+    context.optional("retry_policy", policy, policy::decode)
+}
+
+/// How much of a request body is kept for another attempt; the deprecated field never gives more
+/// than the usual.
+pub(crate) fn body_bytes_max(
+    context: &mut Context,
+    (deprecated, limit): BodyLimits,
+) -> Option<usize> {
+    if deprecated.is_some() && limit.is_some() {
+        let reason = "is given together with per_request_buffer_limit_bytes";
+        context.reject("request_body_buffer_limit", reason);
+    }
+    let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+    let deprecated = deprecated.map(|most| size(most.value.into()).min(limits::REPLAY_BYTES_MAX));
+    limit.map(|most| size(most.value)).or(deprecated)
+}

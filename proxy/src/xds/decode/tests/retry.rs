@@ -1,0 +1,183 @@
+//! Retry policies and timeouts of routes and virtual hosts.
+
+use std::time::Duration;
+
+use http::HeaderName;
+use serde_json::Value;
+use serde_json::json;
+
+use super::check_table;
+use super::route::decode;
+use super::route::forward;
+use super::route::forwarding;
+use crate::config::limits;
+use crate::config::retry::BackOff;
+use crate::config::retry::RateLimitedBackOff;
+use crate::config::retry::ResetHeader;
+use crate::config::retry::RetryOn;
+use crate::config::retry::RetryPolicy;
+use crate::config::route::GrpcTimeout;
+use crate::config::route::StreamDuration;
+
+const PREVIOUS_HOSTS: &str =
+    "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate";
+const CANARIES: &str =
+    "type.googleapis.com/envoy.extensions.retry.host.omit_canary_hosts.v3.OmitCanaryHostsPredicate";
+
+fn policy(json: Value) -> RetryPolicy {
+    let retries = forward(json!({"retry_policy": json})).retries;
+    let policy = retries.policy.expect("there is one");
+    RetryPolicy::clone(&policy)
+}
+
+#[test]
+fn policies() {
+    assert!(forward(json!({})).retries.policy.is_none());
+    assert_eq!(policy(json!({})), RetryPolicy::default());
+    let predicate = json!({"name": "p", "typed_config": {"@type": PREVIOUS_HOSTS}});
+    let full = policy(json!({
+        "retry_on": "5xx, reset,unavailable",
+        "num_retries": 7,
+        "per_try_timeout": "1s",
+        "per_try_idle_timeout": "0s",
+        "retry_host_predicate": [predicate],
+        "host_selection_retry_max_attempts": "9",
+        "retriable_status_codes": [404, 418],
+        "retriable_headers": [{"name": "x-a"}],
+        "retriable_request_headers": [{"name": ":method", "exact_match": "GET"}],
+        "retry_back_off": {"base_interval": "0.1s", "max_interval": "2s"},
+        "rate_limited_retry_back_off": {"reset_headers": [
+            {"name": "Retry-After"}, {"name": "x-until", "format": "UNIX_TIMESTAMP"}]},
+    }));
+    let on = RetryOn::SERVER_ERROR
+        .and(RetryOn::RESET)
+        .and(RetryOn::GRPC_UNAVAILABLE);
+    assert_eq!((full.on, full.retries), (on, 7));
+    assert_eq!(full.per_try_timeout, Some(Duration::from_secs(1)));
+    assert_eq!(full.per_try_idle_timeout, None);
+    assert_eq!((full.avoid.previous_hosts, full.host_attempts), (true, 9));
+    assert_eq!(full.status_codes, [404, 418]);
+    assert_eq!((full.headers.len(), full.request_headers.len()), (1, 1));
+    let back_off = BackOff {
+        base: Duration::from_millis(100),
+        max: Duration::from_secs(2),
+    };
+    assert_eq!(full.back_off, back_off);
+    let header = |name, is_time| ResetHeader {
+        name: HeaderName::from_static(name),
+        is_time,
+    };
+    let rate_limited = RateLimitedBackOff {
+        headers: vec![header("retry-after", false), header("x-until", true)],
+        max: Duration::from_secs(300),
+    };
+    assert_eq!(full.rate_limited, Some(rate_limited));
+    let tenfold = policy(json!({"retry_back_off": {"base_interval": "0.0001s"}})).back_off;
+    assert_eq!(tenfold.base, Duration::from_millis(1));
+    assert_eq!(tenfold.max, Duration::from_millis(10));
+}
+
+#[test]
+fn mistakes_in_policies() {
+    let base = |change: Value| forwarding(json!({"retry_policy": change}));
+    let at = |field: &str| format!("virtual_hosts[0].routes[0].route.retry_policy.{field}");
+    let predicate = |kind: &str| json!({"retry_host_predicate": [{"name": "p", "typed_config": {"@type": kind}}]});
+    check_table(
+        &base,
+        &decode,
+        &[
+            (
+                json!({"retry_on": "5xx,x"}),
+                &format!("warn {}", at("retry_on")),
+            ),
+            (
+                json!({"retry_on": "http3-post-connect-failure"}),
+                &format!("warn {}", at("retry_on")),
+            ),
+            (
+                json!({"retry_back_off": {}}),
+                &at("retry_back_off.base_interval"),
+            ),
+            (
+                json!({"retry_back_off": {"base_interval": "0s"}}),
+                &at("retry_back_off.base_interval"),
+            ),
+            (
+                json!({"retry_back_off": {"base_interval": "2s", "max_interval": "1s"}}),
+                &at("retry_back_off.max_interval"),
+            ),
+            (
+                json!({"rate_limited_retry_back_off": {}}),
+                &at("rate_limited_retry_back_off.reset_headers"),
+            ),
+            (
+                json!({"host_selection_retry_max_attempts": -1}),
+                &at("host_selection_retry_max_attempts"),
+            ),
+            (predicate(PREVIOUS_HOSTS), "ok"),
+            (
+                predicate(CANARIES),
+                &at("retry_host_predicate[0].typed_config"),
+            ),
+            (
+                json!({"retry_host_predicate": [{"name": "p"}]}),
+                &at("retry_host_predicate[0].typed_config"),
+            ),
+            (
+                json!({"retry_priority": {"name": "p"}}),
+                &at("retry_priority"),
+            ),
+            (
+                json!({"retriable_status_codes": [70_000]}),
+                &format!("warn {}", at("retriable_status_codes[0]")),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn bodies_are_kept_within_bounds() {
+    let kept = |json: Value| {
+        let mut table = forwarding(json!({}));
+        let route = &mut table["virtual_hosts"][0]["routes"][0];
+        for (name, value) in json.as_object().into_iter().flatten() {
+            route[name] = value.clone();
+        }
+        super::route::only_route(table)
+    };
+    let bytes = |json: Value| match kept(json).action {
+        crate::config::route::Action::Forward(forward) => forward.retries.body_bytes_max,
+        _ => panic!("it forwards"),
+    };
+    assert_eq!(bytes(json!({})), limits::REPLAY_BYTES_MAX);
+    assert_eq!(bytes(json!({"per_request_buffer_limit_bytes": 9})), 9);
+    let large = 4 * limits::REPLAY_BYTES_MAX;
+    assert_eq!(
+        bytes(json!({"per_request_buffer_limit_bytes": large})),
+        limits::REPLAY_BYTES_MAX
+    );
+    assert_eq!(bytes(json!({"request_body_buffer_limit": large})), large);
+}
+
+#[test]
+fn timeouts() {
+    let seconds = Duration::from_secs;
+    let plain = forward(json!({}));
+    assert_eq!((plain.stream_duration, plain.grpc_timeout), (None, None));
+    let duration = forward(json!({"max_stream_duration": {
+        "max_stream_duration": "0s", "grpc_timeout_header_max": "3s",
+        "grpc_timeout_header_offset": "1s",
+    }}));
+    let wanted = StreamDuration {
+        max: Some(seconds(0)),
+        grpc_header_max: Some(seconds(3)),
+        grpc_header_offset: seconds(1),
+    };
+    assert_eq!(duration.stream_duration, Some(wanted));
+    let old = forward(json!({"max_grpc_timeout": "2s", "grpc_timeout_offset": "1s"}));
+    let wanted = GrpcTimeout {
+        max: seconds(2),
+        offset: seconds(1),
+    };
+    assert_eq!(old.grpc_timeout, Some(wanted));
+}
