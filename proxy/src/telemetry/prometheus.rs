@@ -110,6 +110,9 @@ impl Family<'_> {
         if used_only && !reading.is_used() {
             return;
         }
+        if matches!(&reading, Reading::Codes(codes) if codes.is_empty()) {
+            return; // a family without a series would be a header alone
+        }
         if !self.headed {
             header(out, self.name, self.field.help, type_name(self.field.kind));
             self.headed = true;
