@@ -56,6 +56,8 @@ pub enum Reason {
     NoHealthyUpstream,
     /// No route matches.
     NoRoute,
+    /// A limit of the cluster is reached.
+    Overflow,
     /// Nothing moved on an attempt for longer than one may be silent.
     PerTryIdleTimeout,
     /// An attempt took longer than one may.
@@ -183,6 +185,12 @@ impl Reason {
                 "route_not_found",
                 "",
             ),
+            Self::Overflow => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Some(ResponseFlag::UpstreamOverflow),
+                "upstream_reset_before_response_started{overflow}",
+                "upstream connect error or disconnect/reset before headers. reset reason: overflow",
+            ),
             Self::PerTryIdleTimeout => row(
                 StatusCode::GATEWAY_TIMEOUT,
                 Some(ResponseFlag::UpstreamRequestTimeout),
@@ -257,6 +265,7 @@ impl Reason {
             | Self::NoCluster
             | Self::NoHealthyUpstream
             | Self::NoRoute
+            | Self::Overflow
             | Self::PerTryIdleTimeout
             | Self::PerTryTimeout
             | Self::StreamIdle
@@ -283,6 +292,7 @@ impl Reason {
             | Self::NoCluster
             | Self::NoHealthyUpstream
             | Self::NoRoute
+            | Self::Overflow
             | Self::StreamIdle => (Side::Local, Retry::No),
             Self::UpstreamClosed => (Side::Upstream, Retry::IfReused),
             Self::HostLeft

@@ -212,6 +212,7 @@ async fn run(mut inbox: mpsc::Receiver<Command>, drain_time: Duration) {
             },
             () = context.pools.cut_due() => context.pools.cut(Instant::now()),
             now = tick.tick() => context.housekeep(now),
+            () = context.pools.asked() => context.pools.give_up(),
         }
     }
 }

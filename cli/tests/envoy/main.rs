@@ -8,6 +8,7 @@
 //! | `alike` | one bootstrap, 1,000 requests, two proxies, equal outcomes |
 //! | `balancing` | members chosen alike |
 //! | `channel` | how a control plane is spoken to |
+//! | `breakers` | one request too many, refused alike |
 //! | `chains` | generated filter chains and connections, equal choices |
 //! | `handshake` | whom TLS lets in, in every cell of a matrix of clients |
 //! | `health` | which members are fit |
@@ -24,6 +25,7 @@
 
 mod alike;
 mod balancing;
+mod breakers;
 mod chains;
 mod channel;
 mod follow;

@@ -10,6 +10,7 @@
 //! | `bad_request` | nothing of a malformed request reaches an origin |
 //! | `bad_resource` | a mistake is told with its place; what was good keeps serving |
 //! | `balance` | a slow host is spared while another is idle |
+//! | `breakers` | limits of a cluster are exact, and all who may wait are served |
 //! | `chain_update` | a changed filter chain drains its own connections only |
 //! | `descriptors` | without descriptors it waits, and serves again |
 //! | `check` | kinds of mistakes have codes |
@@ -36,6 +37,7 @@ mod bad_peer;
 mod bad_request;
 mod bad_resource;
 mod balance;
+mod breakers;
 mod chain_update;
 mod check;
 mod departure;

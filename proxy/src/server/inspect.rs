@@ -34,13 +34,18 @@ use crate::admin::ThresholdsView;
 use crate::admin::TlsContextView;
 use crate::apply::Applier;
 use crate::bootstrap::Bootstrap;
+use crate::config::circuit_breakers::Thresholds;
 use crate::config::endpoint::Address;
 use crate::config::endpoint::Locality;
 use crate::listener::ActiveListener;
 use crate::server::Options;
 use crate::server::certificates;
 use crate::telemetry::access_log::AccessLogWriter;
+use crate::telemetry::stats::ClusterStats;
+use crate::telemetry::stats::Group;
+use crate::telemetry::stats::GroupList;
 use crate::telemetry::stats::Registry;
+use crate::upstream::Breakers;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
 use crate::upstream::departure::Cause;
@@ -52,14 +57,6 @@ use crate::xds::status::TypeStatus;
 use crate::xds::status::XdsStatus;
 use crate::xds::store::ClientStatus;
 use crate::xds::store::Stored;
-
-/// Envoy's default thresholds, shown until breakers can be configured.
-const DEFAULT_THRESHOLDS: ThresholdsView = ThresholdsView {
-    max_connections: 1024,
-    max_pending_requests: 1024,
-    max_requests: 1024,
-    max_retries: 3,
-};
 
 /// The live state of a running proxy, for readers on any thread.
 #[derive(Debug)]
@@ -214,6 +211,22 @@ impl Live {
 
     pub(super) fn set_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// The limits of all clusters and how they stand, for the metrics.
+    pub(super) fn breakers(&self) -> GroupList {
+        let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        let instances = applied.clusters.iter().map(|cluster| {
+            let group: Arc<dyn Group> = Arc::<Breakers>::clone(cluster.breakers());
+            (Arc::clone(&cluster.load().config.stat_name), group)
+        });
+        let mut instances: Vec<_> = instances.collect();
+        instances.sort_by(|(left, _), (right, _)| left.cmp(right));
+        instances.dedup_by(|(left, _), (right, _)| left == right); // one series has one value
+        GroupList {
+            scope: ClusterStats::scope(),
+            instances,
+        }
     }
 
     pub(super) fn publish(&self, applier: &Applier) {
@@ -565,10 +578,19 @@ fn host_stats(host: &Host) -> HostStats {
         cx_total: host.sum(|counts| &counts.cx_total),
         rq_active: host.sum(|counts| &counts.rq_active),
         rq_error: host.sum(|counts| &counts.rq_error),
-        rq_pending_active: 0, // requests do not queue: each makes its own connection
+        rq_pending_active: 0, // counted for the cluster
         rq_success: host.sum(|counts| &counts.rq_success),
         rq_timeout: host.sum(|counts| &counts.rq_timeout),
         rq_total: host.sum(|counts| &counts.rq_total),
+    }
+}
+
+fn thresholds(limits: &Thresholds) -> ThresholdsView {
+    ThresholdsView {
+        max_connections: limits.connections_max,
+        max_pending_requests: limits.pending_max,
+        max_requests: limits.requests_max,
+        max_retries: limits.retries_max,
     }
 }
 
@@ -605,8 +627,8 @@ fn cluster_view(cluster: &ClusterHandle, added_via_api: bool) -> ClusterView {
     ClusterView {
         name: cluster.name().to_string(),
         added_via_api,
-        default_thresholds: DEFAULT_THRESHOLDS,
-        high_thresholds: DEFAULT_THRESHOLDS,
+        default_thresholds: thresholds(&current.config.circuit_breakers.default),
+        high_thresholds: thresholds(&current.config.circuit_breakers.high),
         hosts: hosts.collect(),
     }
 }

@@ -44,6 +44,8 @@ use crate::config::Change;
 use crate::config::limits;
 use crate::telemetry::access_log::AccessLogWriter;
 use crate::telemetry::log::LogControl;
+use crate::telemetry::stats::ClusterStats;
+use crate::telemetry::stats::GroupList;
 use crate::telemetry::stats::Registry;
 use crate::upstream::dns;
 use crate::upstream::health::Monitor;
@@ -169,6 +171,14 @@ impl Server {
             (Arc::clone(&registry), Arc::clone(&logs)),
             asks,
         ));
+        let known = Arc::downgrade(&live); // which holds the registry
+        registry.add_source(Box::new(move || match known.upgrade() {
+            Some(live) => live.breakers(),
+            None => GroupList {
+                scope: ClusterStats::scope(),
+                instances: Vec::new(),
+            },
+        }));
         let mut tasks = tokio::task::JoinSet::new();
         start_admin(&bootstrap, &live, &options, &mut tasks).await?;
         let state = open_state(&bootstrap, &options, &registry).await?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
 use crate::config;
+use crate::config::circuit_breakers::Priority;
 use crate::config::hash_policy::HashSource;
 use crate::config::tcp_proxy::ConnectWhen;
 use crate::downstream::Downstream;
@@ -183,6 +184,12 @@ async fn connect_upstream(
                 session.failure = None;
                 return Some(connected);
             }
+            Err(failure) if failure.reason == Reason::Overflow => {
+                session.flag(ResponseFlag::UpstreamOverflow);
+                session.host = None; // nothing was tried
+                session.attempts -= 1;
+                return None;
+            }
             Err(failure) => {
                 session.flag(ResponseFlag::UpstreamConnectionFailure);
                 // Of one that was only slow Envoy says nothing in the log of a stream.
@@ -231,8 +238,17 @@ async fn attempt(
     (cluster, config, host): (&ClusterHandle, &Arc<config::Cluster>, &Arc<Host>),
     client: &Downstream,
 ) -> Result<Upstream, ConnectFailure> {
-    let stats = cluster.stats();
-    let counts = worker.pools.counts(config, stats, host);
+    let (stats, breakers) = (cluster.stats(), cluster.breakers());
+    let priority = Priority::Default; // streams have no other
+    // As with Envoy a stream does not wait: what it would wait for is given back by other streams only.
+    let permit = breakers.try_connection(host, priority);
+    let permit = permit.map_err(|_| {
+        breakers.count_full();
+        ConnectFailure::overflow()
+    })?;
+    let pending = breakers.try_pend(priority);
+    let _pending = pending.ok_or_else(ConnectFailure::overflow)?;
+    let counts = worker.pools.counts(config, cluster, host);
     let purpose = Purpose {
         client: Some(client),
         ..Purpose::default()
@@ -247,10 +263,10 @@ async fn attempt(
     stats.upstream_rq_total().inc();
     let counted = Counted {
         first_byte: connecting.stands(),
-        _open: Open::enter(stats, &counts),
+        _open: Open::enter(stats, &counts, permit).with_stream(breakers.enter_stream(priority)),
         _active: ActiveRequest::enter(&counts),
     };
-    let user = worker.pools.user(config, stats, host);
+    let user = worker.pools.user(config, cluster, host);
     Ok((connected, counted, user))
 }
 

@@ -137,7 +137,7 @@ impl ClusterHandle {
         // Proxies that start together must not walk the members in step.
         let cursors =
             (0..workers.max(1)).map(|_| Cursor(AtomicU64::new(u64::from(fastrand::u16(..)))));
-        let breakers = Breakers::new(config.circuit_breakers, Arc::clone(&stats));
+        let breakers = Breakers::new(config.circuit_breakers, Arc::clone(&stats), workers);
         let cell = Cell {
             breakers: Arc::new(breakers),
             name: Arc::clone(&config.name),

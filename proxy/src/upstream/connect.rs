@@ -15,6 +15,8 @@ use crate::telemetry::stats::ClusterStats;
 use crate::tls::client::Target;
 use crate::upstream::Host;
 use crate::upstream::HostCounts;
+use crate::upstream::breaker::ConnectionPermit;
+use crate::upstream::breaker::StreamPermit;
 use crate::upstream::transport::TransportFailure;
 
 /// What a connection is for.
@@ -69,10 +71,12 @@ impl Vintage {
 /// A connection that could not be made.
 #[derive(Debug)]
 pub struct ConnectFailure {
-    /// Refused, or too slow.
+    /// Refused, too slow, or one too many.
     pub reason: Reason,
     /// What there is to say.
     text: Box<str>,
+    /// Whether a connection to the host was there, or was tried.
+    pub met_host: bool,
 }
 
 impl ConnectFailure {
@@ -86,6 +90,24 @@ impl ConnectFailure {
         Self {
             reason: Reason::ConnectFailed,
             text: text.into(),
+            met_host: true,
+        }
+    }
+
+    /// A limit is reached, and nothing was tried.
+    pub fn overflow() -> Self {
+        Self {
+            met_host: false,
+            ..Self::too_many_requests()
+        }
+    }
+
+    /// A limit is reached, though there is a connection.
+    pub(super) fn too_many_requests() -> Self {
+        Self {
+            reason: Reason::Overflow,
+            text: "".into(),
+            met_host: true,
         }
     }
 
@@ -133,6 +155,7 @@ pub async fn connect(
             ConnectFailure {
                 reason: Reason::ConnectTimeout,
                 text: "connection_timeout".into(),
+                met_host: true,
             }
         }
     };
@@ -163,29 +186,48 @@ async fn establish(host: &Host, purpose: Purpose<'_>) -> Result<Connected, Trans
     })
 }
 
-/// Counts a connection while it is open.
+/// Counts a connection while it is open. Behind a pointer, because leases of connections are moved
+/// with every request.
 #[derive(Debug)]
-pub struct Open {
+pub struct Open(Box<Counted>);
+
+#[derive(Debug)]
+struct Counted {
     stats: Arc<ClusterStats>,
     counts: Arc<HostCounts>,
+    _permit: ConnectionPermit,
+    stream: Option<StreamPermit>,
 }
 
 impl Open {
     /// One more from now on.
-    pub fn enter(stats: &Arc<ClusterStats>, counts: &Arc<HostCounts>) -> Self {
+    pub fn enter(
+        stats: &Arc<ClusterStats>,
+        counts: &Arc<HostCounts>,
+        permit: ConnectionPermit,
+    ) -> Self {
         stats.upstream_cx_active().inc();
         counts.cx_active.inc();
-        Self {
+        Self(Box::new(Counted {
             stats: Arc::clone(stats),
             counts: Arc::clone(counts),
-        }
+            _permit: permit,
+            stream: None,
+        }))
+    }
+
+    /// The same, and what is sent on it is one stream of bytes.
+    #[must_use]
+    pub fn with_stream(mut self, permit: StreamPermit) -> Self {
+        self.0.stream = Some(permit);
+        self
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.stats.upstream_cx_active().dec();
-        self.counts.cx_active.dec();
-        self.stats.upstream_cx_destroy().inc();
+        self.0.stats.upstream_cx_active().dec();
+        self.0.counts.cx_active.dec();
+        self.0.stats.upstream_cx_destroy().inc();
     }
 }

@@ -16,6 +16,7 @@ use crate::config::Name;
 use crate::config::endpoint::Address;
 use crate::config::endpoint::HealthStatus;
 use crate::config::load_balancing::LoadBalancing;
+use crate::upstream::breaker::HostRoom;
 use crate::upstream::departure::Cause;
 use crate::upstream::departure::Presence;
 use crate::upstream::health::Care;
@@ -54,6 +55,8 @@ pub struct Host {
     counts: Mutex<Vec<Arc<HostCounts>>>,
     in_flight: Arc<InFlight>,
     waiting: Arc<InFlight>,
+    /// Its connections, where they are limited.
+    pub(super) room: HostRoom,
     /// Of all hosts of the cluster, if its load is bounded by it.
     cluster_in_flight: Option<Arc<InFlight>>,
 }
@@ -199,6 +202,7 @@ impl Host {
             counts: Mutex::default(),
             in_flight: Arc::default(),
             waiting: Arc::default(),
+            room: HostRoom::default(),
             cluster_in_flight,
         }
     }

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::config::access_log::Command;
 use crate::config::access_log::Template;
 use crate::config::access_log::TemplatePart;
+use crate::config::circuit_breakers::Priority;
 use crate::error::Reason;
 use crate::http::codec::Incoming;
 use crate::http::codec::Progress;
@@ -84,6 +85,7 @@ impl Exchange {
             upstream_failure: None,
             attempts: 0,
             connections: 0,
+            priority: Priority::default(),
             was_sent: false,
             is_grpc: false,
             is_head: request.method() == Method::HEAD,

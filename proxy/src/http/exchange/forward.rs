@@ -66,21 +66,24 @@ pub(super) async fn forward(
             };
             let wanted = exchange.wanted(&config, &host, &authority);
             exchange.begin_at(&host);
-            let lease = match exchange.connection.worker.pools.idle(&host, &wanted) {
-                Some(lease) => lease,
-                None => match connect(exchange, (&cluster, &config, &host), wanted).await {
-                    Ok(lease) => lease,
+            // The lease is never kept here: it is large, and would be part of every future.
+            match exchange.take_idle(&host, &wanted) {
+                Ok(true) => {}
+                Ok(false) => match connect(exchange, (&cluster, &config, &host), wanted).await {
+                    Ok(lease) => exchange.lease = Some(lease),
                     Err(error) => break 'attempt Err(error),
                 },
-            };
-            if lease.is_obsolete(&host) && exchange.connections < CONNECTIONS_MAX {
+                Err(overflow) => break 'attempt Err(overflow.into()),
+            }
+            if exchange.connections < CONNECTIONS_MAX && exchange.has_obsolete_lease(&host) {
+                exchange.lease = None;
                 continue 'connection; // it left while we connected
             }
-            exchange.begin_upstream(&cluster, &lease);
+            exchange.begin_upstream(&cluster);
             exchange.begin_sample(&config);
             exchange.begin_report();
-            exchange.shape(&host, &authority, lease.protocol());
-            match send(exchange, lease).await {
+            exchange.shape(&host, &authority);
+            match send(exchange).await {
                 Ok(None) => continue 'connection,
                 Ok(Some(response)) => Ok(response),
                 Err(error) => Err(error),
@@ -107,28 +110,29 @@ async fn connect(
     let connection = Rc::clone(&exchange.connection);
     let pools = &connection.worker.pools;
     let how = (wanted, &connection.downstream);
-    let mut connecting = Box::pin(pools.connect(config, cluster.stats(), host, how));
+    let mut connecting = Box::pin(pools.connect(config, cluster, host, how));
     exchange
         .deadlines
         .bound(connecting.as_mut())
         .await?
         .map_err(|failure| {
-            exchange.upstream_failure = Some(failure.text());
-            exchange.report_unreached((cluster, config, host));
+            exchange.upstream_failure = Some(failure.text()).filter(|text| !text.is_empty());
+            if failure.reason != Reason::Overflow {
+                exchange.report_unreached((cluster, config, host));
+            } else if !failure.met_host {
+                exchange.host = None; // as if none had been chosen
+            }
             failure.into()
         })
 }
 
 /// Sends the request; `None` if nothing of it was written and another connection may be tried.
-async fn send(
-    exchange: &mut Exchange,
-    lease: Lease,
-) -> Result<Option<Response<Incoming>>, ProxyError> {
-    let Some(request) = exchange.request.take() else {
+async fn send(exchange: &mut Exchange) -> Result<Option<Response<Incoming>>, ProxyError> {
+    let (Some(request), Some(lease)) = (exchange.request.take(), &mut exchange.lease) else {
         return Err(Reason::UpstreamClosed.into()); // it was sent, and nothing came back
     };
     let reused = lease.is_reused();
-    let sent = match exchange.lease.insert(lease) {
+    let sent = match lease {
         Lease::Http1(lease) => {
             let answer = pin!(lease.send(request));
             exchange.deadlines.bound(answer).await
@@ -255,6 +259,7 @@ impl Exchange {
         Wanted {
             protocol,
             request_host,
+            priority: self.priority,
         }
     }
 
@@ -303,6 +308,17 @@ impl Exchange {
         }
     }
 
+    /// Takes an open connection that is what is wanted; false if there is none.
+    fn take_idle(&mut self, host: &Host, wanted: &Wanted) -> Result<bool, Reason> {
+        self.lease = self.connection.worker.pools.idle(host, wanted)?;
+        Ok(self.lease.is_some())
+    }
+
+    /// Whether the host left since its connection was made.
+    fn has_obsolete_lease(&self, host: &Host) -> bool {
+        (self.lease.as_ref()).is_some_and(|lease| lease.is_obsolete(host))
+    }
+
     /// Keeps the request until it is sent.
     pub(super) fn keep_request(&mut self, mut parts: Parts, body: Incoming) {
         let body = match &self.deadlines.progress {
@@ -314,8 +330,9 @@ impl Exchange {
     }
 
     /// Brings the request into the form of the upstream's protocol.
-    fn shape(&mut self, host: &Host, authority: &Authority, protocol: Protocol) {
-        let Some(mut request) = self.request.take() else {
+    fn shape(&mut self, host: &Host, authority: &Authority) {
+        let protocol = self.lease.as_ref().map(Lease::protocol);
+        let (Some(mut request), Some(protocol)) = (self.request.take(), protocol) else {
             return;
         };
         let target = self.authority_for(host, authority, request.headers());
@@ -370,9 +387,12 @@ impl Exchange {
     }
 
     /// The upstream request is counted as active until the exchange ends.
-    fn begin_upstream(&mut self, cluster: &ClusterHandle, lease: &Lease) {
+    fn begin_upstream(&mut self, cluster: &ClusterHandle) {
         self.end_attempt(true);
         self.deadlines.begin_attempt();
+        let Some(lease) = &self.lease else {
+            return;
+        };
         let counts = lease.counts();
         counts.rq_total.inc();
         counts.begin_request();

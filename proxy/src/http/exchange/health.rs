@@ -106,7 +106,7 @@ impl Exchange {
     ) {
         if host.is_judged() {
             let pools = &self.connection.worker.pools;
-            let counts = pools.counts(config, cluster.stats(), host);
+            let counts = pools.counts(config, cluster, host);
             let id = self.id_of_request();
             let id = id.as_ref().map(HeaderValue::as_bytes);
             host.report(&counts, Report::Unreached, id);

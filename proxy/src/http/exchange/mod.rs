@@ -37,6 +37,7 @@ use http::Response;
 use http::request::Parts;
 use tokio::time::Instant;
 
+use crate::config::circuit_breakers::Priority;
 use crate::config::route::Action;
 use crate::error::ProxyError;
 use crate::error::Reason;
@@ -93,6 +94,8 @@ pub struct Exchange {
     attempts: u32,
     /// For the attempt that is made.
     connections: u32,
+    /// Whose limits of the cluster it counts against.
+    priority: Priority,
     /// Counted among the cluster's active requests.
     was_sent: bool,
     is_grpc: bool,
@@ -162,6 +165,7 @@ impl Exchange {
                 let asked = self.is_internal.then(|| retry::Timeouts::take(headers));
                 self.deadlines
                     .set_route(forward, headers, (self.is_grpc, asked));
+                self.priority = forward.priority;
                 self.cluster = cluster.cloned();
                 forward
             }

@@ -146,6 +146,9 @@ impl Exchange {
                 headers.insert("grpc-status", deadline_exceeded);
             }
         }
+        if error.reason == Reason::Overflow && !self.connection.manager.suppress_envoy_headers {
+            headers::set_overloaded(reply.response.headers_mut());
+        }
         self.reply(reply)
     }
 

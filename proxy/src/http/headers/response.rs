@@ -12,6 +12,7 @@ use http::header::SERVER;
 use crate::config::listener::HttpConnectionManager;
 use crate::config::listener::ServerHeader;
 use crate::http::headers::hop::remove_hop_by_hop;
+use crate::http::headers::names::X_ENVOY_OVERLOADED;
 use crate::http::headers::names::X_ENVOY_UPSTREAM_SERVICE_TIME;
 use crate::http::headers::names::X_REQUEST_ID;
 use crate::http::headers::request::append_via;
@@ -66,6 +67,12 @@ pub fn sanitize_response(
     {
         headers.insert(X_REQUEST_ID.clone(), request_id.clone());
     }
+}
+
+/// Says that the request was not even tried. Not called when the router filter has
+/// `suppress_envoy_headers`.
+pub fn set_overloaded(headers: &mut HeaderMap) {
+    headers.insert(X_ENVOY_OVERLOADED.clone(), HeaderValue::from_static("true"));
 }
 
 /// Milliseconds the upstream took. Not called when the router filter has `suppress_envoy_headers`.

@@ -4,6 +4,9 @@
 
 use std::sync::Arc;
 
+use crate::telemetry::stats::Scope;
+use crate::telemetry::stats::group::Declared;
+
 stats! {
     /// Of one cluster.
     pub struct ClusterStats(ClusterCells) in "cluster" by "envoy_cluster_name" {
@@ -14,12 +17,14 @@ stats! {
         counter upstream_cx_connect_fail: "Connections that could not be opened.";
         counter upstream_cx_connect_timeout: "Connections that could not be opened in time.";
         counter upstream_cx_connect_attempts_exceeded: "TCP streams for which no connection could be opened.";
+        counter upstream_cx_overflow: "Times no connection could be opened because there were too many.";
         counter upstream_cx_rx_bytes_total: "Bytes of TCP streams received from hosts.";
         counter upstream_cx_tx_bytes_total: "Bytes of TCP streams sent to hosts.";
         counter upstream_cx_none_healthy: "Times no usable host was found.";
         counter upstream_cx_destroy: "Connections closed.";
         counter upstream_rq_total: "Requests sent.";
         gauge upstream_rq_active: "Requests in progress.";
+        counter upstream_rq_active_overflow: "Requests not sent because there were too many.";
         counter upstream_rq_completed: "Requests that got a response.";
         codes upstream_rq: "Responses by status code.";
         counter upstream_rq_1xx: "Responses by class of status code.";
@@ -27,6 +32,9 @@ stats! {
         counter upstream_rq_3xx: "Responses by class of status code.";
         counter upstream_rq_4xx: "Responses by class of status code.";
         counter upstream_rq_5xx: "Responses by class of status code.";
+        gauge upstream_rq_pending_active: "Requests that wait for a connection.";
+        counter upstream_rq_pending_total: "Requests that waited for a connection.";
+        counter upstream_rq_pending_overflow: "Requests not sent because too many waited for a connection.";
         counter upstream_rq_retry: "Retries made.";
         counter upstream_rq_retry_success: "Requests that a retry made good.";
         counter upstream_rq_retry_overflow: "Retries not made because there were too many.";
@@ -341,6 +349,12 @@ pub struct InspectorStats {
 }
 
 impl ClusterStats {
+    /// Where names of clusters live, for what else is told of them.
+    #[must_use]
+    pub fn scope() -> Scope {
+        Self::SCOPE
+    }
+
     /// Counts a response: by code, by class, and as completed.
     #[inline]
     pub fn record_response(&self, code: u16) {

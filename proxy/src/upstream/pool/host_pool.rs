@@ -8,21 +8,28 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use rustls_pki_types::UnixTime;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::config;
+use crate::config::circuit_breakers::Priority;
 use crate::config::limits;
 use crate::downstream::Downstream;
 use crate::drain::DrainGuard;
 use crate::drain::DrainSignal;
+use crate::error::Reason;
 use crate::http::codec;
 use crate::http::codec::Http2Sender;
 use crate::http::codec::Protocol;
 use crate::net::tls::Facts;
 use crate::net::tls::facts::Presented;
 use crate::telemetry::stats::ClusterStats;
+use crate::upstream::Breakers;
+use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
 use crate::upstream::HostCounts;
+use crate::upstream::breaker::ConnectionPermit;
+use crate::upstream::breaker::Full;
 use crate::upstream::connect::ConnectFailure;
 use crate::upstream::connect::Connected;
 use crate::upstream::connect::Open;
@@ -33,6 +40,8 @@ use crate::upstream::pool::lease::Http1Lease;
 use crate::upstream::pool::lease::Http2Lease;
 use crate::upstream::pool::lease::Lease;
 use crate::upstream::pool::lease::Sender;
+use crate::upstream::pool::lease::Slot;
+use crate::upstream::pool::room::Room;
 use crate::upstream::servers::Servers;
 
 /// Offered in TLS, unless the cluster's context says otherwise.
@@ -45,15 +54,24 @@ const EITHER: &[&[u8]] = &[b"h2", b"http/1.1"];
 pub(super) struct HostPool {
     config: Arc<config::Cluster>,
     stats: Arc<ClusterStats>,
-    host: Arc<Host>,
+    pub(super) host: Arc<Host>,
     servers: Servers,
     request_host: Option<Rc<str>>,
+    pub(super) breakers: Arc<Breakers>,
+    /// Whose limits its connections and requests count against.
+    pub(super) priority: Priority,
+    /// Requests of the pool that wait for a connection, by what is full: the cluster, the member.
+    waiting: [Cell<u32>; 2],
+    /// A connection has come free while one of them waits.
+    pub(super) changed: Notify,
+    /// Exchanges served while others wait for a connection, too.
+    pub(super) turns: Cell<u32>,
     /// What ALPN agreed on last, where it decides.
     agreed: Cell<Option<Protocol>>,
     pub(super) counts: Arc<HostCounts>,
     /// The one used last is at the end, so that the rest can grow old and go.
-    http1: RefCell<Vec<Http1Connection>>,
-    http2: RefCell<Vec<Rc<Http2Connection>>>,
+    pub(super) http1: RefCell<Vec<Http1Connection>>,
+    pub(super) http2: RefCell<Vec<Rc<Http2Connection>>>,
     /// When the first certificate ends that either side showed on them, in seconds since 1970.
     end: Cell<i64>,
     /// Who uses it since the last era of the host began.
@@ -98,14 +116,15 @@ pub(super) struct Http2Connection {
 impl HostPool {
     pub(super) fn new(
         config: Arc<config::Cluster>,
-        stats: Arc<ClusterStats>,
+        cluster: &ClusterHandle,
         (host, servers): (Arc<Host>, Servers),
         counts: Arc<HostCounts>,
-        request_host: Option<Rc<str>>,
+        (request_host, priority): (Option<Rc<str>>, Priority),
     ) -> Self {
         Self {
             config,
-            stats,
+            stats: Arc::clone(cluster.stats()),
+            breakers: Arc::clone(cluster.breakers()),
             counts,
             era: Cell::new(host.era()),
             users: RefCell::default(),
@@ -113,6 +132,10 @@ impl HostPool {
             host,
             servers,
             request_host,
+            priority,
+            waiting: Default::default(),
+            changed: Notify::new(),
+            turns: Cell::new(0),
             agreed: Cell::new(None),
             http1: RefCell::default(),
             http2: RefCell::default(),
@@ -121,21 +144,40 @@ impl HostPool {
         }
     }
 
+    /// Those that wait because this is full.
+    pub(super) fn waiting(&self, full: Full) -> &Cell<u32> {
+        let [cluster, host] = &self.waiting;
+        match full {
+            Full::Cluster => cluster,
+            Full::Host => host,
+        }
+    }
+
     /// An idle HTTP/1 connection whose last exchange ended cleanly.
-    pub(super) fn idle_http1(pool: &Rc<Self>) -> Option<Http1Lease> {
+    ///
+    /// # Errors
+    /// There is one, but there are too many requests.
+    pub(super) fn idle_http1(pool: &Rc<Self>) -> Result<Option<Http1Lease>, Reason> {
         let mut idle = pool.http1.borrow_mut();
-        let mut connection = loop {
-            let last = idle.pop()?;
-            if last.sender.is_ready() && pool.is_current(last.vintage) {
-                break last;
+        while let Some(mut connection) = idle.pop() {
+            if !connection.sender.is_ready() || !pool.is_current(connection.vintage) {
+                continue;
             }
-        };
-        connection.served += 1;
-        Some(Http1Lease {
-            pool: Rc::clone(pool),
-            connection,
-            reused: true,
-        })
+            let slot = match Slot::enter(pool) {
+                Ok(slot) => slot,
+                Err(overflow) => {
+                    idle.push(connection);
+                    return Err(overflow);
+                }
+            };
+            connection.served += 1;
+            return Ok(Some(Http1Lease {
+                slot,
+                connection,
+                reused: true,
+            }));
+        }
+        Ok(None)
     }
 
     /// A new connection, or with HTTP/2 one that somebody else has just made; without `protocol` ALPN
@@ -145,44 +187,57 @@ impl HostPool {
         protocol: Option<Protocol>,
         client: &Downstream,
     ) -> Result<Lease, ConnectFailure> {
+        let pending = pool.breakers.try_pend(pool.priority);
+        let _pending = pending.ok_or_else(ConnectFailure::overflow)?;
+        let deadline = Instant::now() + pool.config.connect_timeout;
+        let shares = match protocol {
+            Some(protocol) => protocol == Protocol::Http2,
+            None => pool.agreed.get() == Some(Protocol::Http2), // at first a burst may make several
+        };
+        if shares && let Some(lease) = overflows(Self::free_stream(pool, true))? {
+            return Ok(Lease::Http2(lease));
+        }
+        let _connecting = match shares {
+            true => Some(pool.connecting.lock().await), // somebody else may make one while we wait
+            false => None,
+        };
+        let permit = match Self::room(pool, protocol, deadline).await? {
+            Room::Free(lease) => return Ok(lease),
+            Room::New(permit) => permit,
+        };
         match protocol {
             Some(Protocol::Http1) => {
                 let connected = pool.open(Some(client), HTTP1).await?;
-                return Ok(Lease::Http1(Self::begin_http1(pool, connected)));
+                Self::begin_http1(pool, connected, permit).map(Lease::Http1)
             }
-            None if pool.agreed.get() != Some(Protocol::Http2) => {
-                return Self::agree(pool).await; // a burst may make several HTTP/2 connections
+            Some(Protocol::Http2) => {
+                let connected = pool.open(None, HTTP2).await?; // shared by clients
+                let lease = Self::begin_http2(pool, connected, permit).await;
+                lease.map(Lease::Http2)
             }
-            Some(Protocol::Http2) | None => {}
+            None => Self::agree(pool, permit).await,
         }
-        if let Some(lease) = pool.free_stream(true) {
-            return Ok(Lease::Http2(lease));
-        }
-        let _connecting = pool.connecting.lock().await;
-        if let Some(lease) = pool.free_stream(true) {
-            return Ok(Lease::Http2(lease)); // somebody else made it while we waited
-        }
-        if protocol.is_none() {
-            return Self::agree(pool).await;
-        }
-        let connected = pool.open(None, HTTP2).await?; // shared by clients
-        Self::begin_http2(pool, connected).await.map(Lease::Http2)
     }
 
     /// A new connection on which ALPN decides.
-    async fn agree(pool: &Rc<Self>) -> Result<Lease, ConnectFailure> {
+    async fn agree(pool: &Rc<Self>, permit: ConnectionPermit) -> Result<Lease, ConnectFailure> {
         let connected = pool.open(None, EITHER).await?;
         let tls = connected.tls.as_ref();
         let is_http2 = tls.is_some_and(|tls| tls.speaks_http2() == Some(true));
         if is_http2 {
             pool.agreed.set(Some(Protocol::Http2));
-            return Self::begin_http2(pool, connected).await.map(Lease::Http2);
+            let lease = Self::begin_http2(pool, connected, permit).await;
+            return lease.map(Lease::Http2);
         }
         pool.agreed.set(Some(Protocol::Http1));
-        Ok(Lease::Http1(Self::begin_http1(pool, connected)))
+        Self::begin_http1(pool, connected, permit).map(Lease::Http1)
     }
 
-    fn begin_http1(pool: &Rc<Self>, connected: Connected) -> Http1Lease {
+    fn begin_http1(
+        pool: &Rc<Self>,
+        connected: Connected,
+        permit: ConnectionPermit,
+    ) -> Result<Http1Lease, ConnectFailure> {
         let Connected {
             stream,
             tls,
@@ -195,23 +250,30 @@ impl HostPool {
             local: stream.local_address(),
             tls,
             sender: Sender::new(stream),
-            _open: Open::enter(&pool.stats, &pool.counts),
+            _open: Open::enter(&pool.stats, &pool.counts, permit),
             born: now,
             idle_since: now,
             served: 1,
             vintage,
             users: pool.users.borrow().clone(),
         };
-        Http1Lease {
-            pool: Rc::clone(pool),
-            connection,
-            reused: false,
+        match Slot::enter(pool) {
+            Ok(slot) => Ok(Http1Lease {
+                slot,
+                connection,
+                reused: false,
+            }),
+            Err(_) => {
+                pool.put_back(connection); // it is as good as new
+                Err(ConnectFailure::too_many_requests())
+            }
         }
     }
 
     async fn begin_http2(
         pool: &Rc<Self>,
         connected: Connected,
+        permit: ConnectionPermit,
     ) -> Result<Http2Lease, ConnectFailure> {
         let Connected {
             stream,
@@ -225,7 +287,7 @@ impl HostPool {
         pool.note_end(tls.as_ref());
         pool.stats.upstream_cx_http2_total().inc();
         let asked = pool.servers.enter(&pool.host, tls.as_ref());
-        pool.drive(connection, asked);
+        pool.drive(connection, permit, asked);
         let now = Instant::now();
         pool.http2.borrow_mut().push(Rc::new(Http2Connection {
             sender,
@@ -238,36 +300,54 @@ impl HostPool {
             vintage,
             users: pool.users.borrow().clone(),
         }));
-        let lease = pool.free_stream(false);
+        pool.tell_own();
+        let lease = overflows(Self::free_stream(pool, false))?;
         lease.ok_or_else(|| ConnectFailure::new("the connection ended at once"))
     }
 
     /// A stream on an open HTTP/2 connection.
-    pub(super) fn free_stream(&self, reused: bool) -> Option<Http2Lease> {
-        let mut connections = self.http2.borrow_mut();
+    ///
+    /// # Errors
+    /// There is one, but there are too many requests.
+    pub(super) fn free_stream(pool: &Rc<Self>, reused: bool) -> Result<Option<Http2Lease>, Reason> {
+        let mut connections = pool.http2.borrow_mut();
         connections.retain(|connection| !connection.sender.is_closed());
-        let streams_max = self.config.http2.max_concurrent_streams;
-        let served_max = self.config.max_requests_per_connection.unwrap_or(u32::MAX);
+        let streams_max = pool.config.http2.max_concurrent_streams;
+        let served_max = pool.config.max_requests_per_connection.unwrap_or(u32::MAX);
         let has_room = |c: &&Rc<Http2Connection>| {
-            c.streams.get() < streams_max && c.served.get() < served_max && !self.is_too_old(c.born)
+            c.streams.get() < streams_max && c.served.get() < served_max && !pool.is_too_old(c.born)
         };
         let connection = if reused {
             let mut usable = connections.iter().filter(has_room);
-            usable.find(|c| self.is_current(c.vintage))
+            usable.find(|c| pool.is_current(c.vintage))
         } else {
             connections.last().filter(has_room) // just made, if perhaps not of the latest secrets
-        }?;
+        };
+        let Some(connection) = connection else {
+            return Ok(None);
+        };
+        let slot = Slot::enter(pool)?;
         connection.streams.set(connection.streams.get() + 1);
         connection
             .served
             .set(connection.served.get().saturating_add(1));
         connection.used.set(Instant::now());
-        Some(Http2Lease {
+        Ok(Some(Http2Lease {
             connection: Rc::clone(connection),
             sender: connection.sender.clone(),
-            counts: Arc::clone(&self.counts),
+            slot,
             reused,
-        })
+        }))
+    }
+
+    /// A stream has ended; the connection may be needed elsewhere.
+    pub(super) fn end_stream(&self, connection: &Rc<Http2Connection>) {
+        // One with streams would not be free for whoever waits.
+        if connection.streams.get() == 0 && self.is_owed() {
+            let mut connections = self.http2.borrow_mut();
+            connections.retain(|known| !Rc::ptr_eq(known, connection));
+        }
+        self.tell_own();
     }
 
     /// Takes back an HTTP/1 connection whose response was read to its end.
@@ -282,6 +362,7 @@ impl HostPool {
             || self.is_too_old(connection.born)
             || !self.is_current(connection.vintage)
             || !connection.sender.is_ready()
+            || self.is_owed()
         {
             return;
         }
@@ -291,6 +372,8 @@ impl HostPool {
             idle.remove(0);
         }
         idle.push(connection);
+        drop(idle);
+        self.tell_own();
     }
 
     /// Closes what is too old; false if the whole pool can go.
@@ -403,11 +486,11 @@ impl HostPool {
     /// Runs an HTTP/2 connection as a task of its own; it ends when the sender is dropped and the peer
     /// has its answer, or when the peer closes.
     /// One that was asked to finish has the usual time for it.
-    fn drive<F>(&self, connection: F, asked: Option<DrainGuard>)
+    fn drive<F>(&self, connection: F, permit: ConnectionPermit, asked: Option<DrainGuard>)
     where
         F: Future<Output = Result<(), codec::Error>> + 'static,
     {
-        let open = Open::enter(&self.stats, &self.counts);
+        let open = Open::enter(&self.stats, &self.counts, permit);
         tokio::task::spawn_local(async move {
             let result = tokio::select! {
                 result = connection => result,
@@ -428,6 +511,10 @@ async fn cut(asked: Option<DrainGuard>) {
     };
     asked.draining().await;
     tokio::time::sleep(limits::DRAIN_TIME).await;
+}
+
+fn overflows<T>(found: Result<T, Reason>) -> Result<T, ConnectFailure> {
+    found.map_err(|_| ConnectFailure::too_many_requests()) // the only reason there is
 }
 
 fn unix_now() -> i64 {

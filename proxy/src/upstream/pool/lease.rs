@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::Request;
 
 use crate::drain::DrainGuard;
+use crate::error::Reason;
 use crate::http::codec::Http1Sender;
 use crate::http::codec::Http2Sender;
 use crate::http::codec::Protocol;
@@ -32,7 +33,7 @@ pub enum Lease {
 /// An HTTP/1 connection lent to one exchange.
 #[derive(Debug)]
 pub struct Http1Lease {
-    pub(super) pool: Rc<HostPool>,
+    pub(super) slot: Slot,
     pub(super) connection: Http1Connection,
     pub(super) reused: bool,
 }
@@ -42,8 +43,32 @@ pub struct Http1Lease {
 pub struct Http2Lease {
     pub(super) connection: Rc<Http2Connection>,
     pub(super) sender: Http2Sender,
-    pub(super) counts: Arc<HostCounts>,
+    pub(super) slot: Slot,
     pub(super) reused: bool,
+}
+
+/// A place among the requests of the cluster, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Slot(pub(super) Rc<HostPool>);
+
+impl Slot {
+    /// One more request.
+    ///
+    /// # Errors
+    /// There are as many as there may be.
+    pub(super) fn enter(pool: &Rc<HostPool>) -> Result<Self, Reason> {
+        if pool.breakers.enter_request(pool.priority) {
+            Ok(Self(Rc::clone(pool)))
+        } else {
+            Err(Reason::Overflow)
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.breakers.leave_request(self.0.priority);
+    }
 }
 
 impl Lease {
@@ -66,8 +91,8 @@ impl Lease {
     /// Where this worker counts for the host.
     pub fn counts(&self) -> Arc<HostCounts> {
         match self {
-            Self::Http1(lease) => Arc::clone(&lease.pool.counts),
-            Self::Http2(lease) => Arc::clone(&lease.counts),
+            Self::Http1(lease) => Arc::clone(&lease.slot.0.counts),
+            Self::Http2(lease) => Arc::clone(&lease.slot.0.counts),
         }
     }
 
@@ -109,8 +134,10 @@ impl Lease {
         match self {
             Self::Http1(lease) => {
                 let Http1Lease {
-                    pool, connection, ..
+                    slot, connection, ..
                 } = lease;
+                let pool = Rc::clone(&slot.0);
+                drop(slot); // first, so that whoever waits for the connection finds its place free
                 pool.put_back(connection);
             }
             Self::Http2(_) => {}
@@ -137,6 +164,7 @@ impl Drop for Http2Lease {
         self.connection
             .streams
             .set(self.connection.streams.get() - 1);
+        self.slot.0.end_stream(&self.connection);
     }
 }
 

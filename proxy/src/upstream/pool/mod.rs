@@ -8,9 +8,11 @@
 //! |---|---|
 //! | `host_pool` | the connections to one host |
 //! | `lease` | a connection while an exchange uses it |
+//! | `room` | what a request waits for that found no idle connection |
 
 mod host_pool;
 mod lease;
+mod room;
 
 use std::cell::Cell;
 use std::cell::RefCell;
@@ -19,14 +21,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::config;
+use crate::config::circuit_breakers::Priority;
 use crate::config::cluster::Discovery;
 use crate::downstream::Downstream;
 use crate::drain::DrainGuard;
+use crate::error::Reason;
 use crate::http::codec::Protocol;
-use crate::telemetry::stats::ClusterStats;
+use crate::telemetry::stats::worker;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
 use crate::upstream::HostCounts;
@@ -42,8 +47,9 @@ pub use lease::Lease;
 /// gets connections that are used once.
 const REQUEST_HOSTS_MAX: usize = 1024;
 
-/// The id of a host, and the host of the request if it makes a difference to TLS.
-type Key = (u64, Option<Rc<str>>);
+/// The id of a host, the host of the request if it makes a difference to TLS, and the priority:
+/// what is kept for important requests is not used up by others.
+type Key = (u64, Option<Rc<str>>, Priority);
 
 /// What a connection must be.
 #[derive(Clone, Debug)]
@@ -52,6 +58,8 @@ pub struct Wanted {
     pub protocol: Option<Protocol>,
     /// The host of the request, if it makes a difference to TLS.
     pub request_host: Option<Rc<str>>,
+    /// Whose limits it counts against.
+    pub priority: Priority,
 }
 
 /// All upstream connections of one worker.
@@ -63,6 +71,8 @@ pub struct Pools {
     next_cut: Cell<Option<Instant>>,
     /// Those whose certificates connections stand on.
     pub(crate) servers: Servers,
+    /// Somebody waits for a connection, perhaps one that nobody uses here.
+    asked: Arc<Notify>,
 }
 
 impl Pools {
@@ -85,15 +95,15 @@ impl Pools {
     }
 
     /// An open connection to `host` that is what is wanted and has room.
-    pub fn idle(&self, host: &Host, wanted: &Wanted) -> Option<Lease> {
+    ///
+    /// # Errors
+    /// There is one, but there are as many requests as there may be.
+    pub fn idle(&self, host: &Host, wanted: &Wanted) -> Result<Option<Lease>, Reason> {
         let pools = self.by_host.borrow();
-        let pool = pools.get(&(host.id, wanted.request_host.clone()))?;
-        let http1 = || HostPool::idle_http1(pool).map(Lease::Http1);
-        let http2 = || pool.free_stream(true).map(Lease::Http2);
-        match wanted.protocol {
-            Some(Protocol::Http1) => http1(),
-            Some(Protocol::Http2) => http2(),
-            None => http2().or_else(http1),
+        let key = (host.id, wanted.request_host.clone(), wanted.priority);
+        match pools.get(&key) {
+            Some(pool) => HostPool::idle(pool, wanted.protocol),
+            None => Ok(None),
         }
     }
 
@@ -101,19 +111,20 @@ impl Pools {
     /// it is that one.
     ///
     /// # Errors
-    /// No connection could be made in time.
+    /// No connection could be made in time, or a limit is reached.
     ///
     /// # Cancel safety
     /// A connection being made is dropped.
     pub async fn connect(
         &self,
         config: &Arc<config::Cluster>,
-        stats: &Arc<ClusterStats>,
+        cluster: &ClusterHandle,
         host: &Arc<Host>,
         (wanted, client): (Wanted, &Downstream),
     ) -> Result<Lease, ConnectFailure> {
         let protocol = wanted.protocol;
-        let pool = self.of(config, stats, host, wanted.request_host);
+        let whose = (wanted.request_host, wanted.priority);
+        let pool = self.of(config, cluster, host, whose);
         HostPool::connect(&pool, protocol, client).await
     }
 
@@ -162,42 +173,59 @@ impl Pools {
     pub fn user(
         &self,
         config: &Arc<config::Cluster>,
-        stats: &Arc<ClusterStats>,
+        cluster: &ClusterHandle,
         host: &Arc<Host>,
     ) -> DrainGuard {
-        self.of(config, stats, host, None).user()
+        let whose = (None, Priority::Default);
+        self.of(config, cluster, host, whose).user()
+    }
+
+    /// Done when somebody waits for a connection, of whatever cluster.
+    pub async fn asked(&self) {
+        self.asked.notified().await;
+    }
+
+    /// Closes connections that nobody uses and others wait for.
+    pub fn give_up(&self) {
+        self.by_host
+            .borrow()
+            .values()
+            .for_each(|pool| pool.give_up());
     }
 
     /// Where this worker counts for `host`.
     pub fn counts(
         &self,
         config: &Arc<config::Cluster>,
-        stats: &Arc<ClusterStats>,
+        cluster: &ClusterHandle,
         host: &Arc<Host>,
     ) -> Arc<HostCounts> {
-        Arc::clone(&self.of(config, stats, host, None).counts)
+        let whose = (None, Priority::Default);
+        Arc::clone(&self.of(config, cluster, host, whose).counts)
     }
 
     fn of(
         &self,
         config: &Arc<config::Cluster>,
-        stats: &Arc<ClusterStats>,
+        cluster: &ClusterHandle,
         host: &Arc<Host>,
-        request_host: Option<Rc<str>>,
+        (request_host, priority): (Option<Rc<str>>, Priority),
     ) -> Rc<HostPool> {
-        let key = (host.id, request_host.clone());
+        let key = (host.id, request_host.clone(), priority);
         if let Some(pool) = self.by_host.borrow().get(&key) {
             return Rc::clone(pool);
         }
         // A worker counts once for a host, whatever the requests ask for.
-        let counts = match request_host {
-            Some(_) => self.counts(config, stats, host),
-            None => host.new_counts(),
+        let counts = match (&request_host, priority) {
+            (None, Priority::Default) => host.new_counts(),
+            _ => self.counts(config, cluster, host),
         };
+        let breakers = cluster.breakers();
+        breakers.join(worker::current().unwrap_or(0), &self.asked);
         let is_named = request_host.is_some();
-        let (config, stats) = (Arc::clone(config), Arc::clone(stats));
-        let whose = (Arc::clone(host), self.servers.clone());
-        let pool = HostPool::new(config, stats, whose, counts, request_host);
+        let towards = (Arc::clone(host), self.servers.clone());
+        let whose = (request_host, priority);
+        let pool = HostPool::new(Arc::clone(config), cluster, towards, counts, whose);
         let pool = Rc::new(pool);
         let mut pools = self.by_host.borrow_mut();
         if !is_named || pools.len() < REQUEST_HOSTS_MAX {

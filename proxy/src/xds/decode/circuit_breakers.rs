@@ -66,7 +66,6 @@ fn thresholds(context: &mut Context, limits: PbThresholds) -> Option<(Priority, 
     } = limits;
     // Each worker keeps one pool for a member, so there is no number of them that a limit could hold.
     unsupported!(context, reject: max_connection_pools);
-    unsupported!(context, warn: max_connections, max_pending_requests, max_requests, track_remaining);
     let default = Thresholds::default();
     let or = |given: Option<UInt32Value>, default| given.map_or(default, |given| given.value);
     let retries = max_retries.is_some();
@@ -75,13 +74,13 @@ fn thresholds(context: &mut Context, limits: PbThresholds) -> Option<(Priority, 
         context.warn("max_retries", "has no effect, retry_budget holds");
     }
     let limits = Thresholds {
-        connections_max: default.connections_max,
-        pending_max: default.pending_max,
-        requests_max: default.requests_max,
+        connections_max: or(max_connections, default.connections_max),
+        pending_max: or(max_pending_requests, default.pending_max),
+        requests_max: or(max_requests, default.requests_max),
         retries_max: or(max_retries, default.retries_max),
         retry_budget,
         host_connections_max: None,
-        tracks_remaining: false,
+        tracks_remaining: track_remaining,
     };
     Some((priority(context, of)?, limits))
 }

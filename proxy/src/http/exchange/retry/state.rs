@@ -186,6 +186,7 @@ fn is_of_attempt(reason: Reason) -> bool {
         | Reason::NoCluster
         | Reason::NoHealthyUpstream
         | Reason::NoRoute
+        | Reason::Overflow
         | Reason::RequestIdle
         | Reason::StreamIdle
         | Reason::UpstreamTimeout => false,

@@ -62,6 +62,32 @@ fn retries_have_a_limit_or_a_budget_by_priority() {
 }
 
 #[test]
+fn every_limit_is_read() {
+    let read = valid(json!({"circuit_breakers": {
+        "thresholds": [{
+            "max_connections": 1, "max_pending_requests": 2, "max_requests": 3, "max_retries": 4,
+            "track_remaining": true,
+        }],
+        "per_host_thresholds": [{"priority": "HIGH", "max_connections": 5}, {}],
+    }}));
+    let default = Thresholds {
+        connections_max: 1,
+        pending_max: 2,
+        requests_max: 3,
+        retries_max: 4,
+        retry_budget: None,
+        host_connections_max: None,
+        tracks_remaining: true,
+    };
+    let high = Thresholds {
+        host_connections_max: Some(5),
+        ..Thresholds::default()
+    };
+    let expected = CircuitBreakers { default, high };
+    assert_eq!(read.circuit_breakers, expected);
+}
+
+#[test]
 fn routes_choose_by_priority() {
     assert_eq!(forward(json!({})).priority, Priority::Default);
     assert_eq!(
