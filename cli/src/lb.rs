@@ -41,7 +41,7 @@ struct ShowArgs {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
+pub(crate) enum Output {
     Text,
     Json,
 }
@@ -58,6 +58,9 @@ pub(crate) struct Cluster {
     /// As the admin interface shows them.
     #[serde(default)]
     pub(crate) host_statuses: Vec<Value>,
+    /// How its limits stand.
+    #[serde(default)]
+    pub(crate) weir_limits: Vec<Value>,
 }
 
 /// What the policy that follows latency says of a member.
@@ -93,7 +96,7 @@ pub(crate) fn run(args: &LbArgs) -> ExitCode {
 }
 
 fn show(args: &ShowArgs) -> Result<(), String> {
-    let cluster = ask(args)?;
+    let cluster = ask(args.admin, &args.cluster)?;
     match args.output {
         Output::Json => {
             let text = serde_json::to_string_pretty(&cluster.host_statuses);
@@ -107,12 +110,13 @@ fn show(args: &ShowArgs) -> Result<(), String> {
     Ok(())
 }
 
-fn ask(args: &ShowArgs) -> Result<Cluster, String> {
+/// The same for one who waits.
+pub(crate) fn ask(admin: SocketAddr, name: &str) -> Result<Cluster, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("no runtime: {error}"))?;
-    runtime.block_on(cluster(args.admin, &args.cluster))
+    runtime.block_on(cluster(admin, name))
 }
 
 /// The cluster of this name, as a running proxy shows it.

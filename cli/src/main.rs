@@ -6,6 +6,7 @@
     reason = "a command line tool talks to people"
 )]
 
+mod breaker;
 mod ca;
 mod cert;
 mod check;
@@ -41,7 +42,8 @@ Examples:
   weir ca init --dir ca --trust-domain mesh.example     an authority for identities of proxies
   weir cert show 127.0.0.1:8443                         what a server shows, in plain words
   weir endpoint drain 127.0.0.1:9901 backend 10.0.0.7:80  nothing new for one member
-  weir lb show backend --admin 127.0.0.1:9901           why members have their weights"
+  weir lb show backend --admin 127.0.0.1:9901           why members have their weights
+  weir breaker show backend                             what is limited, and how much of it is taken"
 )]
 struct Weir {
     #[command(subcommand)]
@@ -50,6 +52,8 @@ struct Weir {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// How the limits of a cluster stand
+    Breaker(breaker::BreakerArgs),
     /// Identities for proxies: issue, rotate, revoke
     Ca(Box<ca::CaArgs>),
     /// Look at certificates
@@ -72,6 +76,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match Weir::parse().command {
+        Command::Breaker(args) => breaker::run(&args),
         Command::Ca(args) => ca::run(&args),
         Command::Cert(args) => cert::run(&args),
         Command::Check(args) => check::run(&args),

@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::task::JoinSet;
 
 use crate::support::bootstrap;
+use crate::support::child::weir;
 use crate::support::servers::Proxy;
 use crate::support::until;
 
@@ -255,6 +256,20 @@ async fn requests_are_never_more_than_the_limit_and_reach_it() {
         world.number("circuit_breakers.default.remaining_rq").await,
         0
     );
+    let (_, clusters) = world.admin.get("/clusters").await.expect("it answers");
+    let line = "origin::weir_limit::default.requests::open: 5 of 5";
+    assert!(clusters.lines().any(|each| each == line), "{clusters}");
+    let admin = world.admin.addr().to_string();
+    let shown = ["breaker", "show", "origin", "--admin", &admin];
+    let shown = tokio::task::block_in_place(|| weir().args(shown).output());
+    let shown = String::from_utf8_lossy(&shown.expect("it runs").stdout).into_owned();
+    let lines = [
+        "default.requests  open: 5 of 5",
+        "high.requests  closed: 0 of 1024",
+    ];
+    for line in lines {
+        assert!(shown.lines().any(|each| each == line), "{shown}");
+    }
     world.origin.answers.send_replace(true);
     let (served, refused) = sum(clients).await;
     assert_eq!(served + refused, CLIENTS * ROUNDS);

@@ -44,6 +44,7 @@ pub use state::DepartingView;
 pub use state::HostStats;
 pub use state::HostView;
 pub use state::Inspect;
+pub use state::LimitView;
 pub use state::ListenerView;
 pub use state::Readiness;
 pub use state::ResourceState;

@@ -17,6 +17,7 @@ use crate::config::endpoint::Locality;
 use crate::net::tls::facts::Names;
 use crate::telemetry::log::LogControl;
 use crate::telemetry::stats::Registry;
+use crate::upstream::breaker::Standing as Limit;
 use crate::upstream::departure::Cause;
 use crate::upstream::health::HealthFlags;
 use crate::upstream::health::timeline::Event;
@@ -172,8 +173,21 @@ pub struct ClusterView {
     pub default_thresholds: ThresholdsView,
     /// Circuit breakers of high priority.
     pub high_thresholds: ThresholdsView,
+    /// How its limits stand.
+    pub limits: Vec<LimitView>,
     /// Its members.
     pub hosts: Vec<HostView>,
+}
+
+/// How one limit of a cluster stands.
+#[derive(Clone, Copy, Debug)]
+pub struct LimitView {
+    /// Of which requests.
+    pub priority: &'static str,
+    /// Of what.
+    pub resource: &'static str,
+    /// How many are inside, and may be.
+    pub standing: Limit,
 }
 
 /// Circuit breakers of one priority.

@@ -23,6 +23,7 @@ use crate::admin::DepartingView;
 use crate::admin::HostStats;
 use crate::admin::HostView;
 use crate::admin::Inspect;
+use crate::admin::LimitView;
 use crate::admin::ListenerView;
 use crate::admin::Readiness;
 use crate::admin::ResourceState;
@@ -34,6 +35,7 @@ use crate::admin::ThresholdsView;
 use crate::admin::TlsContextView;
 use crate::apply::Applier;
 use crate::bootstrap::Bootstrap;
+use crate::config::circuit_breakers::Priority;
 use crate::config::circuit_breakers::Thresholds;
 use crate::config::endpoint::Address;
 use crate::config::endpoint::Locality;
@@ -48,6 +50,7 @@ use crate::telemetry::stats::Registry;
 use crate::upstream::Breakers;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
+use crate::upstream::breaker::Resource;
 use crate::upstream::departure::Cause;
 use crate::upstream::departure::Departing;
 use crate::upstream::departure::Departures;
@@ -585,6 +588,18 @@ fn host_stats(host: &Host) -> HostStats {
     }
 }
 
+/// All limits, by priority.
+fn limits(breakers: &Breakers) -> Vec<LimitView> {
+    let of_priority = |priority: Priority| {
+        Resource::ALL.into_iter().map(move |resource| LimitView {
+            priority: priority.as_str(),
+            resource: resource.as_str(),
+            standing: breakers.standing(priority, resource),
+        })
+    };
+    Priority::ALL.into_iter().flat_map(of_priority).collect()
+}
+
 fn thresholds(limits: &Thresholds) -> ThresholdsView {
     ThresholdsView {
         max_connections: limits.connections_max,
@@ -629,6 +644,7 @@ fn cluster_view(cluster: &ClusterHandle, added_via_api: bool) -> ClusterView {
         added_via_api,
         default_thresholds: thresholds(&current.config.circuit_breakers.default),
         high_thresholds: thresholds(&current.config.circuit_breakers.high),
+        limits: limits(cluster.breakers()),
         hosts: hosts.collect(),
     }
 }

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::admin::endpoint::address_json;
 use crate::admin::endpoint::address_text;
+use crate::admin::endpoint::breakers;
 use crate::admin::endpoint::format_of;
 use crate::admin::endpoint::health;
 use crate::admin::endpoint::pattern;
@@ -67,6 +68,7 @@ fn text(cluster: &ClusterView, out: &mut String) {
             line(&format!("{name}::{limit}"), &value);
         }
     }
+    breakers::text(&cluster.limits, &mut line);
     line("added_via_api", &cluster.added_via_api);
     for host in &cluster.hosts {
         let address = address_text(&host.address);
@@ -172,6 +174,9 @@ fn status(cluster: &ClusterView) -> Value {
         "circuit_breakers": {"thresholds": [limits(cluster.default_thresholds), high]},
         "host_statuses": hosts,
     });
+    if !cluster.limits.is_empty() {
+        status["weir_limits"] = breakers::json(&cluster.limits);
+    }
     if cluster.added_via_api {
         status["added_via_api"] = true.into();
     }

@@ -1,5 +1,6 @@
 //! One file per endpoint; each turns views into an answer and knows nothing of HTTP but its status.
 
+mod breakers;
 pub(super) mod certs;
 pub(super) mod clusters;
 pub(super) mod config_dump;

@@ -143,6 +143,7 @@ fn cluster() -> ClusterView {
         added_via_api: false,
         default_thresholds: limits,
         high_thresholds: limits,
+        limits: Vec::new(),
         hosts: vec![HostView {
             address: Address::Socket(SocketAddr::from(([127, 0, 0, 1], 1))),
             hostname: String::new(),

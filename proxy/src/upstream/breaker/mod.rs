@@ -102,6 +102,17 @@ pub enum Resource {
 }
 
 impl Resource {
+    /// As in names of statistics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Pending => "pending",
+            Self::Requests => "requests",
+            Self::Retries => "retries",
+        }
+    }
+
     /// All, in the order of Envoy's names.
     pub const ALL: [Self; 4] = [
         Self::Connections,
