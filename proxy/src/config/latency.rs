@@ -26,7 +26,7 @@ pub struct LatencyWeighted {
 /// `LatencyWeightedRoundRobin.selector`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Selector {
-    /// Five by weight, of them the least busy.
+    /// Six by weight, of them the least busy.
     #[default]
     WeightedChoice,
     /// In turn.

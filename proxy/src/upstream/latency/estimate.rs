@@ -11,6 +11,10 @@ use crate::config::latency::LatencyWeighted;
 /// from few samples: it gets few.
 const SLOW: f64 = 1.5;
 
+/// More than this is no worse, once an answer comes that is better: the weight is next to the least, and
+/// a host that took seconds would not be believed within ten.
+const HOPELESS: f64 = 30.0;
+
 /// What chance makes of the ratio of equal hosts.
 const NOISE: f64 = 0.1;
 
@@ -115,6 +119,9 @@ impl Estimate {
             if fresh.ratio < self.ratio && self.ratio > SLOW {
                 let silence = now.saturating_sub(self.sampled_at);
                 gain = gain.max(1.0 - fade(silence, RECOVERY));
+                if fresh.ratio < HOPELESS {
+                    self.ratio = self.ratio.min(HOPELESS);
+                }
             }
             self.ratio += gain * (fresh.ratio - self.ratio);
             self.seen += fresh.count;

@@ -164,6 +164,18 @@ fn a_healed_host_is_back_within_ten_seconds_though_it_gets_few_requests() {
 }
 
 #[test]
+fn a_host_that_took_seconds_is_believed_again_as_well() {
+    let mut world = World::new(10, LatencyWeighted::default());
+    world.first_answers(good(2_000), 1, 40);
+    let periods = 11 * 4;
+    let weights = (0..periods).fold(Vec::new(), |_, period| {
+        // One request per second, and no more though the weight grows.
+        world.first_answers(good(10), usize::from(period % 4 == 0), 1)
+    });
+    assert!(ratio(&weights) > 0.8, "{weights:?}");
+}
+
+#[test]
 fn a_slow_route_does_not_slander_the_host_that_serves_it() {
     let mut world = World::new(3, LatencyWeighted::default());
     let slow = Outcome {
