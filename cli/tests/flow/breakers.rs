@@ -283,9 +283,11 @@ async fn requests_are_never_more_than_the_limit_and_reach_it() {
         world.number("circuit_breakers.default.remaining_rq").await,
         5
     );
-    let counts = world.origin.counts();
-    assert_eq!((counts.held_most, counts.served), (LIMIT, served));
-    drop(counts);
+    let seen = {
+        let counts = world.origin.counts();
+        (counts.held_most, counts.served)
+    };
+    assert_eq!(seen, (LIMIT, served));
     world.proxy.stop().await;
 }
 
@@ -302,9 +304,11 @@ async fn connections_are_never_more_than_the_limit_and_all_who_wait_are_served()
     world.origin.answers.send_replace(true);
     assert_eq!(sum(clients).await, (CLIENTS * ROUNDS, 0));
     assert!(world.number("upstream_cx_overflow").await >= (CLIENTS - LIMIT) as u64);
-    let counts = world.origin.counts();
-    assert_eq!((counts.open_most, counts.held_most), (LIMIT, LIMIT));
-    drop(counts);
+    let seen = {
+        let counts = world.origin.counts();
+        (counts.open_most, counts.held_most)
+    };
+    assert_eq!(seen, (LIMIT, LIMIT));
     world.proxy.stop().await;
 }
 

@@ -69,7 +69,7 @@ pub mod latency_weighted_round_robin {
     )]
     #[repr(i32)]
     pub enum Selector {
-        /// Five hosts are drawn by weight, and the one with the least (requests in flight + 1) / weight
+        /// Six hosts are drawn by weight, and the one with the least (requests in flight + 1) / weight
         /// takes the request. In flight are requests of the whole process that have no first byte yet.
         WeightedChoice = 0,
         /// Smooth weighted round robin. Among equal hosts worse than plain round robin, because weights
@@ -130,7 +130,8 @@ pub struct Guards {
         ::envoy_types::pb::google::protobuf::UInt32Value,
     >,
     /// At most so many percent of all requests go to any host alike, so that a slow one is seen to recover;
-    /// fewer where one request per host and second is less. 0 to 50; 1 by default.
+    /// fewer where one request per host and second is less, and an eighth of that to a host that has something to
+    /// answer. 0 to 50; 1 by default.
     #[prost(message, optional, tag = "4")]
     pub exploration: ::core::option::Option<
         ::envoy_types::pb::google::protobuf::DoubleValue,

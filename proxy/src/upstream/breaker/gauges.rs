@@ -52,7 +52,7 @@ impl Group for Breakers {
         let priority = *Priority::ALL.get(index / questions)?;
         let resource = *Resource::ALL.get(index % questions / 2)?;
         let standing = self.standing(priority, resource);
-        if index % 2 == 0 {
+        if index.is_multiple_of(2) {
             return Some(Reading::Gauge(standing.is_open().into()));
         }
         // As with Envoy a budget, which moves by itself, has nothing left to tell.
