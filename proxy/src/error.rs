@@ -62,6 +62,8 @@ pub enum Reason {
     PerTryIdleTimeout,
     /// An attempt took longer than one may.
     PerTryTimeout,
+    /// The overload manager refuses requests.
+    Overloaded,
     /// The client stopped in the middle of its request.
     RequestIdle,
     /// Nothing moved on the stream.
@@ -203,6 +205,12 @@ impl Reason {
                 "upstream_per_try_timeout",
                 "upstream request timeout",
             ),
+            Self::Overloaded => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                None,
+                "overload",
+                "overloaded",
+            ),
             Self::RequestIdle => row(
                 StatusCode::REQUEST_TIMEOUT,
                 Some(ResponseFlag::StreamIdleTimeout),
@@ -268,6 +276,7 @@ impl Reason {
             | Self::Overflow
             | Self::PerTryIdleTimeout
             | Self::PerTryTimeout
+            | Self::Overloaded
             | Self::StreamIdle
             | Self::UpstreamClosed
             | Self::UpstreamProtocol
@@ -293,6 +302,7 @@ impl Reason {
             | Self::NoHealthyUpstream
             | Self::NoRoute
             | Self::Overflow
+            | Self::Overloaded
             | Self::StreamIdle => (Side::Local, Retry::No),
             Self::UpstreamClosed => (Side::Upstream, Retry::IfReused),
             Self::HostLeft

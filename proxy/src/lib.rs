@@ -14,6 +14,7 @@ pub mod http;
 pub mod listener;
 pub mod memory;
 pub mod net;
+pub mod overload;
 pub mod server;
 pub mod tcp;
 pub mod telemetry;

@@ -24,6 +24,8 @@ use crate::listener::acceptor;
 use crate::listener::peers;
 use crate::listener::peers::Peers;
 use crate::net::BoundSocket;
+use crate::overload::Loads;
+use crate::overload::watchdog::Beat;
 use crate::telemetry::stats::worker;
 use crate::upstream::pool::Pools;
 use crate::upstream::transport::Transport;
@@ -48,6 +50,8 @@ pub enum Command {
     DrainAll(oneshot::Sender<()>),
     /// Hosts may have left: their idle connections go.
     FollowHosts,
+    /// Give back what memory is not needed.
+    Shrink,
     /// Accept no more on the listener with this id; its socket is closed.
     StopListening(u64),
     /// Whom this chain trusts has changed: its clients are verified again.
@@ -65,30 +69,59 @@ pub struct WorkerContext {
     pub peers: Peers,
     all: DrainSignal,
     chains: RefCell<HashMap<u64, DrainSignal>>,
-    drain_time: Duration,
+    options: WorkerOptions,
+}
+
+/// What all workers have in common.
+#[derive(Clone, Debug)]
+pub struct WorkerOptions {
+    /// Connections that are asked to go are cut after it.
+    pub drain_time: Duration,
+    /// What is done because of overload.
+    pub loads: Arc<Loads>,
+}
+
+impl Default for WorkerOptions {
+    fn default() -> Self {
+        Self {
+            drain_time: limits::DRAIN_TIME,
+            loads: Arc::default(),
+        }
+    }
 }
 
 impl Default for WorkerContext {
     fn default() -> Self {
-        Self::new(limits::DRAIN_TIME)
+        Self::new(WorkerOptions::default())
     }
 }
 
 impl WorkerContext {
-    /// Connections that are asked to go are cut after `drain_time`.
-    pub fn new(drain_time: Duration) -> Self {
+    /// Nothing runs yet.
+    pub fn new(options: WorkerOptions) -> Self {
         Self {
             pools: Pools::default(),
             peers: Peers::default(),
             all: DrainSignal::default(),
             chains: RefCell::default(),
-            drain_time,
+            options,
         }
     }
 
     /// How long a connection that is asked to go may take.
     pub fn drain_time(&self) -> Duration {
-        self.drain_time
+        self.options.drain_time
+    }
+
+    /// What is done because of overload.
+    pub fn loads(&self) -> &Loads {
+        &self.options.loads
+    }
+
+    /// Gives back what memory it can.
+    fn shrink(&self) {
+        self.pools.close_idle();
+        crate::memory::collect();
     }
 
     /// Holds a place among the connections of a chain; of its own if the chain is stopping.
@@ -150,14 +183,17 @@ pub struct ConnectionGuard {
 pub struct WorkerHandle {
     commands: mpsc::Sender<Command>,
     thread: Option<std::thread::JoinHandle<()>>,
+    beat: Arc<Beat>,
 }
 
 impl WorkerHandle {
-    /// Starts worker `index` on a thread of its own; `drain_time` is that of [`WorkerContext::new`].
+    /// Starts worker `index` on a thread of its own.
     ///
     /// # Errors
     /// The thread or its runtime could not be made.
-    pub fn start(index: usize, drain_time: Duration) -> io::Result<Self> {
+    pub fn start(index: usize, options: WorkerOptions) -> io::Result<Self> {
+        let beat = Arc::<Beat>::default();
+        let its = Arc::clone(&beat);
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let runtime = tokio::runtime::Builder::new_current_thread();
         let thread = std::thread::Builder::new()
@@ -169,7 +205,7 @@ impl WorkerHandle {
                     .enable_all()
                     .build_local(tokio::runtime::LocalOptions::default())
                 {
-                    Ok(runtime) => runtime.block_on(run(inbox, drain_time)),
+                    Ok(runtime) => runtime.block_on(run(inbox, options, &its)),
                     Err(error) => tracing::error!(%error, index, "a worker has no runtime"),
                 }
                 crate::telemetry::access_log::flush_all();
@@ -177,7 +213,13 @@ impl WorkerHandle {
         Ok(Self {
             commands,
             thread: Some(thread),
+            beat,
         })
+    }
+
+    /// Its sign of life.
+    pub fn beat(&self) -> Arc<Beat> {
+        Arc::clone(&self.beat)
     }
 
     /// Sends a command; waits if the worker has many to do already. A worker that is gone ignores it.
@@ -199,8 +241,8 @@ impl WorkerHandle {
     }
 }
 
-async fn run(mut inbox: mpsc::Receiver<Command>, drain_time: Duration) {
-    let context = Rc::new(WorkerContext::new(drain_time));
+async fn run(mut inbox: mpsc::Receiver<Command>, options: WorkerOptions, beat: &Beat) {
+    let context = Rc::new(WorkerContext::new(options));
     let mut acceptors: HashMap<u64, Vec<oneshot::Sender<()>>> = HashMap::new();
     let mut tick = tokio::time::interval(HOUSEKEEPING);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -211,7 +253,10 @@ async fn run(mut inbox: mpsc::Receiver<Command>, drain_time: Duration) {
                 None => return,
             },
             () = context.pools.cut_due() => context.pools.cut(Instant::now()),
-            now = tick.tick() => context.housekeep(now),
+            now = tick.tick() => {
+                beat.give();
+                context.housekeep(now);
+            }
             () = context.pools.asked() => context.pools.give_up(),
         }
     }
@@ -244,6 +289,7 @@ fn obey(
             });
         }
         Command::FollowHosts => context.pools.follow_hosts(),
+        Command::Shrink => context.shrink(),
         Command::VerifyAgain(chain) => {
             tokio::task::spawn_local(peers::verify_again(Rc::clone(context), chain));
         }

@@ -14,6 +14,7 @@
 //! | `health` | which members are fit |
 //! | `identity` | who the client is, told to upstreams, routes and logs alike |
 //! | `retries` | requests that are sent again |
+//! | `overload` | what is refused when memory runs short |
 //! | `sockets` | what is set on listening sockets |
 //! | `streams` | what becomes of TCP streams, and what is logged of them |
 //! | `upstream` | how servers are met: transports, names, sessions |
@@ -32,6 +33,7 @@ mod follow;
 mod handshake;
 mod health;
 mod identity;
+mod overload;
 mod retries;
 mod secrets;
 mod setting;

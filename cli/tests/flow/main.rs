@@ -22,6 +22,7 @@
 //! | `latency` | weights leave a host in trouble and return |
 //! | `limits` | one connection too many is refused at once |
 //! | `misdirected` | a request for another host than its connection's is answered with 421 |
+//! | `overload` | who runs short of something refuses what it is told to, and says so |
 //! | `pairs` | bodies stream through all four HTTP pairs, exactly and in bounded memory |
 //! | `policy_switch` | another balancing policy changes who is chosen and nothing else |
 //! | `proxies` | the client's address passes through HAProxy, Weir and nginx |
@@ -49,6 +50,7 @@ mod last_good;
 mod latency;
 mod limits;
 mod misdirected;
+mod overload;
 mod pairs;
 mod policy_switch;
 mod proxies;

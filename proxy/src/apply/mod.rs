@@ -88,6 +88,13 @@ impl Applier {
         self
     }
 
+    /// Workers give back what memory they can.
+    pub async fn shrink(&self) {
+        for worker in &self.workers {
+            worker.send(Command::Shrink).await;
+        }
+    }
+
     /// Workers look which hosts have left.
     pub async fn follow_hosts(&self) {
         for worker in &self.workers {

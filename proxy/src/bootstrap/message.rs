@@ -14,6 +14,7 @@ use super::Bootstrap;
 use super::StaticResource;
 use super::channels;
 use super::identity;
+use super::overload;
 use super::resources;
 use super::resources::Statics;
 use super::runtime;
@@ -86,7 +87,7 @@ pub(super) fn decode(context: &mut Context, bootstrap: pb::Bootstrap) -> Option<
     // Observation, Envoy's own insides, and protection that `config::limits` gives in another way.
     unsupported!(context, warn: node_context_params, hds_config, flags_path, stats_sinks,
         deferred_stat_options, stats_config, stats_flush_interval, watchdog, watchdogs, tracing,
-        overload_manager, enable_dispatcher_stats, stats_server_version_override,
+        enable_dispatcher_stats, stats_server_version_override,
         use_tcp_for_dns_lookups, fatal_actions, certificate_provider_instances, inline_headers,
         perf_tracing_file_path, xds_config_tracker_extension, application_log_config,
         grpc_async_client_manager_config, memory_allocator_manager, enable_worker_cpu_affinity,
@@ -103,6 +104,14 @@ pub(super) fn decode(context: &mut Context, bootstrap: pb::Bootstrap) -> Option<
     context.optional("cluster_manager", cluster_manager, self::cluster_manager);
     let admin = context.optional("admin", admin, self::admin);
     let limits = context.optional("layered_runtime", layered_runtime, runtime::decode);
+    let overload = context.optional("overload_manager", overload_manager, overload::decode);
+    let mut limits = limits.unwrap_or_default();
+    if let Some(max) = overload
+        .as_ref()
+        .and_then(|overload| overload.connections_max)
+    {
+        limits.process = max;
+    }
     let statics = static_resources.map(|statics| {
         context.field("static_resources", |context| {
             resources::decode(context, statics)
@@ -153,7 +162,8 @@ pub(super) fn decode(context: &mut Context, bootstrap: pb::Bootstrap) -> Option<
         static_secrets: secrets,
         dynamic,
         identity,
-        connection_limits: limits.unwrap_or_default(),
+        overload,
+        connection_limits: limits,
         warnings: Vec::new(),
     })
 }

@@ -9,6 +9,7 @@
 //! | `channels` | whether the TLS to a server can be had before it is reached |
 //! | `identity` | a certificate whose key is made here |
 //! | `message` | the bootstrap and its small parts |
+//! | `overload` | `overload_manager` |
 //! | `resources` | static listeners, clusters and secrets |
 //! | `runtime` | limits of connections in `layered_runtime` |
 //! | `sources` | `dynamic_resources`: the aggregated stream and watched files |
@@ -16,6 +17,7 @@
 mod channels;
 mod identity;
 mod message;
+mod overload;
 mod resources;
 mod runtime;
 mod sources;
@@ -40,6 +42,7 @@ use crate::config::Listener;
 use crate::config::Name;
 use crate::config::endpoint::Address;
 use crate::config::identity::Identity;
+use crate::config::overload::Overload;
 use crate::xds::decode::Context;
 use crate::xds::decode::Decoded;
 use crate::xds::decode::FieldError;
@@ -72,6 +75,8 @@ pub struct Bootstrap {
     pub dynamic: Dynamic,
     /// A certificate of our own, if one is wanted.
     pub identity: Option<Arc<Identity>>,
+    /// What is watched, and what is done about it.
+    pub overload: Option<Overload>,
     /// How many connections there may be.
     pub connection_limits: ConnectionLimits,
     /// Fields of the file that are set and have no effect; filled by [`load`] only.

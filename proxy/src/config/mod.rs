@@ -26,6 +26,7 @@
 //! | `identity` | a certificate of our own |
 //! | `hash_policy` | what of a request is hashed |
 //! | `matcher` | string and header predicates |
+//! | `overload` | what is watched, and what is done about it |
 //! | `regex_rewrite` | texts changed by regular expressions |
 //! | `secret` | secrets that come by a name, and TLS contexts with them |
 //! | `tls` | certificates, trust and parameters of TLS, both sides |
@@ -51,6 +52,7 @@ pub mod listener;
 pub mod listener_filter;
 pub mod load_balancing;
 pub mod matcher;
+pub mod overload;
 pub mod prefix_map;
 pub mod regex_rewrite;
 pub mod retry;

@@ -19,6 +19,7 @@ use crate::config::limits;
 use crate::config::listener::Codec;
 use crate::config::listener::HttpConnectionManager;
 use crate::config::listener::HttpFilter;
+use crate::config::overload::Action;
 use crate::downstream::Downstream;
 use crate::http::codec;
 use crate::http::codec::IoFacts;
@@ -156,6 +157,11 @@ impl Connection {
     pub fn enter(&self) {
         self.active.set(self.active.get() + 1);
         self.served.set(self.served.get().saturating_add(1));
+        if !self.closing.get() && self.worker.loads().hits(Action::DisableKeepalive) {
+            let stats = &self.manager.stats;
+            stats.downstream_cx_overload_disable_keepalive().inc();
+            self.closing.set(true);
+        }
         if self
             .manager
             .config
@@ -187,6 +193,11 @@ impl Connection {
     /// The rule of HTTP/1 the client broke, if any.
     pub fn violation(&self) -> Option<Violation> {
         self.facts.violation.get()
+    }
+
+    /// Whether it ends after its exchanges because of overload.
+    pub fn is_shed(&self) -> bool {
+        self.closing.get() && self.worker.loads().hits(Action::DisableKeepalive)
     }
 
     /// Closes the connection once its exchanges have ended.

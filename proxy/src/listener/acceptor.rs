@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::config::overload::Action;
 use crate::listener::ActiveListener;
 use crate::listener::connection;
 use crate::net::Acceptor;
@@ -43,6 +44,9 @@ async fn accept(worker: &Rc<WorkerContext>, listener: &Arc<ActiveListener>, acce
     let batch_max = listener.chains().config.accepts_per_event.max(1);
     let (mut batch, mut has_failed) = (0, false);
     loop {
+        while worker.loads().is_full(Action::StopAcceptingConnections) {
+            tokio::time::sleep(EXHAUSTED_PAUSE).await;
+        }
         match acceptor.accept().await {
             Ok(stream) => {
                 has_failed = false;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use crate::config::overload::Action;
 use crate::downstream::Downstream;
 use crate::http::connection_manager;
 use crate::listener::ActiveChain;
@@ -37,6 +38,10 @@ pub fn spawn(
     stream: NetStream,
     is_stopping: bool,
 ) {
+    if worker.loads().hits(Action::RejectConnections) {
+        listener.stats.downstream_cx_overload_reject().inc();
+        return;
+    }
     let Some(places) = admit(listener, &stream) else {
         return;
     };

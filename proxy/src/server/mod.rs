@@ -42,6 +42,8 @@ use crate::apply::Applier;
 use crate::bootstrap::Bootstrap;
 use crate::config::Change;
 use crate::config::limits;
+use crate::overload::Manager;
+use crate::overload::watchdog;
 use crate::telemetry::access_log::AccessLogWriter;
 use crate::telemetry::log::LogControl;
 use crate::telemetry::stats::ClusterStats;
@@ -50,6 +52,7 @@ use crate::telemetry::stats::Registry;
 use crate::upstream::dns;
 use crate::upstream::health::Monitor;
 use crate::worker::WorkerHandle;
+use crate::worker::WorkerOptions;
 use crate::xds;
 use crate::xds::last_good::Directory;
 use crate::xds::last_good::State;
@@ -79,6 +82,9 @@ const FEEDBACK: Duration = Duration::from_millis(50);
 
 /// How long nothing must change before memory is given back: an update is rarely alone.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// Between two times memory is given back while it is short: each walks all of what was freed.
+const SHRINK: Duration = Duration::from_secs(1);
 
 /// DNS answers waiting for the driver.
 const DNS_ANSWERS_MAX: usize = 64;
@@ -149,6 +155,9 @@ pub struct Server {
     close_at: Option<Instant>,
     reloader: Reloader,
     certificates: CertificateWatch,
+    /// What looks for overload, and how often.
+    overload: Option<(Manager, Duration)>,
+    shrunk_at: Option<Instant>,
     tasks: tokio::task::JoinSet<()>,
 }
 
@@ -160,9 +169,20 @@ impl Server {
     /// Nothing is left running then.
     pub async fn start(bootstrap: Bootstrap, options: Options) -> Result<Self, StartError> {
         let registry = Arc::new(Registry::new(options.workers));
+        let shared = WorkerOptions {
+            drain_time: options.drain_time,
+            loads: Arc::default(),
+        };
         let workers = (0..options.workers)
-            .map(|index| WorkerHandle::start(index, options.drain_time))
+            .map(|index| WorkerHandle::start(index, shared.clone()))
             .collect::<io::Result<Vec<_>>>()?;
+        let beats: Vec<_> = workers.iter().map(WorkerHandle::beat).collect();
+        watchdog::start(&beats, Arc::clone(registry.server()))?;
+        let overload = bootstrap.overload.as_ref();
+        let overload = overload.map(|config| {
+            let manager = Manager::new(config, Arc::clone(&shared.loads), &registry);
+            (manager, config.refresh_interval)
+        });
         let logs = Arc::new(AccessLogWriter::start(Arc::clone(registry.access_log()))?);
         let (asks, asked) = watch::channel(Asked::Nothing);
         let live = Arc::new(Live::new(
@@ -204,6 +224,8 @@ impl Server {
             close_at: None,
             reloader,
             certificates: CertificateWatch::default(),
+            overload,
+            shrunk_at: None,
             tasks,
         })
     }
@@ -226,6 +248,9 @@ impl Server {
         let mut record = tokio::time::interval(RECORD);
         let mut feedback = tokio::time::interval(FEEDBACK);
         feedback.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let every = self.overload.as_ref().map_or(RECORD, |(_, every)| *every);
+        let mut overload = tokio::time::interval(every);
+        overload.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let began = Instant::now();
         let mut quiet = pin!(tokio::time::sleep(QUIET));
         let mut is_tidy = false;
@@ -244,6 +269,7 @@ impl Server {
                 }
                 () = self.live.departures.rung() => self.applier.follow_hosts().await,
                 _ = record.tick() => self.record(),
+                _ = overload.tick(), if self.overload.is_some() => self.look_for_overload().await,
                 _ = feedback.tick(), if !self.applier.following().is_empty() => {
                     let now = began.elapsed();
                     self.applier.following().iter().for_each(|cluster| cluster.feed_back(now));
@@ -275,6 +301,17 @@ impl Server {
         }
         let queries = self.check_queries.borrow_and_update().clone();
         self.applier.warm(&queries);
+    }
+
+    async fn look_for_overload(&mut self) {
+        let Some((manager, _)) = &mut self.overload else {
+            return;
+        };
+        if manager.look() && self.shrunk_at.is_none_or(|at| at.elapsed() >= SHRINK) {
+            self.shrunk_at = Some(Instant::now());
+            self.applier.shrink().await;
+            crate::memory::collect();
+        }
     }
 
     /// What the admin interface asks for; true if it is the end.

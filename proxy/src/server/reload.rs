@@ -15,6 +15,7 @@ use crate::bootstrap::Bootstrap;
 use crate::bootstrap::Dynamic;
 use crate::config::ConnectionLimits;
 use crate::config::identity::Identity;
+use crate::config::overload::Overload;
 use crate::xds::stage::StaticResources;
 
 /// Takes in bootstraps while the proxy runs. Cheap to clone.
@@ -33,6 +34,7 @@ struct Started {
     dynamic: Dynamic,
     limits: ConnectionLimits,
     identity: Option<Arc<Identity>>,
+    overload: Option<Overload>,
 }
 
 impl Reloader {
@@ -82,6 +84,7 @@ impl Started {
             dynamic,
             limits: bootstrap.connection_limits.clone(),
             identity: bootstrap.identity.clone(),
+            overload: bootstrap.overload.clone(),
         }
     }
 
@@ -93,6 +96,7 @@ impl Started {
             ("dynamic_resources", now.dynamic != self.dynamic),
             ("layered_runtime", now.limits != self.limits),
             ("bootstrap_extensions", now.identity != self.identity),
+            ("overload_manager", now.overload != self.overload),
         ]
         .into_iter()
         .filter_map(|(field, differs)| differs.then_some(field))

@@ -38,6 +38,7 @@ use http::request::Parts;
 use tokio::time::Instant;
 
 use crate::config::circuit_breakers::Priority;
+use crate::config::overload::Action as Shed;
 use crate::config::route::Action;
 use crate::error::ProxyError;
 use crate::error::Reason;
@@ -150,6 +151,16 @@ impl Exchange {
         let (authority, reply) = prepare::prepare(self, &mut parts)?;
         if let Some(reply) = reply {
             return Ok(Decision::Reply(reply));
+        }
+        if self
+            .connection
+            .worker
+            .loads()
+            .hits(Shed::StopAcceptingRequests)
+        {
+            let stats = &self.connection.manager.stats;
+            stats.downstream_rq_overload_close().inc();
+            return Err(Reason::Overloaded.into());
         }
         let table = self.connection.manager.routes.load();
         let found = prepare::find_route(self, &table, &parts, authority.as_str())?;

@@ -9,7 +9,9 @@ use http::HeaderMap;
 use http::HeaderValue;
 use http::Response;
 use http::Version;
+use http::header::CONNECTION;
 use http::header::CONTENT_TYPE;
+use http::header::RETRY_AFTER;
 use http::header::SET_COOKIE;
 use http_body::Body;
 use http_body::Frame;
@@ -29,6 +31,9 @@ use crate::http::exchange::retry;
 use crate::http::headers;
 use crate::http::local_reply;
 use crate::http::local_reply::LocalReply;
+
+/// Seconds until somebody who was refused may come again: overload is looked for about that often.
+const RETRY_AFTER_OVERLOAD: &str = "1";
 
 /// A response body. The exchange ends when it does, or when it is dropped.
 #[derive(Debug)]
@@ -106,6 +111,11 @@ impl Exchange {
                 .headers
                 .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         }
+        if self.connection.is_shed() {
+            // Made at once, so that the connection had no time to see that it ends.
+            let close = HeaderValue::from_static("close");
+            parts.headers.insert(CONNECTION, close);
+        }
         finish::remember_response(&mut self, &parts);
         self.complete = true;
         // HTTP/2 has nobody else who would keep the body of an answer to HEAD back.
@@ -148,6 +158,11 @@ impl Exchange {
         }
         if error.reason == Reason::Overflow && !self.connection.manager.suppress_envoy_headers {
             headers::set_overloaded(reply.response.headers_mut());
+        }
+        if error.reason == Reason::Overloaded {
+            let headers = reply.response.headers_mut();
+            let seconds = HeaderValue::from_static(RETRY_AFTER_OVERLOAD);
+            headers.insert(RETRY_AFTER, seconds);
         }
         self.reply(reply)
     }

@@ -119,6 +119,7 @@ stats! {
         counter downstream_cx_idle_timeout: "Connections closed because nothing used them.";
         counter downstream_cx_max_duration_reached: "Connections closed at their longest duration.";
         counter downstream_cx_max_requests_reached: "Connections closed after their last allowed request.";
+        counter downstream_cx_overload_disable_keepalive: "Connections closed after an answer because of overload.";
         counter downstream_cx_protocol_error: "Connections on which the client broke the protocol.";
         counter downstream_cx_rx_bytes_total: "Bytes received from clients.";
         counter downstream_cx_tx_bytes_total: "Bytes sent to clients.";
@@ -136,6 +137,7 @@ stats! {
         counter downstream_rq_header_timeout: "Requests whose head did not come in time.";
         counter downstream_rq_idle_timeout: "Requests on which no byte moved for too long.";
         counter downstream_rq_max_duration_reached: "Requests that took longer, all in all, than they may.";
+        counter downstream_rq_overload_close: "Requests refused because of overload.";
         counter downstream_rq_redirected_with_normalized_path: "Requests redirected to the canonical form of their path.";
         counter downstream_rq_rx_reset: "Requests reset by the client.";
         histogram downstream_rq_time: "Time from first byte of the request to end of the response.";
@@ -156,6 +158,7 @@ stats! {
         counter downstream_cx_destroy: "Connections closed.";
         counter downstream_cx_overflow: "Connections refused by the listener's limit.";
         counter downstream_global_cx_overflow: "Connections refused by the limit of the process, or because few descriptors are left.";
+        counter downstream_cx_overload_reject: "Connections refused because of overload.";
         counter downstream_cx_accept_fail: "Attempts to accept that failed, for want of descriptors or memory.";
         gauge downstream_pre_cx_active: "Connections in listener filters.";
         counter downstream_pre_cx_timeout: "Connections on which listener filters took too long.";
@@ -323,6 +326,22 @@ stats! {
 }
 
 stats! {
+    /// Of one action of the overload manager.
+    pub struct OverloadActionStats(OverloadActionCells) in "overload" by "envoy_overload_action" {
+        level active: "1 while it is taken in full force.";
+        level scale_percent: "How strongly it is taken.";
+    }
+}
+
+stats! {
+    /// Of one resource the overload manager looks at.
+    pub struct OverloadResourceStats(OverloadResourceCells) in "overload" by "envoy_overload_resource" {
+        level pressure: "How much of it is used, in percent.";
+        counter failed_updates: "Times it could not be looked at.";
+    }
+}
+
+stats! {
     /// Of the process.
     pub struct ServerStats(ServerCells) in "server" {
         level uptime: "Seconds since the start.";
@@ -330,6 +349,8 @@ stats! {
         level state: "0 live, 1 draining, 2 pre-initializing, 3 initializing.";
         level concurrency: "Workers.";
         level config_last_reload_successful: "1 unless the bootstrap was refused when it was read again.";
+        counter watchdog_miss: "Times a worker was silent for three seconds.";
+        counter watchdog_mega_miss: "Times a worker was silent for ten seconds.";
         level version: "Version: major * 65536 + minor * 256 + patch.";
         level memory_physical_size: "Resident memory in bytes.";
         level memory_allocated: "Memory in use in bytes.";

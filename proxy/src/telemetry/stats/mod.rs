@@ -49,6 +49,8 @@ pub use components::InspectorStats;
 pub use components::ListenerManagerStats;
 pub use components::ListenerStats;
 pub use components::OutlierStats;
+pub use components::OverloadActionStats;
+pub use components::OverloadResourceStats;
 pub use components::ProxyProtocolStats;
 pub use components::ServerStats;
 pub use components::SubscriptionStats;

@@ -26,6 +26,8 @@ use crate::telemetry::stats::InspectorStats;
 use crate::telemetry::stats::ListenerManagerStats;
 use crate::telemetry::stats::ListenerStats;
 use crate::telemetry::stats::OutlierStats;
+use crate::telemetry::stats::OverloadActionStats;
+use crate::telemetry::stats::OverloadResourceStats;
 use crate::telemetry::stats::Scope;
 use crate::telemetry::stats::ServerStats;
 use crate::telemetry::stats::SubscriptionStats;
@@ -72,6 +74,8 @@ struct Named {
     http: Instances<HttpStats>,
     listeners: Instances<ListenerStats>,
     listener_tls: Instances<TlsStats>,
+    overload_actions: Instances<OverloadActionStats>,
+    overload_resources: Instances<OverloadResourceStats>,
     tcp: Instances<TcpStats>,
     sources: Vec<Source>,
 }
@@ -203,6 +207,16 @@ impl Registry {
         self.named().listener_tls.get(name, self.workers)
     }
 
+    /// Of the action of the overload manager with this name.
+    pub fn overload_action(&self, name: &str) -> Arc<OverloadActionStats> {
+        self.named().overload_actions.get(name, self.workers)
+    }
+
+    /// Of the resource with this name.
+    pub fn overload_resource(&self, name: &str) -> Arc<OverloadResourceStats> {
+        self.named().overload_resources.get(name, self.workers)
+    }
+
     /// Of the TCP proxies with this `stat_prefix`.
     pub fn tcp(&self, stat_prefix: &str) -> Arc<TcpStats> {
         self.named().tcp.get(stat_prefix, self.workers)
@@ -228,6 +242,8 @@ impl Registry {
             named.http.list(),
             named.listeners.list(),
             named.listener_tls.list_among(ListenerStats::SCOPE),
+            named.overload_actions.list(),
+            named.overload_resources.list(),
             named.tcp.list(),
         ];
         all.extend(named.sources.iter().map(|source| source()));

@@ -135,6 +135,8 @@ fn every_field_reads_as_declared_and_says_what_it_is() {
         registry.http("b"),
         registry.listener("c"),
         registry.listener_tls("c"),
+        registry.overload_action("f"),
+        registry.overload_resource("g"),
         registry.tcp("d"),
     );
     for list in registry.groups() {

@@ -416,7 +416,8 @@ impl HostPool {
         }
     }
 
-    fn close_idle(&self) {
+    /// Closes what does nothing.
+    pub(super) fn close_idle(&self) {
         self.http1.borrow_mut().clear();
         self.http2.borrow_mut().clear(); // streams still open hold their connection
     }

@@ -147,6 +147,12 @@ impl Pools {
         self.plan_cut();
     }
 
+    /// Closes what does nothing, whatever its age.
+    pub fn close_idle(&self) {
+        let pools = self.by_host.borrow();
+        pools.values().for_each(|pool| pool.close_idle());
+    }
+
     /// Done when what is still on a host that left is to be cut.
     pub async fn cut_due(&self) {
         match self.next_cut.get() {

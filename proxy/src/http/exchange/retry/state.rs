@@ -187,6 +187,7 @@ fn is_of_attempt(reason: Reason) -> bool {
         | Reason::NoHealthyUpstream
         | Reason::NoRoute
         | Reason::Overflow
+        | Reason::Overloaded
         | Reason::RequestIdle
         | Reason::StreamIdle
         | Reason::UpstreamTimeout => false,

@@ -50,6 +50,22 @@ pub(super) fn base(message: &str) -> Value {
             "name": "a",
             "static_layer": {"overload.global_downstream_max_connections": 5},
         }),
+        "OverloadManager" => {
+            let mut monitor = base("ResourceMonitor");
+            monitor["name"] = "m".into();
+            json!({"resource_monitors": [monitor]})
+        }
+        "OverloadAction" => json!({
+            "name": "envoy.overload_actions.stop_accepting_requests",
+            "triggers": [base("Trigger")],
+        }),
+        "ResourceMonitor" => json!({"name": "n", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig",
+            "max_heap_size_bytes": 5,
+        }}),
+        "ScaledTrigger" => json!({"scaling_threshold": 0.2, "saturation_threshold": 0.8}),
+        "ThresholdTrigger" => json!({"value": 0.5}),
+        "Trigger" => json!({"name": "m", "threshold": {"value": 0.5}}),
         "RuntimeFeatureFlag" => json!({"default_value": false}),
         "DataSource" => json!({"inline_string": "y"}),
         "DirectResponseAction" => json!({"status": 200}),

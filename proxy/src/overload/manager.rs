@@ -1,0 +1,173 @@
+//! From pressure to action. It reads monitors when it is told to, and writes [`Loads`].
+
+use std::sync::Arc;
+
+use crate::config::overload::Action;
+use crate::config::overload::ActionRule;
+use crate::config::overload::Overload;
+use crate::overload::Loads;
+use crate::overload::monitor::Gauge;
+use crate::telemetry::stats::OverloadActionStats;
+use crate::telemetry::stats::OverloadResourceStats;
+use crate::telemetry::stats::Registry;
+
+/// The control side's part.
+#[derive(Debug)]
+pub struct Manager {
+    gauges: Vec<Watched>,
+    rules: Vec<Rule>,
+    loads: Arc<Loads>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    gauge: Gauge,
+    stats: Arc<OverloadResourceStats>,
+    /// The last that could be read.
+    pressure: f64,
+    has_failed: bool,
+}
+
+#[derive(Debug)]
+struct Rule {
+    rule: ActionRule,
+    stats: Arc<OverloadActionStats>,
+    strength: f64,
+}
+
+impl Manager {
+    /// Writes what is to be done to `loads`.
+    pub fn new(config: &Overload, loads: Arc<Loads>, registry: &Registry) -> Self {
+        let watched = config.monitors.iter().map(|monitor| Watched {
+            gauge: Gauge::new(monitor.kind),
+            stats: registry.overload_resource(&monitor.name),
+            pressure: 0.0,
+            has_failed: false,
+        });
+        let rules = config.actions.iter().map(|rule| Rule {
+            rule: rule.clone(),
+            stats: registry.overload_action(rule.action.as_str()),
+            strength: 0.0,
+        });
+        Self {
+            gauges: watched.collect(),
+            rules: rules.collect(),
+            loads,
+        }
+    }
+
+    /// Looks at every resource, and decides; true if memory is to be given back now.
+    pub fn look(&mut self) -> bool {
+        for watched in &mut self.gauges {
+            watched.look();
+        }
+        let pressures: Vec<f64> = self.gauges.iter().map(|watched| watched.pressure).collect();
+        self.decide(&pressures)
+    }
+
+    fn decide(&mut self, pressures: &[f64]) -> bool {
+        for rule in &mut self.rules {
+            rule.decide(pressures, &self.loads);
+        }
+        self.loads.is_full(Action::ShrinkHeap)
+    }
+}
+
+impl Watched {
+    fn look(&mut self) {
+        match self.gauge.pressure() {
+            Ok(pressure) => {
+                self.pressure = pressure;
+                self.has_failed = false;
+                self.stats.pressure().set(percent(pressure));
+            }
+            Err(error) => {
+                self.stats.failed_updates().inc();
+                if !std::mem::replace(&mut self.has_failed, true) {
+                    tracing::warn!(gauge = ?self.gauge, %error, "a resource cannot be looked at");
+                }
+            }
+        }
+    }
+}
+
+impl Rule {
+    fn decide(&mut self, pressures: &[f64], loads: &Loads) {
+        let triggers = self.rule.triggers.iter();
+        let strengths = triggers.map(|(place, level)| {
+            let pressure = pressures.get(*place).copied().unwrap_or_default();
+            level.at(pressure)
+        });
+        let strength = strengths.fold(0.0, f64::max);
+        let action = self.rule.action;
+        loads.set(action, strength);
+        self.stats.active().set(i64::from(strength >= 1.0));
+        self.stats.scale_percent().set(percent(strength));
+        if (strength > 0.0) != (self.strength > 0.0) {
+            let action = action.as_str();
+            if strength > 0.0 {
+                tracing::warn!(action, "overloaded");
+            } else {
+                tracing::info!(action, "no longer overloaded");
+            }
+        }
+        self.strength = strength;
+    }
+}
+
+fn percent(part: f64) -> i64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "it saturates, and is a hundred or a little more"
+    )]
+    let percent = (part * 100.0) as i64;
+    percent
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::overload::Level;
+    use crate::config::overload::Monitor;
+    use crate::config::overload::MonitorKind;
+
+    #[test]
+    fn actions_come_in_their_order_and_go_by_themselves() {
+        let rule = |action, level| ActionRule {
+            action,
+            triggers: vec![(0, level)],
+        };
+        let config = Overload {
+            refresh_interval: Duration::from_secs(1),
+            monitors: vec![Monitor {
+                name: "heap".into(),
+                kind: MonitorKind::FixedHeap { bytes_max: 1 },
+            }],
+            actions: vec![
+                rule(Action::ShrinkHeap, Level::From(0.8)),
+                rule(Action::DisableKeepalive, Level::From(0.85)),
+                rule(Action::StopAcceptingRequests, Level::Between(0.9, 0.95)),
+                rule(Action::StopAcceptingConnections, Level::From(0.98)),
+            ],
+            connections_max: None,
+        };
+        let loads = Arc::<Loads>::default();
+        let mut manager = Manager::new(&config, Arc::clone(&loads), &Registry::new(1));
+        let mut at = |pressure: f64| {
+            manager.decide(&[pressure]);
+            let full = Action::ALL
+                .into_iter()
+                .filter(|action| loads.is_full(*action));
+            full.collect::<Vec<_>>()
+        };
+        assert!(at(0.7).is_empty());
+        assert_eq!(at(0.8), [Action::ShrinkHeap]);
+        assert_eq!(at(0.9), [Action::DisableKeepalive, Action::ShrinkHeap]);
+        assert_eq!(at(0.96).len(), 3);
+        assert_eq!(at(1.2).len(), 4);
+        assert!(at(0.5).is_empty());
+        assert!(manager.look(), "the process has more than one byte");
+    }
+}
