@@ -36,12 +36,12 @@ const SWAP_MAX: Duration = Duration::from_millis(100);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t08_a_leaf_is_rotated_under_load_by_sotw_ads() {
-    rotate("GRPC", &site::ads()).await;
+    Box::pin(rotate("GRPC", &site::ads())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t08_a_leaf_is_rotated_under_load_by_delta_ads() {
-    rotate("DELTA_GRPC", &site::ads()).await;
+    Box::pin(rotate("DELTA_GRPC", &site::ads())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -55,7 +55,7 @@ async fn t08_a_leaf_is_rotated_under_load_by_a_stream_of_its_own() {
                 "grpc_services": [{"envoy_grpc": {"cluster_name": "control-plane"}}],
             },
         });
-        rotate("GRPC", &source).await;
+        Box::pin(rotate("GRPC", &source)).await;
     }
 }
 
