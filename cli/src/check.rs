@@ -277,11 +277,16 @@ impl Checker {
 
 /// Resource files have `resources` (or are a list); bootstraps do not.
 fn is_resources(text: &str) -> bool {
-    text.lines().any(|line| {
-        line.starts_with("resources:")
-            || line.starts_with("- ")
-            || line.trim_start().starts_with("\"resources\"")
-    })
+    let says_something = |line: &&str| !line.trim().is_empty() && !line.starts_with('#');
+    let mut lines = text.lines().filter(says_something);
+    let is_list = lines
+        .clone()
+        .next()
+        .is_some_and(|line| line.starts_with("- "));
+    is_list
+        || lines.any(|line| {
+            line.starts_with("resources:") || line.trim_start().starts_with("\"resources\"")
+        })
 }
 
 /// What the proxy says of a resource; types it does not use are left to others.

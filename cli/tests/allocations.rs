@@ -28,7 +28,7 @@ use proxy::server::Server;
 const HTTP1: u64 = 1;
 
 /// Of one request on a stream, HTTP/2 to HTTP/2.
-const HTTP2: u64 = 13;
+const HTTP2: u64 = 12;
 
 /// Hashes what there is of a request, and chooses by it.
 const HASHED_ROUTE: &str = "route:

@@ -33,7 +33,7 @@ const KNOWN: [&str; 13] = [
     "weir ca init --dir ca --trust-domain mesh.example",
     "weir ca issue --dir ca spiffe://mesh.example/cart --out cart",
     "weir cert show cart.pem",
-    "weir check configs/",
+    "weir check configs/edge.yaml",
     "weir control-plane --ca ca --tls-identity spiffe://mesh.example/control-plane --listen 127.0.0.1:18000",
     "weir control-plane --resources configs/ads/resources --listen 127.0.0.1:18000",
     "weir demo --mtls --script",
@@ -124,7 +124,16 @@ fn sidecars_keep_talking_while_their_certificates_are_replaced() {
 
 #[test]
 fn check_finds_nothing_in_the_examples() {
-    let output = weir("weir check configs/").output().unwrap();
+    let mut command = weir("weir check");
+    for example in std::fs::read_dir(root().join("configs")).unwrap() {
+        let path = example.unwrap().path();
+        // It needs the roots of somebody's authority; its own test makes one.
+        let is_example = path.is_dir() || path.extension().is_some_and(|of| of == "yaml");
+        if is_example && !path.ends_with("identity") {
+            command.arg(path);
+        }
+    }
+    let output = command.output().unwrap();
     assert!(
         output.status.success(),
         "{}",

@@ -104,8 +104,14 @@ impl Counts {
 }
 
 /// Connections to a port of this machine that the one who made them has not closed. What the other end
-/// sees may be late: packets of two workers come in no order.
+/// sees may be late: packets of two workers come in no order. The table is not read at one moment, so
+/// that it may show a connection that has ended beside the one that took its place; one too many that is
+/// there would be there in every look.
 fn connections_to(port: u16) -> usize {
+    (0..5).map(|_| look_at(port)).min().unwrap_or_default()
+}
+
+fn look_at(port: u16) -> usize {
     let table = std::fs::read_to_string("/proc/net/tcp").expect("it is there");
     let open = table.lines().skip(1).filter(|line| {
         let mut columns = line.split_whitespace().skip(2);
@@ -274,7 +280,7 @@ async fn requests_are_never_more_than_the_limit_and_reach_it() {
     let (served, refused) = sum(clients).await;
     assert_eq!(served + refused, CLIENTS * ROUNDS);
     assert_eq!(
-        world.number("upstream_rq_pending_overflow").await,
+        world.number("upstream_rq_active_overflow").await,
         refused as u64
     );
     world.becomes("upstream_rq_active", 0).await;
