@@ -9,6 +9,7 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use crate::client;
+use crate::lb;
 
 /// Between two looks at a member that drains.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -128,14 +129,8 @@ impl MemberArgs {
     }
 
     fn is_named(&self, host: &Value) -> bool {
-        let text = |pointer| host.pointer(pointer).and_then(Value::as_str);
-        let port = host.pointer("/address/socket_address/port_value");
-        let address = match (text("/address/socket_address/address"), port) {
-            (Some(address), Some(port)) if address.contains(':') => format!("[{address}]:{port}"),
-            (Some(address), Some(port)) => format!("{address}:{port}"),
-            _ => text("/address/pipe/path").unwrap_or_default().to_owned(),
-        };
-        text("/cluster") == Some(&self.cluster) && address == self.address
+        let cluster = host.get("cluster").and_then(Value::as_str);
+        cluster == Some(&self.cluster) && lb::place(host) == self.address
     }
 
     fn silent(&self, error: &str) -> String {

@@ -30,6 +30,13 @@ Examples:
   weir lb show backend
   weir lb show backend --admin 127.0.0.1:15000 -o json")]
 struct ShowArgs {
+    #[command(flatten)]
+    asked: ClusterArgs,
+}
+
+/// Which cluster of which proxy, and how to print what is said of it.
+#[derive(Args, Debug)]
+pub(crate) struct ClusterArgs {
     /// The cluster's name
     cluster: String,
     /// The admin interface of the proxy
@@ -41,7 +48,7 @@ struct ShowArgs {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Output {
+enum Output {
     Text,
     Json,
 }
@@ -85,38 +92,44 @@ impl Latency {
 
 /// Asks and prints.
 pub(crate) fn run(args: &LbArgs) -> ExitCode {
-    let LbCommand::Show(args) = &args.command;
-    match show(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(sentence) => {
-            eprintln!("weir: {sentence}");
-            ExitCode::FAILURE
-        }
-    }
+    let LbCommand::Show(ShowArgs { asked }) = &args.command;
+    asked.show(|cluster| &cluster.host_statuses, line)
 }
 
-fn show(args: &ShowArgs) -> Result<(), String> {
-    let cluster = ask(args.admin, &args.cluster)?;
-    match args.output {
-        Output::Json => {
-            let text = serde_json::to_string_pretty(&cluster.host_statuses);
-            println!("{}", text.map_err(|error| error.to_string())?);
+impl ClusterArgs {
+    /// Asks, and prints a part of what is said: as it is, or a line for each.
+    pub(crate) fn show(
+        &self,
+        part: fn(&Cluster) -> &Vec<Value>,
+        line: fn(&Value) -> String,
+    ) -> ExitCode {
+        let printed = self.ask().and_then(|cluster| match self.output {
+            Output::Json => serde_json::to_string_pretty(part(&cluster))
+                .map(|text| println!("{text}"))
+                .map_err(|error| error.to_string()),
+            Output::Text => {
+                part(&cluster)
+                    .iter()
+                    .for_each(|one| println!("{}", line(one)));
+                Ok(())
+            }
+        });
+        match printed {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(sentence) => {
+                eprintln!("weir: {sentence}");
+                ExitCode::FAILURE
+            }
         }
-        Output::Text => cluster
-            .host_statuses
-            .iter()
-            .for_each(|host| println!("{}", line(host))),
     }
-    Ok(())
-}
 
-/// The same for one who waits.
-pub(crate) fn ask(admin: SocketAddr, name: &str) -> Result<Cluster, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("no runtime: {error}"))?;
-    runtime.block_on(cluster(admin, name))
+    fn ask(&self) -> Result<Cluster, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| format!("no runtime: {error}"))?;
+        runtime.block_on(cluster(self.admin, &self.cluster))
+    }
 }
 
 /// The cluster of this name, as a running proxy shows it.
@@ -143,13 +156,14 @@ pub(crate) async fn cluster(admin: SocketAddr, name: &str) -> Result<Cluster, St
     ))
 }
 
-/// The address of a member.
+/// The address of a member, as it is written on the command line.
 pub(crate) fn place(host: &Value) -> String {
-    let socket = host.pointer("/address/socket_address");
-    let part = |name: &str| socket.and_then(|socket| socket.get(name));
-    match (part("address").and_then(Value::as_str), part("port_value")) {
+    let text = |pointer| host.pointer(pointer).and_then(Value::as_str);
+    let port = host.pointer("/address/socket_address/port_value");
+    match (text("/address/socket_address/address"), port) {
+        (Some(address), Some(port)) if address.contains(':') => format!("[{address}]:{port}"),
         (Some(address), Some(port)) => format!("{address}:{port}"),
-        _ => "a pipe".to_owned(),
+        _ => text("/address/pipe/path").unwrap_or_default().to_owned(),
     }
 }
 
