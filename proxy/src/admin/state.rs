@@ -58,6 +58,9 @@ pub trait Inspect: fmt::Debug + Send + Sync {
     /// Every cluster, by name.
     fn clusters(&self) -> Vec<ClusterView>;
 
+    /// Those whose policy follows latency.
+    fn clusters_by_latency(&self) -> Vec<ClusterView>;
+
     /// Every listener that is bound, by name.
     fn listeners(&self) -> Vec<ListenerView>;
 

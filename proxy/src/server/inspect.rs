@@ -363,6 +363,20 @@ impl Statics {
 #[derive(Debug)]
 pub(super) struct Inspector(pub(super) Arc<Live>);
 
+impl Inspector {
+    fn views(&self, is_wanted: impl Fn(&ClusterHandle) -> bool) -> Vec<ClusterView> {
+        let applied = self
+            .0
+            .applied
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let wanted = applied.clusters.iter().filter(|cluster| is_wanted(cluster));
+        wanted
+            .map(|cluster| cluster_view(cluster, !self.0.is_static(cluster.name())))
+            .collect()
+    }
+}
+
 impl Inspect for Inspector {
     fn readiness(&self) -> Readiness {
         let facts = self.0.xds.facts();
@@ -397,16 +411,19 @@ impl Inspect for Inspector {
     }
 
     fn clusters(&self) -> Vec<ClusterView> {
-        let applied = self
-            .0
-            .applied
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        applied
-            .clusters
-            .iter()
-            .map(|cluster| cluster_view(cluster, !self.0.is_static(cluster.name())))
-            .collect()
+        self.views(|_| true)
+    }
+
+    fn clusters_by_latency(&self) -> Vec<ClusterView> {
+        self.views(|cluster| {
+            cluster
+                .load()
+                .config
+                .load_balancing
+                .policy
+                .latency()
+                .is_some()
+        })
     }
 
     fn listeners(&self) -> Vec<ListenerView> {

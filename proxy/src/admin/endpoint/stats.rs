@@ -53,7 +53,8 @@ pub(in crate::admin) fn prometheus(call: &Call<'_>) -> Reply {
     let build = [("version", build.version), ("revision", build.revision)];
     let mut body = String::new();
     exposition::render(&call.admin.registry, &selection, &build, &mut body);
-    weights::render(&call.admin.inspect.clusters(), &selection, &mut body);
+    let clusters = call.admin.inspect.clusters_by_latency();
+    weights::render(&clusters, &selection, &mut body);
     Reply::with(StatusCode::OK, exposition::CONTENT_TYPE, body.into_bytes())
 }
 

@@ -85,6 +85,10 @@ impl Inspect for Process {
         self.clusters.clone()
     }
 
+    fn clusters_by_latency(&self) -> Vec<ClusterView> {
+        self.clusters.clone()
+    }
+
     fn listeners(&self) -> Vec<ListenerView> {
         vec![ListenerView {
             name: "l1".to_owned(),
