@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::compare::{Contestant, CurveOptions, GateOptions, Options};
+use crate::compare::{Contestant, CurveOptions, GateOptions, Options, RotationOptions};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -37,6 +37,8 @@ enum Action {
     Curve(CurveArguments),
     /// Hold instructions, system calls and memory to the recorded values.
     Gates(GatesArguments),
+    /// Replace certificates under load: nobody fails, tails stay as they are.
+    Rotation(RotationArguments),
     /// List the scenarios.
     Scenarios,
     /// The floor: relay bytes between a port and a target, nothing else.
@@ -112,6 +114,22 @@ struct GatesArguments {
     weir: Option<PathBuf>,
 }
 
+#[derive(Debug, clap::Args)]
+struct RotationArguments {
+    /// Requests per second.
+    #[arg(long, default_value_t = 5_000.0)]
+    rate: f64,
+    /// Length of each of the two parts.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(8..=3_600))]
+    seconds: u64,
+    /// The weir-proxy to measure, in place of WEIR_BIN or the build in the target directory.
+    #[arg(long, value_name = "PROGRAM")]
+    weir: Option<PathBuf>,
+    /// Stay in the network namespace of the caller, with its congestion control.
+    #[arg(long)]
+    no_namespace: bool,
+}
+
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Action::Compare(arguments) => {
@@ -139,6 +157,12 @@ fn main() -> ExitCode {
             file: arguments.file,
             record: arguments.record,
             weir: arguments.weir,
+        }),
+        Action::Rotation(arguments) => compare::rotation(&RotationOptions {
+            rate: arguments.rate,
+            seconds: arguments.seconds,
+            weir: arguments.weir,
+            no_namespace: arguments.no_namespace,
         }),
         Action::Scenarios => {
             compare::list_scenarios();

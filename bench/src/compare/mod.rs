@@ -16,6 +16,7 @@ mod match_up;
 mod namespace;
 mod outcome;
 mod report;
+mod rotation;
 mod scenario;
 mod scenarios;
 mod session;
@@ -28,6 +29,7 @@ use std::time::Duration;
 pub(crate) use self::contestant::Contestant;
 pub(crate) use self::curve::{CurveOptions, main as curve};
 pub(crate) use self::gates::{GateOptions, main as gates};
+pub(crate) use self::rotation::{RotationOptions, main as rotation};
 
 use self::host::Facts;
 use self::match_up::MatchUp;

@@ -5,6 +5,8 @@
 //! Our ends speak TLS 1.3 with ECDSA P-256, X25519 and AES-128-GCM and nothing else, so that all
 //! proxies do the same cryptography, whatever each would prefer.
 
+mod rotating;
+
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -24,6 +26,8 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::tickets::Tickets;
 use crate::wire::{TlsClient, TlsServer};
+
+pub use self::rotating::{Root, Rotating, ShortLeaf};
 
 /// The name every request of a measurement is for.
 pub const SERVER_NAME: &str = "bench.test";
@@ -62,13 +66,7 @@ impl Certificates {
     /// # Errors
     /// When no key can be made.
     pub fn new() -> Result<Self, CertificateError> {
-        let mut params = CertificateParams::new(Vec::<String>::new())?;
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "weir-bench authority");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+        let authority = authority("weir-bench authority")?;
         let server = Leaf::new(&authority, ExtendedKeyUsagePurpose::ServerAuth)?;
         let client = Leaf::new(&authority, ExtendedKeyUsagePurpose::ClientAuth)?;
         Ok(Self {
@@ -151,6 +149,28 @@ impl Certificates {
     }
 }
 
+/// A root that signs leafs.
+fn authority(name: &str) -> Result<CertifiedIssuer<'static, KeyPair>, rcgen::Error> {
+    let mut params = CertificateParams::new(Vec::<String>::new())?;
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    CertifiedIssuer::self_signed(params, KeyPair::generate()?)
+}
+
+/// What all leafs have in common.
+fn leaf_params() -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(vec![SERVER_NAME.to_owned()])?;
+    params
+        .subject_alt_names
+        .push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+    params
+        .distinguished_name
+        .push(DnType::CommonName, SERVER_NAME);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    Ok(params)
+}
+
 /// The one suite and group of a measurement.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider {
@@ -176,15 +196,15 @@ impl Leaf {
         authority: &CertifiedIssuer<'static, KeyPair>,
         usage: ExtendedKeyUsagePurpose,
     ) -> Result<Self, rcgen::Error> {
-        let mut params = CertificateParams::new(vec![SERVER_NAME.to_owned()])?;
-        params
-            .subject_alt_names
-            .push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
-        params
-            .distinguished_name
-            .push(DnType::CommonName, SERVER_NAME);
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let mut params = leaf_params()?;
         params.extended_key_usages = vec![usage];
+        Self::signed(params, authority)
+    }
+
+    fn signed(
+        params: CertificateParams,
+        authority: &CertifiedIssuer<'static, KeyPair>,
+    ) -> Result<Self, rcgen::Error> {
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, authority)?;
         Ok(Self { certificate, key })
