@@ -17,6 +17,12 @@ pub enum Refusal {
     /// The self-signature does not fit the key.
     #[error("the signing request is not signed by the key in it")]
     BadSignature,
+    /// A certificate the TLS library does not believe, or none where one is demanded.
+    #[error("no connection with this certificate: {reason}")]
+    Certificate {
+        /// In the library's words.
+        reason: String,
+    },
     /// More certificates than a way to a root can need.
     #[error("the chain has {count} certificates; at most {most} are taken")]
     ChainLong {
@@ -143,6 +149,7 @@ impl Refusal {
             Self::Anonymous => "anonymous",
             Self::AsksForAuthority => "asks_for_authority",
             Self::BadSignature => "bad_signature",
+            Self::Certificate { .. } => "certificate",
             Self::ChainLong { .. } => "chain_long",
             Self::Exposed => "exposed",
             Self::IssuerEnds { .. } => "issuer_ends",

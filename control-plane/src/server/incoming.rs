@@ -16,6 +16,7 @@ use std::task::Poll;
 use std::task::ready;
 use std::time::Duration;
 
+use rustls::InvalidMessage;
 use rustls::ServerConfig;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
@@ -38,24 +39,31 @@ use crate::ca::access::Caller;
 use crate::ca::access::caller_of;
 use crate::limits::HANDSHAKE_TIMEOUT;
 use crate::service::Info;
+use crate::source::secrets::Secrets;
 
 type Accepting = Pin<Box<dyn Future<Output = Accepted> + Send>>;
+
+/// The newest certificate to show, and who hears of clients that show a bad one.
+struct Tls {
+    config: watch::Receiver<Option<Arc<ServerConfig>>>,
+    secrets: Secrets,
+}
 
 /// The connections of one listener.
 pub(super) struct Incoming {
     listener: Arc<Listener>,
     places: Arc<Semaphore>,
     accepting: Accepting,
-    tls: Option<watch::Receiver<Option<Arc<ServerConfig>>>>,
+    tls: Option<Tls>,
     handshakes: JoinSet<Option<Connection>>,
 }
 
 impl Incoming {
-    /// With `tls`, connections are made with its newest value.
+    /// With `secrets`, connections over the network are made over TLS.
     pub(super) fn new(
         listener: Listener,
         connections_max: usize,
-        tls: Option<watch::Receiver<Option<Arc<ServerConfig>>>>,
+        secrets: Option<Secrets>,
     ) -> Self {
         let (listener, places) = (
             Arc::new(listener),
@@ -66,7 +74,10 @@ impl Incoming {
             listener,
             places,
             accepting,
-            tls,
+            tls: secrets.map(|secrets| Tls {
+                config: secrets.tls(),
+                secrets,
+            }),
             handshakes: JoinSet::new(),
         }
     }
@@ -99,12 +110,20 @@ impl Stream for Incoming {
                 let connection = Connection::plain(stream, peer, accepted.place);
                 return Poll::Ready(Some(Ok(connection)));
             };
-            let Some(config) = tls.borrow().clone() else {
+            let Some(config) = tls.config.borrow().clone() else {
                 warn!(%peer, "sent away: there is no certificate to show yet");
                 continue;
             };
+            let secrets = tls.secrets.clone();
             let shaking = shake_hands(stream, peer, config, accepted.place);
-            self.handshakes.spawn(shaking);
+            self.handshakes.spawn(async move {
+                let shaken = shaking.await;
+                if let Err(Unshaken::Certificate(reason)) = &shaken {
+                    let actor = peer.to_string();
+                    secrets.refuse_certificate(actor, reason.to_string()).await;
+                }
+                shaken.ok()
+            });
         }
     }
 }
@@ -114,23 +133,23 @@ async fn shake_hands(
     peer: SocketAddr,
     config: Arc<ServerConfig>,
     place: OwnedSemaphorePermit,
-) -> Option<Connection> {
+) -> Result<Connection, Unshaken> {
     let shaking = TlsAcceptor::from(config).accept(stream);
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, shaking).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             info!(%peer, %error, "TLS handshake failed");
-            return None;
+            return Err(Unshaken::new(&error));
         }
         Err(_) => {
             info!(%peer, "TLS handshake took too long");
-            return None;
+            return Err(Unshaken::Otherwise);
         }
     };
     let shown = stream.get_ref().1.peer_certificates();
     let caller = shown.and_then(|chain| chain.first());
     let caller = caller.map_or(Caller::Anonymous, |own| caller_of(own));
-    Some(Connection {
+    Ok(Connection {
         info: Info {
             remote: Some(peer),
             is_private: true,
@@ -139,6 +158,32 @@ async fn shake_hands(
         stream: Transport::Tls(Box::new(stream)),
         _place: place,
     })
+}
+
+/// Why a handshake failed.
+enum Unshaken {
+    /// For what the client showed, or did not show.
+    Certificate(rustls::Error),
+    /// It went away, was slow, or speaks something else.
+    Otherwise,
+}
+
+impl Unshaken {
+    fn new(error: &io::Error) -> Self {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+        match inner {
+            Some(
+                error @ (rustls::Error::InvalidCertificate(_)
+                | rustls::Error::InvalidCertRevocationList(_)
+                | rustls::Error::NoCertificatesPresented
+                | rustls::Error::InvalidMessage(
+                    InvalidMessage::CertificatePayloadTooLarge
+                    | InvalidMessage::HandshakePayloadTooLarge,
+                )),
+            ) => Self::Certificate(error.clone()),
+            _ => Self::Otherwise,
+        }
+    }
 }
 
 async fn accept(listener: Arc<Listener>, places: Arc<Semaphore>) -> Accepted {

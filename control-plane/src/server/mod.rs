@@ -124,7 +124,7 @@ impl Server {
             Some(keeper) => Some(keeper.start().await),
             None => None,
         };
-        let tls = secrets.as_ref().filter(|_| self.has_tls).map(Secrets::tls);
+        let tls = secrets.clone().filter(|_| self.has_tls);
         let shared = Shared {
             secrets,
             streams: Arc::new(Semaphore::new(limits.streams_max)),

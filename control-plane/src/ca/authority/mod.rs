@@ -238,6 +238,24 @@ impl Authority {
         Ok(())
     }
 
+    /// Counts and audits that somebody was sent away in a TLS handshake, for their certificate.
+    ///
+    /// # Errors
+    /// The refusal, or that it could not be audited.
+    pub fn refuse_certificate(
+        &mut self,
+        now: UnixTime,
+        actor: &str,
+        reason: String,
+    ) -> Result<(), AuthorityError> {
+        let (_lock, is_changed) = self.store.enter()?;
+        if is_changed {
+            self.loaded = Loaded::new(&self.store)?;
+        }
+        let refusal = Refusal::Certificate { reason };
+        Err(self.refuse(now.as_secs(), actor, "to connect", refusal))
+    }
+
     fn is_serial_revoked(&self, serial: &str) -> bool {
         let mut revoked = self.store.state().revoked.iter();
         revoked.any(|revoked| revoked.serial == serial)

@@ -173,6 +173,19 @@ impl Secrets {
         }
     }
 
+    /// Notes that somebody was sent away for their certificate.
+    pub(crate) async fn refuse_certificate(&self, actor: String, reason: String) {
+        let desk = Arc::clone(&self.0);
+        let noted = tokio::task::spawn_blocking(move || {
+            lock(&desk.authority).refuse_certificate(UnixTime::now(), &actor, reason)
+        });
+        match noted.await {
+            Ok(Ok(()) | Err(AuthorityError::Refused(_))) => {}
+            Ok(Err(error)) => warn!(%error, "a refusal could not be noted"),
+            Err(_) => warn!("a refusal could not be noted: the authority failed"),
+        }
+    }
+
     /// How the control plane shows itself; `None` until its first certificate is there.
     pub(crate) fn tls(&self) -> watch::Receiver<Option<Arc<ServerConfig>>> {
         self.0.tls.subscribe()
