@@ -2,12 +2,15 @@
 //! files their configurations name, and how clients are carried.
 
 use std::fs;
+use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use bench::Transport;
 use bench::certificates::{CertificateError, Certificates, ClientOptions};
 use bench::load::Protocol;
 use bench::origin::{FixedOptions, FixedOrigin, TcpBehavior, TcpOrigin};
+use bench::peer::template::render;
 use tempfile::TempDir;
 
 use super::scenario::{Kind, Scenario, Setup};
@@ -115,9 +118,25 @@ impl Backdrop {
             .certificates
             .write_to(directory)
             .and_then(|()| fs::write(directory.join("routes.map"), routes))
-            .and_then(|()| fs::write(directory.join("clusters.map"), clusters));
+            .and_then(|()| fs::write(directory.join("clusters.map"), clusters))
+            .and_then(|()| write_secrets(directory));
         written.map_err(|error| format!("cannot write what the configurations name: {error}"))
     }
+}
+
+/// The certificates as resources, for those who take them by SDS.
+fn write_secrets(directory: &Path) -> io::Result<()> {
+    let secrets = [
+        ("server.yaml", include_str!("../../peers/sds/server.yaml")),
+        ("client.yaml", include_str!("../../peers/sds/client.yaml")),
+        ("roots.yaml", include_str!("../../peers/sds/roots.yaml")),
+    ];
+    let values = [("certificates", directory.display().to_string())];
+    for (name, template) in secrets {
+        let text = render(template, &values).map_err(io::Error::other)?;
+        fs::write(directory.join(name), text)?;
+    }
+    Ok(())
 }
 
 /// Routes and clusters of a scenario.
