@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::supervisor;
 use crate::upstream::ClusterHandle;
@@ -90,6 +91,7 @@ impl Drop for Task {
 
 async fn run(mut wanted: watch::Receiver<Vec<Watched>>, warmed: mpsc::Sender<CheckAnswer>) {
     let mut supervisors: HashMap<usize, (bool, Task)> = HashMap::new();
+    let began = Instant::now();
     wanted.mark_changed(); // what was said before the thread began
     while wanted.changed().await.is_ok() {
         let clusters = wanted.borrow_and_update().clone();
@@ -99,7 +101,7 @@ async fn run(mut wanted: watch::Receiver<Vec<Watched>>, warmed: mpsc::Sender<Che
             let kept = old.remove(&key);
             let kept = kept.or_else(|| {
                 let warmed = watched.is_warming.then(|| warmed.clone());
-                let task = supervisor::run(watched.cluster.clone(), warmed);
+                let task = supervisor::run(watched.cluster.clone(), warmed, began);
                 let task = tokio::task::spawn_local(task).abort_handle();
                 Some((watched.is_warming, Task(task)))
             });

@@ -181,6 +181,26 @@ pub fn wait(
     jittered(config, base, config.interval_jitter, random)
 }
 
+/// Checks of many hosts that fall due within so long are made together: waking up for each costs more
+/// than to ask.
+const ROUND: Duration = Duration::from_millis(10);
+
+/// A shorter wait is kept exactly; one that is longer gets longer by one part in a hundred at most.
+const ROUNDED_MIN: Duration = Duration::from_secs(1);
+
+/// When a check is made that is to wait from `now` on; both count from when its thread began.
+pub fn due(now: Duration, wait: Duration) -> Duration {
+    let due = now.saturating_add(wait);
+    if wait < ROUNDED_MIN {
+        return due;
+    }
+    let over = due.as_nanos() % ROUND.as_nanos();
+    match u64::try_from(over) {
+        Ok(over @ 1..) => due.saturating_add(ROUND.saturating_sub(Duration::from_nanos(over))),
+        _ => due,
+    }
+}
+
 /// How long to wait before the first check.
 pub fn first_wait(config: &HealthCheck, random: u64) -> Duration {
     match config.initial_jitter.as_millis() {

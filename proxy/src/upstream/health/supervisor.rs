@@ -69,6 +69,8 @@ struct Supervisor {
     /// Told once, when every host was checked.
     warmed: Option<mpsc::Sender<CheckAnswer>>,
     desk: Rc<Desk>,
+    /// When the thread began.
+    began: Instant,
     patients: HashMap<u64, Patient>,
     /// What was looked at last.
     seen: Option<Arc<UpstreamCluster>>,
@@ -78,12 +80,17 @@ struct Supervisor {
     build_at: Instant,
 }
 
-/// Looks after a cluster until it is dropped.
-pub(super) async fn run(cluster: ClusterHandle, warmed: Option<mpsc::Sender<CheckAnswer>>) {
+/// Looks after a cluster until it is dropped; its thread `began` then.
+pub(super) async fn run(
+    cluster: ClusterHandle,
+    warmed: Option<mpsc::Sender<CheckAnswer>>,
+    began: Instant,
+) {
     let mut supervisor = Supervisor {
         cluster,
         warmed,
         desk: Rc::default(),
+        began,
         patients: HashMap::new(),
         seen: None,
         plan: None,
@@ -194,7 +201,7 @@ impl Supervisor {
         };
         if !is_same {
             let name = self.cluster.name();
-            let plan = |config| Plan::new(Arc::clone(name), Arc::clone(config));
+            let plan = |config| Plan::new(Arc::clone(name), Arc::clone(config), self.began);
             self.plan = config.map(|config| Rc::new(plan(config)));
         }
     }

@@ -7,6 +7,7 @@ use super::session::Failure;
 use super::session::Outcome;
 use super::session::Session;
 use super::session::Transition;
+use super::session::due;
 use super::session::first_wait;
 use super::session::wait;
 use crate::config::health::EventLog;
@@ -207,4 +208,17 @@ fn jitter_makes_waits_longer_and_never_none() {
     }
     assert!(longest > Duration::from_millis(11_500), "{longest:?}");
     assert_eq!(first_wait(&config(), 9), Duration::ZERO);
+}
+
+#[test]
+fn checks_of_many_hosts_are_made_together() {
+    let ms = Duration::from_millis;
+    // A short wait is kept as it is.
+    assert_eq!(due(ms(3), ms(999)), ms(1002));
+    // What is due within a round is due at its end.
+    for now in [1, 5, 10] {
+        assert_eq!(due(ms(now), ms(10_000)), ms(10_010), "{now}");
+    }
+    assert_eq!(due(ms(11), ms(10_000)), ms(10_020));
+    assert_eq!(due(ms(1), Duration::MAX), Duration::MAX);
 }

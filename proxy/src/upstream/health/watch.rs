@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::SystemTime;
 
 use super::checker::Checker;
@@ -52,7 +53,7 @@ pub(super) async fn run(parts: Parts) {
     let how = (health.said.as_deref(), checked);
     let peer = || Peer::new(Rc::clone(&plan), Arc::clone(&host), how);
     let mut checker = Checker::new(peer());
-    tokio::time::sleep(session::first_wait(&config, fastrand::u64(..))).await;
+    sleep(&plan, session::first_wait(&config, fastrand::u64(..))).await;
     loop {
         count(health, |stats| stats.attempt().inc());
         // Boxed, so that a host that waits for its next check costs little.
@@ -63,7 +64,7 @@ pub(super) async fn run(parts: Parts) {
         });
         if outcome == Outcome::Bad(Failure::Ours) {
             tracing::warn!(host = %host.label, "no descriptor or port is left for a health check");
-            tokio::time::sleep(config.interval).await;
+            sleep(&plan, config.interval).await;
             continue;
         }
         let is_first = health.flags().has(HealthFlags::UNCHECKED);
@@ -85,8 +86,14 @@ pub(super) async fn run(parts: Parts) {
         let had_traffic = cluster.had_traffic();
         let wait = (went_well, transition);
         let wait = session::wait(&config, wait, had_traffic, fastrand::u64(..));
-        tokio::time::sleep(wait).await;
+        sleep(&plan, wait).await;
     }
+}
+
+/// Waits until the next check; together with others, if that makes little difference.
+async fn sleep(plan: &Plan, wait: Duration) {
+    let due = session::due(plan.began.elapsed(), wait);
+    tokio::time::sleep_until(plan.began + due).await;
 }
 
 /// An ordinary answer says that the host is unfit; returns whether that is news.

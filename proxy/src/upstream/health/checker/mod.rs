@@ -20,6 +20,8 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::config::Name;
 use crate::config::endpoint::Address;
 use crate::config::health::EndpointCheck;
@@ -40,11 +42,13 @@ pub(super) struct Plan {
     pub(super) config: Arc<HealthCheck>,
     /// The cluster's name.
     pub(super) cluster: Name,
+    /// When the thread began that asks.
+    pub(super) began: Instant,
     edits: Program,
 }
 
 impl Plan {
-    pub(super) fn new(cluster: Name, config: Arc<HealthCheck>) -> Self {
+    pub(super) fn new(cluster: Name, config: Arc<HealthCheck>, began: Instant) -> Self {
         let edits = match &config.probe {
             Probe::Grpc(probe) => Program::new(&probe.edits),
             Probe::Http(probe) => Program::new(&probe.edits),
@@ -53,6 +57,7 @@ impl Plan {
         Self {
             config,
             cluster,
+            began,
             edits,
         }
     }
