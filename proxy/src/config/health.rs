@@ -25,6 +25,9 @@ pub struct Health {
     /// Members that were not asked yet do not count at all
     /// (`common_lb_config.ignore_new_hosts_until_first_hc`).
     pub excludes_unchecked: bool,
+    /// TCP streams of a member end when it is found unfit
+    /// (`close_connections_on_host_health_failure`).
+    pub closes_streams: bool,
 }
 
 /// `core.v3.HealthCheck`.

@@ -11,7 +11,6 @@ use crate::config::circuit_breakers::Priority;
 use crate::config::hash_policy::HashSource;
 use crate::config::tcp_proxy::ConnectWhen;
 use crate::downstream::Downstream;
-use crate::drain::DrainGuard;
 use crate::error::Reason;
 use crate::net::NetStream;
 use crate::tcp::TcpManager;
@@ -20,6 +19,7 @@ use crate::tcp::measure::FirstByte;
 use crate::tcp::relay::Ended;
 use crate::tcp::relay::Patience;
 use crate::tcp::relay::Relay;
+use crate::tcp::relay::Ties;
 use crate::tcp::session::Refused;
 use crate::tcp::session::Session;
 use crate::telemetry::ResponseFlag;
@@ -38,8 +38,8 @@ use crate::upstream::text_hash::TextHash;
 use crate::worker::ConnectionGuard;
 use crate::worker::WorkerContext;
 
-/// A connection to an upstream, counted, with its place among those that use the host.
-type Upstream = (Connected, Counted, DrainGuard);
+/// A connection to an upstream, counted, and what can end it.
+type Upstream = (Connected, Counted, Ties);
 
 /// Counts and logs a connection whose client's transport failed.
 pub fn refuse(
@@ -83,7 +83,7 @@ pub async fn serve(
             vintage: _, // never shared
         },
         counted,
-        user,
+        ties,
     )) = connected
     else {
         return;
@@ -91,10 +91,8 @@ pub async fn serve(
     session.upstream_local = upstream.local_address();
     let patience = patience(&session, worker.drain_time());
     let early = std::mem::take(&mut session.early);
-    let asked = session.host.as_ref();
-    let asked = asked.and_then(|host| worker.pools.servers.enter(host, tls.as_ref()));
     session.upstream_tls = tls;
-    let both = Relay::new((stream, early), (upstream, user, asked), patience);
+    let both = Relay::new((stream, early), (upstream, ties), patience);
     session.relay = Some((both, counted));
     if session.manager.config.log_times.on_connected {
         session.log(Occasion::TcpUpstreamConnected);
@@ -253,6 +251,8 @@ async fn attempt(
         client: Some(client),
         ..Purpose::default()
     };
+    // Before anything is waited for, or what happens meanwhile is missed.
+    let unfit = worker.pools.unfit(config, cluster, host);
     let connecting = Connecting::begin(config, &counts);
     let connected = connect::connect(config, stats, (host, &counts), purpose).await;
     let report = connected
@@ -266,8 +266,9 @@ async fn attempt(
         _open: Open::enter(stats, &counts, permit).with_stream(breakers.enter_stream(priority)),
         _active: ActiveRequest::enter(&counts),
     };
-    let user = worker.pools.user(config, cluster, host);
-    Ok((connected, counted, user))
+    let asked = worker.pools.servers.enter(host, connected.tls.as_ref());
+    let ties = Ties::new(worker.pools.user(config, cluster, host), asked, unfit);
+    Ok((connected, counted, ties))
 }
 
 /// What is counted of an upstream connection while it is open.
@@ -300,6 +301,7 @@ async fn relay(session: &mut Session, drain: &mut ConnectionGuard) {
             Ended::Idle => timed_out(session, false),
             Ended::TooOld => timed_out(session, true),
             Ended::Drained => {}
+            Ended::HostUnfit => session.flag(ResponseFlag::UpstreamConnectionTermination),
             Ended::HostLeft => {
                 if let Some(cluster) = &session.cluster {
                     cluster.stats().upstream_rq_drain_cut().inc();

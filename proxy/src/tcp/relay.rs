@@ -26,6 +26,8 @@ pub(super) enum Ended {
     Drained,
     /// The host has left, and its drain time is over.
     HostLeft,
+    /// The host was found unfit, and its cluster closes connections then.
+    HostUnfit,
     /// No byte moved for too long.
     Idle,
     /// An entry of the log is due; it goes on.
@@ -46,6 +48,52 @@ pub(super) struct Patience {
     pub(super) drain: Duration,
 }
 
+/// What can end a relay on the side of its host.
+#[derive(Debug)]
+pub(super) struct Ties {
+    /// The host leaves.
+    departure: DrainGuard,
+    /// Apart, as most hosts are plain, and of few clusters connections are closed for health.
+    rare: Option<Box<RareTies>>,
+}
+
+#[derive(Debug)]
+struct RareTies {
+    /// The upstream is to be used no more.
+    asked: Option<DrainGuard>,
+    /// The host was found unfit.
+    unfit: Option<DrainGuard>,
+}
+
+impl Ties {
+    /// `asked` says that the upstream is to be used no more, `unfit` that its host was found unfit.
+    pub(super) fn new(
+        departure: DrainGuard,
+        asked: Option<DrainGuard>,
+        unfit: Option<DrainGuard>,
+    ) -> Self {
+        let is_plain = asked.is_none() && unfit.is_none();
+        let rare = (!is_plain).then(|| Box::new(RareTies { asked, unfit }));
+        Self { departure, rare }
+    }
+
+    fn is_asked(&mut self, cx: &Context<'_>) -> bool {
+        let asked = self.rare.as_mut().and_then(|rare| rare.asked.as_mut());
+        asked.is_some_and(|asked| asked.poll_draining(cx).is_ready())
+    }
+
+    fn poll_ended(&mut self, cx: &Context<'_>) -> Poll<Ended> {
+        if self.departure.poll_draining(cx).is_ready() {
+            return Poll::Ready(Ended::HostLeft);
+        }
+        let unfit = self.rare.as_mut().and_then(|rare| rare.unfit.as_mut());
+        match unfit {
+            Some(unfit) => unfit.poll_draining(cx).map(|()| Ended::HostUnfit),
+            None => Poll::Pending,
+        }
+    }
+}
+
 /// Two streams and the bytes between them.
 #[derive(Debug)]
 pub(super) struct Relay {
@@ -53,23 +101,20 @@ pub(super) struct Relay {
     pub(super) upstream: NetStream,
     pub(super) received: Direction,
     pub(super) sent: Direction,
-    /// Says that the upstream is to be used no more.
-    asked: Option<Box<DrainGuard>>,
     patience: Patience,
     moved_at: Instant,
     log_at: Option<Instant>,
     /// When it is cut, once it is asked to go.
     cut_at: Option<Instant>,
-    /// Of the upstream host, should it leave.
-    departure: DrainGuard,
+    ties: Ties,
     timer: LazyTimer,
 }
 
 impl Relay {
-    /// `early` was read from `downstream` before; `asked` says when `upstream` is to be used no more.
+    /// `early` was read from `downstream` before.
     pub(super) fn new(
         (downstream, early): (NetStream, Vec<u8>),
-        (upstream, departure, asked): (NetStream, DrainGuard, Option<DrainGuard>),
+        (upstream, ties): (NetStream, Ties),
         patience: Patience,
     ) -> Self {
         let now = Instant::now();
@@ -78,12 +123,11 @@ impl Relay {
             upstream,
             received: Direction::after(early),
             sent: Direction::default(),
-            asked: asked.map(Box::new), // most upstreams are plain
             patience,
             moved_at: now,
             log_at: patience.log_interval.map(|interval| now + interval),
             cut_at: None,
-            departure,
+            ties,
             timer: LazyTimer::default(),
         }
     }
@@ -118,16 +162,14 @@ impl Relay {
         if self.cut_at.is_none() && self.is_asked_to_go(drain, cx) {
             self.cut_at = Some(Instant::now() + self.patience.drain);
         }
-        if self.departure.poll_draining(cx).is_ready() {
-            return Poll::Ready(Ended::HostLeft);
+        if let Poll::Ready(ended) = self.ties.poll_ended(cx) {
+            return Poll::Ready(ended);
         }
         self.poll_deadlines(cx)
     }
 
     fn is_asked_to_go(&mut self, drain: &mut ConnectionGuard, cx: &Context<'_>) -> bool {
-        let asked = self.asked.as_mut();
-        let is_server_asked = asked.is_some_and(|asked| asked.poll_draining(cx).is_ready());
-        is_server_asked || drain.chain.poll_draining(cx).is_ready()
+        self.ties.is_asked(cx) || drain.chain.poll_draining(cx).is_ready()
     }
 
     fn poll_directions(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {

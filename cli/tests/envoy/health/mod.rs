@@ -6,10 +6,12 @@
 //! | `active` | members that are asked |
 //! | `member` | a member that can be told how to fail |
 //! | `outlier` | members that are judged by what they answer |
+//! | `streams` | what becomes of streams to a member that is found unfit |
 
 mod active;
 mod member;
 mod outlier;
+mod streams;
 
 use std::collections::BTreeMap;
 

@@ -79,6 +79,9 @@ pub(super) struct HostPool {
     era: Cell<u32>,
     /// Those of earlier eras, and when they are cut.
     leaving: RefCell<Vec<(Instant, DrainSignal)>>,
+    /// Those to be closed when the host is found unfit, and how often it was so before them.
+    closing: RefCell<DrainSignal>,
+    falls: Cell<u32>,
     /// Held while an HTTP/2 connection is being made, so that a burst makes one.
     connecting: tokio::sync::Mutex<()>,
 }
@@ -129,6 +132,8 @@ impl HostPool {
             era: Cell::new(host.era()),
             users: RefCell::default(),
             leaving: RefCell::default(),
+            closing: RefCell::default(),
+            falls: Cell::new(host.falls()),
             host,
             servers,
             request_host,
@@ -378,6 +383,7 @@ impl HostPool {
 
     /// Closes what is too old; false if the whole pool can go.
     pub(super) fn housekeep(&self, now: Instant) -> bool {
+        self.close_unfit();
         if self.host.is_removed() {
             self.close_idle();
             return self.is_used(); // those that are still on it may have to be cut
@@ -430,6 +436,19 @@ impl HostPool {
     /// A place among those that use a connection made now.
     pub(super) fn user(&self) -> DrainGuard {
         self.users.borrow().guard()
+    }
+
+    /// A place among those that are to end when the host is found unfit.
+    pub(super) fn unfit(&self) -> DrainGuard {
+        self.close_unfit(); // those from before, not this one
+        self.closing.borrow().guard()
+    }
+
+    fn close_unfit(&self) {
+        let falls = self.host.falls();
+        if self.falls.replace(falls) != falls {
+            self.closing.take().start();
+        }
     }
 
     /// Closes what does nothing if the host has begun another era, and knows when to cut the rest.

@@ -186,6 +186,19 @@ impl Pools {
         self.of(config, cluster, host, whose).user()
     }
 
+    /// Asks for the end of a connection of one's own when `host` is found unfit, if the cluster wants
+    /// that.
+    pub fn unfit(
+        &self,
+        config: &Arc<config::Cluster>,
+        cluster: &ClusterHandle,
+        host: &Arc<Host>,
+    ) -> Option<DrainGuard> {
+        let whose = (None, Priority::Default);
+        let is_wanted = config.health.closes_streams;
+        is_wanted.then(|| self.of(config, cluster, host, whose).unfit())
+    }
+
     /// Done when somebody waits for a connection, of whatever cluster.
     pub async fn asked(&self) {
         self.asked.notified().await;

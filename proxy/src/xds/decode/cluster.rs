@@ -99,7 +99,7 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
     // Tuning and observation.
     unsupported!(context, warn: stats_matcher, per_connection_buffer_limit_bytes,
         per_connection_buffer_high_watermark_timeout, cleanup_interval, metadata, upstream_connection_options,
-        close_connections_on_host_health_failure, lrs_server,
+        lrs_server,
         lrs_report_endpoint_metrics, track_timeout_budgets, track_cluster_stats, preconnect_policy,
         queuing_policies);
     let wait_for_warm_on_init = value::is_false(wait_for_warm_on_init);
@@ -120,12 +120,21 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
         transport_match,
     );
     network_filters(context, filters);
-    let health = health(
-        context,
-        &name,
-        (health_checks, outlier_detection),
-        common_lb_config.as_mut(),
-    );
+    let health = Health {
+        closes_streams: close_connections_on_host_health_failure,
+        ..health(
+            context,
+            &name,
+            (health_checks, outlier_detection),
+            common_lb_config.as_mut(),
+        )
+    };
+    if health.closes_streams && health.check.is_none() && health.outlier.is_none() {
+        context.warn(
+            "close_connections_on_host_health_failure",
+            "has no effect without health_checks or outlier_detection",
+        );
+    }
 
     if name.is_empty() {
         context.reject("name", "must not be empty");
@@ -239,6 +248,7 @@ fn health(
         check,
         outlier: outlier.map(Arc::new),
         excludes_unchecked,
+        closes_streams: false,
     }
 }
 
