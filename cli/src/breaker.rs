@@ -1,4 +1,4 @@
-//! `weir breaker show`: how the limits of a cluster stand, asked of a running proxy.
+//! `weir breaker show`: how the limits and breakers of a cluster stand and why, asked of a running proxy.
 
 use std::process::ExitCode;
 
@@ -17,7 +17,7 @@ pub(crate) struct BreakerArgs {
 
 #[derive(Debug, Subcommand)]
 enum BreakerCommand {
-    /// One line per limit: its state, and how much of it is taken
+    /// One line per limit and breaker: its state, and why it is so
     Show(ShowArgs),
 }
 
@@ -34,17 +34,18 @@ struct ShowArgs {
 /// Asks and prints.
 pub(crate) fn run(args: &BreakerArgs) -> ExitCode {
     let BreakerCommand::Show(ShowArgs { asked }) = &args.command;
-    asked.show(|cluster| &cluster.weir_limits, line)
+    asked.show(
+        |cluster| [cluster.weir_limits, cluster.weir_breakers].concat(),
+        line,
+    )
 }
 
-/// A limit in one line.
-fn line(limit: &Value) -> String {
-    let part = |name: &str| limit.get(name).and_then(Value::as_str).unwrap_or_default();
-    format!(
-        "{}.{}  {}: {}",
-        part("priority"),
-        part("resource"),
-        part("state"),
-        part("why")
-    )
+/// A limit or a breaker in one line.
+fn line(one: &Value) -> String {
+    let part = |name: &str| one.get(name).and_then(Value::as_str).unwrap_or_default();
+    let name = match one.get("resource") {
+        Some(_) => format!("{}.{}", part("priority"), part("resource")),
+        None => part("name").to_owned(),
+    };
+    format!("{name}  {}: {}", part("state"), part("why"))
 }

@@ -68,6 +68,9 @@ pub(crate) struct Cluster {
     /// How its limits stand.
     #[serde(default)]
     pub(crate) weir_limits: Vec<Value>,
+    /// How its breakers stand that look at outcomes.
+    #[serde(default)]
+    pub(crate) weir_breakers: Vec<Value>,
 }
 
 /// What the policy that follows latency says of a member.
@@ -93,22 +96,22 @@ impl Latency {
 /// Asks and prints.
 pub(crate) fn run(args: &LbArgs) -> ExitCode {
     let LbCommand::Show(ShowArgs { asked }) = &args.command;
-    asked.show(|cluster| &cluster.host_statuses, line)
+    asked.show(|cluster| cluster.host_statuses, line)
 }
 
 impl ClusterArgs {
     /// Asks, and prints a part of what is said: as it is, or a line for each.
     pub(crate) fn show(
         &self,
-        part: fn(&Cluster) -> &Vec<Value>,
+        part: fn(Cluster) -> Vec<Value>,
         line: fn(&Value) -> String,
     ) -> ExitCode {
         let printed = self.ask().and_then(|cluster| match self.output {
-            Output::Json => serde_json::to_string_pretty(part(&cluster))
+            Output::Json => serde_json::to_string_pretty(&part(cluster))
                 .map(|text| println!("{text}"))
                 .map_err(|error| error.to_string()),
             Output::Text => {
-                part(&cluster)
+                part(cluster)
                     .iter()
                     .for_each(|one| println!("{}", line(one)));
                 Ok(())

@@ -43,7 +43,7 @@ Examples:
   weir cert show 127.0.0.1:8443                         what a server shows, in plain words
   weir endpoint drain 127.0.0.1:9901 backend 10.0.0.7:80  nothing new for one member
   weir lb show backend --admin 127.0.0.1:9901           why members have their weights
-  weir breaker show backend                             what is limited, and how much of it is taken"
+  weir breaker show backend                             what is limited or refused, and why"
 )]
 struct Weir {
     #[command(subcommand)]
@@ -52,7 +52,7 @@ struct Weir {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// How the limits of a cluster stand
+    /// How the limits and breakers of a cluster stand, and why
     Breaker(breaker::BreakerArgs),
     /// Identities for proxies: issue, rotate, revoke
     Ca(Box<ca::CaArgs>),

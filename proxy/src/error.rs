@@ -32,6 +32,8 @@ pub enum Retry {
 /// Why an exchange failed. Each reason has one row in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
+    /// A breaker refuses what its cluster would get; the text says why.
+    BreakerOpen(&'static str),
     /// A connection could not be made.
     ConnectFailed,
     /// A connection was not made in time.
@@ -115,6 +117,12 @@ impl Reason {
             text,
         };
         match self {
+            Self::BreakerOpen(details) => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Some(ResponseFlag::UpstreamOverflow),
+                details,
+                "circuit breaker open",
+            ),
             Self::ConnectFailed => row(
                 StatusCode::SERVICE_UNAVAILABLE,
                 Some(ResponseFlag::UpstreamConnectionFailure),
@@ -265,7 +273,8 @@ impl Reason {
             | Self::DownstreamTimeout
             | Self::DownstreamVersion
             | Self::RequestIdle => true,
-            Self::ConnectFailed
+            Self::BreakerOpen(_)
+            | Self::ConnectFailed
             | Self::ConnectTimeout
             | Self::DurationTimeout
             | Self::HostLeft
@@ -297,7 +306,8 @@ impl Reason {
             | Self::DownstreamVersion
             | Self::Misdirected
             | Self::RequestIdle => (Side::Downstream, Retry::No),
-            Self::DurationTimeout
+            Self::BreakerOpen(_)
+            | Self::DurationTimeout
             | Self::NoCluster
             | Self::NoHealthyUpstream
             | Self::NoRoute

@@ -80,6 +80,14 @@ pub mod istio {
 
 /// What is ours.
 pub mod weir {
+    /// `weir.circuit_breaking`.
+    pub mod circuit_breaking {
+        /// `weir.circuit_breaking.v1`.
+        pub mod v1 {
+            include!("generated/weir.circuit_breaking.v1.rs");
+        }
+    }
+
     /// `weir.identity`.
     pub mod identity {
         /// `weir.identity.v1`.

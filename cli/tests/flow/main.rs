@@ -22,6 +22,7 @@
 //! | `latency` | weights leave a host in trouble and return |
 //! | `limits` | one connection too many is refused at once |
 //! | `misdirected` | a request for another host than its connection's is answered with 421 |
+//! | `outcomes` | a cluster that is slow or fails is spared, and tried until it is well |
 //! | `overload` | who runs short of something refuses what it is told to, and says so |
 //! | `pairs` | bodies stream through all four HTTP pairs, exactly and in bounded memory |
 //! | `policy_switch` | another balancing policy changes who is chosen and nothing else |
@@ -50,6 +51,7 @@ mod last_good;
 mod latency;
 mod limits;
 mod misdirected;
+mod outcomes;
 mod overload;
 mod pairs;
 mod policy_switch;

@@ -2,9 +2,7 @@
 //! other host has another filter chain or a certificate that was not shown (security case T3). curl
 //! asks, in both versions of HTTP.
 
-use std::io::Write;
 use std::path::Path;
-use std::process::Command;
 
 use bench::ports::ReservedPort;
 use rcgen::CertificateParams;
@@ -12,8 +10,8 @@ use rcgen::KeyPair;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::support::curl;
 use crate::support::servers::Proxy;
-use crate::support::soon;
 
 /// Certificates by the name of their file, and the hosts each is for.
 const CERTIFICATES: [(&str, &[&str]); 4] = [
@@ -106,49 +104,35 @@ fn write_certificates(folder: &Path) {
 
 /// The status curl got.
 async fn ask(port: u16, version: &str, name: Option<&str>, host: &str) -> u16 {
-    let mut curl = Command::new("curl");
-    curl.args([
+    let host = format!("Host: {host}");
+    let mut arguments = vec![
         "--silent",
         "--insecure",
         "--output",
         "/dev/null",
         "--write-out",
-    ]);
-    curl.args([
         "%{http_code}",
         version,
         "--header",
-        &format!("Host: {host}"),
-    ]);
-    match name {
-        Some(name) => {
-            curl.args(["--connect-to", &format!("{name}:443:127.0.0.1:{port}")]);
-            curl.arg(format!("https://{name}/"));
-        }
-        None => {
-            curl.arg(format!("https://127.0.0.1:{port}/"));
-        }
-    }
-    let output = tokio::task::spawn_blocking(move || curl.output());
-    let output = soon("curl", output).await.expect("no panic");
-    let said = String::from_utf8(output.expect("it was there just now").stdout);
-    said.expect("it is text").parse().expect("a status")
-}
-
-/// Says, past the capture of output, that curl is missing.
-fn curl_is_there() -> bool {
-    let Err(error) = Command::new("curl").arg("--version").output() else {
-        return true;
+        &host,
+    ];
+    let (to, url) = match name {
+        Some(name) => (
+            format!("{name}:443:127.0.0.1:{port}"),
+            format!("https://{name}/"),
+        ),
+        None => (String::new(), format!("https://127.0.0.1:{port}/")),
     };
-    let required = std::env::var("WEIR_REQUIRE_PEERS").is_ok_and(|value| value == "1");
-    assert!(!required, "curl: {error}");
-    let _ = writeln!(std::io::stderr(), "SKIPPED: curl: {error}");
-    false
+    if name.is_some() {
+        arguments.extend(["--connect-to", &to]);
+    }
+    arguments.push(&url);
+    curl::run(&arguments).await.parse().expect("a status")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t03_a_request_for_another_host_is_misdirected() {
-    if !curl_is_there() {
+    if !curl::is_there() {
         return;
     }
     let folder = tempfile::tempdir().expect("a directory");

@@ -46,6 +46,7 @@ pub use state::HostView;
 pub use state::Inspect;
 pub use state::LimitView;
 pub use state::ListenerView;
+pub use state::OutcomeView;
 pub use state::Readiness;
 pub use state::ResourceState;
 pub use state::ResourceView;

@@ -18,6 +18,7 @@ use crate::net::tls::facts::Names;
 use crate::telemetry::log::LogControl;
 use crate::telemetry::stats::Registry;
 use crate::upstream::breaker::Standing as Limit;
+use crate::upstream::breaker::outcome::Report;
 use crate::upstream::departure::Cause;
 use crate::upstream::health::HealthFlags;
 use crate::upstream::health::timeline::Event;
@@ -178,6 +179,8 @@ pub struct ClusterView {
     pub high_thresholds: ThresholdsView,
     /// How its limits stand.
     pub limits: Vec<LimitView>,
+    /// How its breakers stand that look at outcomes.
+    pub outcomes: Vec<OutcomeView>,
     /// Its members.
     pub hosts: Vec<HostView>,
 }
@@ -191,6 +194,15 @@ pub struct LimitView {
     pub resource: &'static str,
     /// How many are inside, and may be.
     pub standing: Limit,
+}
+
+/// How one breaker stands that looks at outcomes.
+#[derive(Clone, Debug)]
+pub struct OutcomeView {
+    /// The member it is of; none if it is the cluster's.
+    pub host: Option<Box<str>>,
+    /// Its state and why.
+    pub report: Report,
 }
 
 /// Circuit breakers of one priority.

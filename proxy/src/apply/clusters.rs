@@ -8,6 +8,7 @@ use crate::config::Endpoints;
 use crate::config::Name;
 use crate::config::Secrets;
 use crate::config::Snapshot;
+use crate::config::outcome_breaker::Fallback;
 use crate::telemetry::stats::Registry;
 use crate::upstream::ClusterHandle;
 use crate::upstream::departure::Departures;
@@ -91,8 +92,22 @@ impl Clusters {
                 }
             }
         }
+        self.set_fallbacks();
         self.record();
         trusting
+    }
+
+    /// Tells every cluster who takes what its breaker refuses.
+    fn set_fallbacks(&self) {
+        for cluster in self.live.values() {
+            let current = cluster.load();
+            let breaker = current.config.outcome_breaker.as_ref();
+            let name = breaker.and_then(|breaker| match &breaker.fallback {
+                Some(Fallback::Cluster(name)) => Some(name),
+                Some(Fallback::Answer { .. }) | None => None,
+            });
+            cluster.set_fallback(name.and_then(|name| self.live.get(name)).cloned());
+        }
     }
 
     /// Ends the clusters that are not in `snapshot`.
@@ -105,6 +120,7 @@ impl Clusters {
             }
             stays
         });
+        self.set_fallbacks();
         self.record();
     }
 

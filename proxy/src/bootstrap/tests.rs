@@ -419,15 +419,21 @@ fn what_has_no_effect_is_told_with_its_place() {
     let text = with(
         STATIC,
         "    type: STATIC\n",
-        "    type: STATIC\n    metadata: {}\n",
+        "    type: STATIC\n    metadata: {filter_metadata: {a: {}}}\n",
     );
     let warnings = read(&text).expect("valid").warnings;
     let [warning] = warnings.as_slice() else {
         panic!("{warnings:?}")
     };
-    assert_eq!(warning.field, "static_resources.clusters[0].metadata");
+    assert_eq!(
+        warning.field,
+        "static_resources.clusters[0].metadata.filter_metadata"
+    );
     assert_eq!(warning.message, "not supported, has no effect");
-    assert_eq!(warning.snippet.text, "    metadata: {}");
+    assert_eq!(
+        warning.snippet.text,
+        "    metadata: {filter_metadata: {a: {}}}"
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ use http::HeaderName;
 use crate::config::CircuitBreakers;
 use crate::config::Endpoints;
 use crate::config::Name;
+use crate::config::OutcomeBreaker;
 use crate::config::endpoint::Labels;
 use crate::config::health::EndpointCheck;
 use crate::config::health::Health;
@@ -34,6 +35,8 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// How much may be on its way to the members.
     pub circuit_breakers: CircuitBreakers,
+    /// Opens when too many requests were slow or failed.
+    pub outcome_breaker: Option<Arc<OutcomeBreaker>>,
     /// How one of several members is chosen.
     pub load_balancing: LoadBalancing,
     /// What is spoken to the members.
@@ -199,8 +202,8 @@ pub const CAN_BE_ASKED: &str = "it needs http2_protocol_options, members that st
     by DNS, and neither a PROXY protocol header nor transport_socket_matches";
 
 impl Cluster {
-    /// Members of `old` are the same here, and only chosen otherwise, or may be asked more or less at
-    /// once. One that counts the requests of the
+    /// Members of `old` are the same here, and only chosen otherwise, or may be asked more or less
+    /// at once, or are spared by another measure. One that counts the requests of the
     /// whole cluster counts them from the first on.
     pub fn has_members_of(&self, old: &Self) -> bool {
         let counts_all = |config: &Self| {
@@ -209,6 +212,7 @@ impl Cluster {
         };
         let same = Self {
             circuit_breakers: self.circuit_breakers,
+            outcome_breaker: self.outcome_breaker.clone(),
             load_balancing: self.load_balancing.clone(),
             ..old.clone()
         };

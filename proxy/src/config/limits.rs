@@ -141,6 +141,10 @@ pub const CLIENT_HELLO_BYTES_MAX: usize = 16 * 1024;
 /// All listener filters of a connection together: Envoy's default.
 pub const LISTENER_FILTERS_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Body that is answered in place of a cluster whose breaker is open, bytes: enough for a page or an empty list; it is kept
+/// in memory for each cluster.
+pub const FALLBACK_BODY_BYTES_MAX: usize = 4096;
+
 /// Hosts a least-request pick compares at most (`choice_count`): Envoy sets no bound, but each costs a
 /// draw, and with so many it is as good as a full scan.
 pub const LB_CHOICES_MAX: u32 = 64;

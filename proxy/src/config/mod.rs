@@ -20,6 +20,7 @@
 //! | `cluster` | where and how to send |
 //! | `endpoint` | members of a cluster |
 //! | `health` | how unfit members are found |
+//! | `outcome_breaker` | when too many requests were slow or failed |
 //! | `load_balancing` | which member takes a request |
 //! | `latency` | weights that follow latency |
 //! | `grpc` | how a gRPC service is asked |
@@ -52,6 +53,7 @@ pub mod listener;
 pub mod listener_filter;
 pub mod load_balancing;
 pub mod matcher;
+pub mod outcome_breaker;
 pub mod overload;
 pub mod prefix_map;
 pub mod regex_rewrite;
@@ -71,6 +73,7 @@ pub use cluster::Cluster;
 pub use connection_limits::ConnectionLimits;
 pub use endpoint::Endpoints;
 pub use listener::Listener;
+pub use outcome_breaker::OutcomeBreaker;
 pub use route::RouteConfig;
 pub use secret::Secrets;
 

@@ -25,6 +25,7 @@ use crate::admin::HostView;
 use crate::admin::Inspect;
 use crate::admin::LimitView;
 use crate::admin::ListenerView;
+use crate::admin::OutcomeView;
 use crate::admin::Readiness;
 use crate::admin::ResourceState;
 use crate::admin::ResourceView;
@@ -50,6 +51,7 @@ use crate::telemetry::stats::Registry;
 use crate::upstream::Breakers;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
+use crate::upstream::UpstreamCluster;
 use crate::upstream::breaker::Resource;
 use crate::upstream::departure::Cause;
 use crate::upstream::departure::Departing;
@@ -223,13 +225,17 @@ impl Live {
             let group: Arc<dyn Group> = Arc::<Breakers>::clone(cluster.breakers());
             (Arc::clone(&cluster.load().config.stat_name), group)
         });
-        let mut instances: Vec<_> = instances.collect();
-        instances.sort_by(|(left, _), (right, _)| left.cmp(right));
-        instances.dedup_by(|(left, _), (right, _)| left == right); // one series has one value
-        GroupList {
-            scope: ClusterStats::scope(),
-            instances,
-        }
+        groups_of_clusters(instances.collect())
+    }
+
+    /// The breakers of all clusters that look at outcomes, for the metrics.
+    pub(super) fn outcomes(&self) -> GroupList {
+        let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        let instances = applied.clusters.iter().filter_map(|cluster| {
+            let group: Arc<dyn Group> = cluster.outcomes()?;
+            Some((Arc::clone(&cluster.load().config.stat_name), group))
+        });
+        groups_of_clusters(instances.collect())
     }
 
     pub(super) fn publish(&self, applier: &Applier) {
@@ -332,6 +338,16 @@ impl Live {
             .clusters
             .iter()
             .any(|(known, _)| known == name)
+    }
+}
+
+/// Sorted, and each name once, as one series has one value.
+pub(super) fn groups_of_clusters(mut instances: Vec<(Arc<str>, Arc<dyn Group>)>) -> GroupList {
+    instances.sort_by(|(left, _), (right, _)| left.cmp(right));
+    instances.dedup_by(|(left, _), (right, _)| left == right);
+    GroupList {
+        scope: ClusterStats::scope(),
+        instances,
     }
 }
 
@@ -617,6 +633,26 @@ fn limits(breakers: &Breakers) -> Vec<LimitView> {
     Priority::ALL.into_iter().flat_map(of_priority).collect()
 }
 
+/// What looks at outcomes: of the cluster, and of its members.
+fn outcomes(current: &UpstreamCluster) -> Vec<OutcomeView> {
+    let Some(outcomes) = &current.outcomes else {
+        return Vec::new();
+    };
+    let now = outcomes.born.elapsed();
+    let of_cluster = OutcomeView {
+        host: None,
+        report: outcomes.of_cluster.report(now),
+    };
+    let of_members = current.hosts.members().iter().filter_map(|member| {
+        let breaker = outcomes.of_host(&member.host)?;
+        Some(OutcomeView {
+            host: Some(member.host.label.clone()),
+            report: breaker.report(now),
+        })
+    });
+    std::iter::once(of_cluster).chain(of_members).collect()
+}
+
 fn thresholds(limits: &Thresholds) -> ThresholdsView {
     ThresholdsView {
         max_connections: limits.connections_max,
@@ -662,6 +698,7 @@ fn cluster_view(cluster: &ClusterHandle, added_via_api: bool) -> ClusterView {
         default_thresholds: thresholds(&current.config.circuit_breakers.default),
         high_thresholds: thresholds(&current.config.circuit_breakers.high),
         limits: limits(cluster.breakers()),
+        outcomes: outcomes(&current),
         hosts: hosts.collect(),
     }
 }

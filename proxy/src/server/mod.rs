@@ -46,8 +46,6 @@ use crate::overload::Manager;
 use crate::overload::watchdog;
 use crate::telemetry::access_log::AccessLogWriter;
 use crate::telemetry::log::LogControl;
-use crate::telemetry::stats::ClusterStats;
-use crate::telemetry::stats::GroupList;
 use crate::telemetry::stats::Registry;
 use crate::upstream::dns;
 use crate::upstream::health::Monitor;
@@ -191,14 +189,16 @@ impl Server {
             (Arc::clone(&registry), Arc::clone(&logs)),
             asks,
         ));
-        let known = Arc::downgrade(&live); // which holds the registry
-        registry.add_source(Box::new(move || match known.upgrade() {
-            Some(live) => live.breakers(),
-            None => GroupList {
-                scope: ClusterStats::scope(),
-                instances: Vec::new(),
-            },
-        }));
+        for list in [Live::breakers, Live::outcomes] {
+            let known = Arc::downgrade(&live); // which holds the registry
+            registry.add_source(Box::new(move || {
+                let live = known.upgrade();
+                live.map_or_else(
+                    || inspect::groups_of_clusters(Vec::new()),
+                    |live| list(&live),
+                )
+            }));
+        }
         let mut tasks = tokio::task::JoinSet::new();
         start_admin(&bootstrap, &live, &options, &mut tasks).await?;
         let state = open_state(&bootstrap, &options, &registry).await?;

@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use arc_swap::Guard;
 use tokio::sync::Notify;
 
@@ -27,6 +28,7 @@ use crate::telemetry::stats::worker;
 use crate::upstream::Breakers;
 use crate::upstream::Host;
 use crate::upstream::HostSet;
+use crate::upstream::breaker::Outcomes;
 use crate::upstream::departure;
 use crate::upstream::departure::Cause;
 use crate::upstream::departure::Departures;
@@ -49,6 +51,8 @@ struct Cell {
     stats: Arc<ClusterStats>,
     /// What is on its way; it outlives every change of the configuration.
     breakers: Arc<Breakers>,
+    /// Takes what its breaker refuses.
+    fallback: ArcSwapOption<ClusterHandle>,
     cursors: Box<[Cursor]>,
     /// What was learned of latency; none if no policy ever asked. Only the control side locks it.
     feedback: Mutex<Option<Feedback>>,
@@ -81,6 +85,8 @@ pub struct UpstreamCluster {
     pub hosts: HostSet,
     /// How unfit members are found, if anybody asks.
     pub care: Option<Arc<Care>>,
+    /// What looks at what came of its requests, if anything does.
+    pub outcomes: Option<Arc<Outcomes>>,
 }
 
 impl UpstreamCluster {
@@ -94,6 +100,7 @@ impl UpstreamCluster {
         let kept = (care.as_ref(), previous);
         let hosts = HostSet::with_care(&config.load_balancing, &serving, &transports, kept);
         Self {
+            outcomes: None, // whoever makes it live knows them
             config,
             transports,
             endpoints,
@@ -112,6 +119,16 @@ impl UpstreamCluster {
             (drained, self.care.clone(), Some(&self.hosts)),
         )
     }
+}
+
+/// What is known stays known while the settings of the breaker do.
+fn kept_outcomes(
+    config: &config::Cluster,
+    before: Option<&Arc<Outcomes>>,
+) -> Option<Arc<Outcomes>> {
+    let settings = config.outcome_breaker.as_ref()?;
+    let same = before.filter(|before| before.of_cluster.config() == settings);
+    Some(same.map_or_else(|| Arc::new(Outcomes::new(settings)), Arc::clone))
 }
 
 impl ClusterHandle {
@@ -138,16 +155,19 @@ impl ClusterHandle {
         let cursors =
             (0..workers.max(1)).map(|_| Cursor(AtomicU64::new(u64::from(fastrand::u16(..)))));
         let breakers = Breakers::new(config.circuit_breakers, Arc::clone(&stats), workers);
+        let outcomes = kept_outcomes(&config, None);
+        let nobody = (&Drained::default(), care, None);
+        let name = Arc::clone(&config.name);
+        let current = UpstreamCluster::new(config, transports, endpoints, nobody);
         let cell = Cell {
             breakers: Arc::new(breakers),
-            name: Arc::clone(&config.name),
+            fallback: ArcSwapOption::empty(),
+            name,
             cursors: cursors.collect(),
-            current: ArcSwap::from_pointee(UpstreamCluster::new(
-                config,
-                transports,
-                endpoints,
-                (&Drained::default(), care, None),
-            )),
+            current: ArcSwap::from_pointee(UpstreamCluster {
+                outcomes,
+                ..current
+            }),
             stats,
             feedback: Mutex::default(),
             drained: Mutex::default(),
@@ -185,6 +205,21 @@ impl ClusterHandle {
     /// What is on its way to it, and how much may be.
     pub fn breakers(&self) -> &Arc<Breakers> {
         &self.0.breakers
+    }
+
+    /// What looks at what came of its requests, if anything does.
+    pub fn outcomes(&self) -> Option<Arc<Outcomes>> {
+        self.load().outcomes.clone()
+    }
+
+    /// The cluster that takes what its breaker refuses, if there is one.
+    pub fn fallback(&self) -> Option<Self> {
+        self.0.fallback.load().as_deref().cloned()
+    }
+
+    /// Another one takes it from now on. Called by `apply`.
+    pub fn set_fallback(&self, fallback: Option<Self>) {
+        self.0.fallback.store(fallback.map(Arc::new));
     }
 
     /// What it is right now. Do not hold it across an await.
@@ -341,6 +376,7 @@ impl ClusterHandle {
     pub fn retire(&self) {
         let current = self.load();
         let moves = current.hosts.retire(None);
+        self.set_fallback(None); // two may have had each other
         self.0.tell(&current.config, moves, Cause::Removed);
     }
 
@@ -356,7 +392,8 @@ impl ClusterHandle {
         debug_assert_eq!(old.config.name, new.config.name);
         self.0.inform(&new);
         self.0.breakers.configure(new.config.circuit_breakers);
-        let new = Arc::new(new);
+        let outcomes = kept_outcomes(&new.config, old.outcomes.as_ref());
+        let new = Arc::new(UpstreamCluster { outcomes, ..new });
         self.0.current.store(Arc::clone(&new));
         self.0.record_membership();
         self.0.changed.notify_one();

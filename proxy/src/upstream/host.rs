@@ -9,6 +9,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
 
 use crate::config::Endpoints;
@@ -17,6 +18,7 @@ use crate::config::endpoint::Address;
 use crate::config::endpoint::HealthStatus;
 use crate::config::load_balancing::LoadBalancing;
 use crate::upstream::breaker::HostRoom;
+use crate::upstream::breaker::outcome::Breaker;
 use crate::upstream::departure::Cause;
 use crate::upstream::departure::Presence;
 use crate::upstream::health::Care;
@@ -57,6 +59,8 @@ pub struct Host {
     waiting: Arc<InFlight>,
     /// Its connections, where they are limited.
     pub(super) room: HostRoom,
+    /// Its own breaker, where members have one; made when it is first asked.
+    pub(super) breaker: ArcSwapOption<Breaker>,
     /// Of all hosts of the cluster, if its load is bounded by it.
     cluster_in_flight: Option<Arc<InFlight>>,
 }
@@ -203,6 +207,7 @@ impl Host {
             in_flight: Arc::default(),
             waiting: Arc::default(),
             room: HostRoom::default(),
+            breaker: ArcSwapOption::empty(),
             cluster_in_flight,
         }
     }

@@ -3,9 +3,11 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `carried` | what is ours in a cluster does not disturb an Envoy |
 //! | `requests` | one request too many, for each limit |
 //! | `streams` | one TCP stream too many |
 
+mod carried;
 mod requests;
 mod streams;
 

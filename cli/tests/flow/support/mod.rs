@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `bootstrap` | bootstrap files |
 //! | `child` | `weir` as a child process |
+//! | `curl` | a client that others wrote |
 //! | `hostile` | an ADS server that sends in any order |
 //! | `panics` | panics of the code under test |
 //! | `raw` | bytes to a socket and what comes back |
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 pub(crate) mod bootstrap;
 pub(crate) mod child;
+pub(crate) mod curl;
 pub(crate) mod hostile;
 pub(crate) mod panics;
 pub(crate) mod raw;

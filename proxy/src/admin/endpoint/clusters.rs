@@ -69,6 +69,7 @@ fn text(cluster: &ClusterView, out: &mut String) {
         }
     }
     breakers::text(&cluster.limits, &mut line);
+    breakers::outcomes_text(&cluster.outcomes, &mut line);
     line("added_via_api", &cluster.added_via_api);
     for host in &cluster.hosts {
         let address = address_text(&host.address);
@@ -176,6 +177,9 @@ fn status(cluster: &ClusterView) -> Value {
     });
     if !cluster.limits.is_empty() {
         status["weir_limits"] = breakers::json(&cluster.limits);
+    }
+    if !cluster.outcomes.is_empty() {
+        status["weir_breakers"] = breakers::outcomes_json(&cluster.outcomes);
     }
     if cluster.added_via_api {
         status["added_via_api"] = true.into();

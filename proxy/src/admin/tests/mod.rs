@@ -148,6 +148,7 @@ fn cluster() -> ClusterView {
         default_thresholds: limits,
         high_thresholds: limits,
         limits: Vec::new(),
+        outcomes: Vec::new(),
         hosts: vec![HostView {
             address: Address::Socket(SocketAddr::from(([127, 0, 0, 1], 1))),
             hostname: String::new(),

@@ -216,6 +216,14 @@ impl Deadlines {
         }
     }
 
+    /// When the last byte of the request moved, as far as it has come.
+    pub(super) fn request_moved(&self) -> Instant {
+        match &self.progress {
+            None => self.started,
+            Some(progress) => progress.last.get(),
+        }
+    }
+
     /// A byte of the response moved.
     pub(super) fn touch(&self, now: Instant) {
         self.moved.set(now);
@@ -267,10 +275,7 @@ impl Deadlines {
 
     fn nearest(&self) -> Option<(Instant, Reason)> {
         let request_end = self.request_end();
-        let request_moved = match &self.progress {
-            None => self.started,
-            Some(progress) => progress.last.get(),
-        };
+        let request_moved = self.request_moved();
         let request = self.request.filter(|_| request_end.is_none());
         let request = request.map(|max| (self.started + max, Reason::DownstreamTimeout));
         let route = self

@@ -40,6 +40,7 @@ use crate::http::codec::RequestBody;
 use crate::http::exchange::Exchange;
 use crate::http::exchange::prepare::Authority;
 use crate::http::exchange::retry;
+use crate::http::exchange::watch::Refused;
 use crate::http::headers;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
@@ -53,7 +54,7 @@ const CONNECTIONS_MAX: u32 = 3;
 /// Sends the request kept in the exchange and returns the head of the response.
 pub(super) async fn forward(
     exchange: &mut Exchange,
-    cluster: ClusterHandle,
+    mut cluster: ClusterHandle,
     authority: Authority,
 ) -> Result<Response<Incoming>, ProxyError> {
     'connection: loop {
@@ -64,6 +65,17 @@ pub(super) async fn forward(
             let Some(host) = host else {
                 break 'attempt Err(Reason::NoHealthyUpstream.into());
             };
+            if config.outcome_breaker.is_some() {
+                match exchange.admit(&cluster, &host) {
+                    Ok(()) => {}
+                    Err(Refused::Elsewhere(fallback)) => {
+                        cluster = fallback;
+                        continue 'connection;
+                    }
+                    Err(Refused::OtherMember) => continue 'connection,
+                    Err(Refused::With(reason)) => break 'attempt Err(reason.into()),
+                }
+            }
             let wanted = exchange.wanted(&config, &host, &authority);
             exchange.begin_at(&host);
             // The lease is never kept here: it is large, and would be part of every future.
@@ -377,6 +389,12 @@ impl Exchange {
     fn begin_connection(&mut self) {
         self.attempts += u32::from(self.connections == 0);
         self.connections += 1;
+    }
+
+    /// None was looked for after all.
+    pub(super) fn undo_connection(&mut self) {
+        self.connections -= 1;
+        self.attempts -= u32::from(self.connections == 0);
     }
 
     fn begin_at(&mut self, host: &Arc<Host>) {

@@ -35,6 +35,7 @@ impl Exchange {
     /// The head of its response came.
     pub(super) fn sample_head(&mut self, head: &response::Parts, now: Instant) {
         self.report_head(head);
+        self.watch_head(head, now);
         let Some(from) = self.measured_from.take() else {
             return;
         };
@@ -69,7 +70,7 @@ impl Exchange {
 }
 
 /// Of the server's making: 5xx, 429, or a status of gRPC without a message.
-fn is_failure(head: &response::Parts) -> bool {
+pub(super) fn is_failure(head: &response::Parts) -> bool {
     let grpc = head.headers.get(GRPC_STATUS);
     head.status.is_server_error()
         || head.status == StatusCode::TOO_MANY_REQUESTS

@@ -11,6 +11,7 @@
 //! | `forward` | attempt: host, connection, request, response head |
 //! | `health` | what the health of hosts learns |
 //! | `measure` | what balancing by latency learns |
+//! | `watch` | what breakers learn that look at outcomes |
 //! | `respond` | the response, and the body that carries the exchange to its end |
 //! | `deadlines` | how long each phase may take |
 //! | `retry` | sending a request again |
@@ -26,6 +27,7 @@ mod measure;
 mod prepare;
 mod respond;
 mod retry;
+mod watch;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -65,6 +67,7 @@ use health::Judged;
 use prepare::Authority;
 pub use respond::ExchangeBody;
 use retry::Retrying;
+use watch::Watch;
 
 /// One request and its response, from the head of the one to the end of the other.
 #[derive(Debug)]
@@ -87,6 +90,8 @@ pub struct Exchange {
     counts: Option<Arc<HostCounts>>,
     /// Since when the attempt is measured, until its first byte.
     measured_from: Option<Instant>,
+    /// What breakers wait for, if any look at outcomes.
+    watch: Option<Box<Watch>>,
     upstream_local: Option<SocketAddr>,
     /// Only if something is to be logged or edited.
     upstream_tls: Option<Arc<Facts>>,
@@ -97,6 +102,10 @@ pub struct Exchange {
     connections: u32,
     /// Whose limits of the cluster it counts against.
     priority: Priority,
+    /// Members whose breakers refused it.
+    others: u8,
+    /// In place of another cluster.
+    fell_back: bool,
     /// Counted among the cluster's active requests.
     was_sent: bool,
     is_grpc: bool,

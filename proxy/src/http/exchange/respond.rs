@@ -132,6 +132,7 @@ impl Exchange {
 
     /// Answers with the local reply for an error.
     pub(super) fn fail(mut self: Box<Self>, error: ProxyError) -> Response<ExchangeBody> {
+        self.watch_failure(error.reason);
         let telling = error.reason.telling();
         if let Some(flag) = telling.flag {
             self.flags.insert(flag);
@@ -139,6 +140,11 @@ impl Exchange {
         // Over HTTP/2 a request that breaks a rule ends its stream; the others have done nothing.
         if error.reason.ends_connection() && self.connection.protocol == Protocol::Http1 {
             self.connection.close();
+        }
+        if matches!(error.reason, Reason::BreakerOpen(_))
+            && let Some(reply) = self.fallback_answer(telling.details)
+        {
+            return self.reply(reply);
         }
         let text = match self.attempts {
             0 | 1 => Bytes::from_static(telling.text.as_bytes()),
@@ -156,7 +162,8 @@ impl Exchange {
                 headers.insert("grpc-status", deadline_exceeded);
             }
         }
-        if error.reason == Reason::Overflow && !self.connection.manager.suppress_envoy_headers {
+        let is_overloaded = matches!(error.reason, Reason::BreakerOpen(_) | Reason::Overflow);
+        if is_overloaded && !self.connection.manager.suppress_envoy_headers {
             headers::set_overloaded(reply.response.headers_mut());
         }
         if error.reason == Reason::Overloaded {

@@ -37,6 +37,7 @@ stats! {
         counter upstream_rq_pending_overflow: "Requests not sent because too many waited for a connection.";
         counter upstream_rq_retry: "Retries made.";
         counter upstream_rq_retry_success: "Requests that a retry made good.";
+        counter upstream_rq_breaker_open: "Requests refused because too many before were slow or failed.";
         counter upstream_rq_retry_overflow: "Retries not made because there were too many.";
         counter upstream_rq_retry_limit_exceeded: "Requests that failed for the last time they were allowed to.";
         counter upstream_rq_retry_backoff_exponential: "Retries after a wait by the policy.";

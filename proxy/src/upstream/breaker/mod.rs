@@ -8,11 +8,16 @@
 //! |---|---|
 //! | `gate` | a count with a limit |
 //! | `permit` | a place inside, given back when dropped |
+//! | `outcome` | opens when too many requests were slow or failed |
+//! | `outcomes` | those of a cluster and of its members |
 //! | `waiters` | those who wait until somebody leaves |
-//! | `gauges` | what metrics show |
+//! | `gauges` `outcome_gauges` | what metrics show |
 
 mod gate;
 mod gauges;
+pub mod outcome;
+mod outcome_gauges;
+mod outcomes;
 mod permit;
 #[cfg(test)]
 mod tests;
@@ -30,6 +35,7 @@ use crate::config::circuit_breakers::Thresholds;
 use crate::telemetry::stats::ClusterStats;
 use crate::upstream::Host;
 pub(crate) use gate::Gate;
+pub use outcomes::Outcomes;
 pub use permit::ConnectionPermit;
 pub use permit::PendingPermit;
 pub use permit::RetryPermit;

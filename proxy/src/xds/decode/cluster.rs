@@ -25,6 +25,7 @@ use super::extension;
 use super::health_check;
 use super::labels;
 use super::load_balancing;
+use super::outcome_breaker;
 use super::transport_socket;
 use super::value;
 use crate::config::Cluster;
@@ -98,8 +99,7 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
     } = cluster;
     // Tuning and observation.
     unsupported!(context, warn: stats_matcher, per_connection_buffer_limit_bytes,
-        per_connection_buffer_high_watermark_timeout, cleanup_interval, metadata, upstream_connection_options,
-        lrs_server,
+        per_connection_buffer_high_watermark_timeout, cleanup_interval, upstream_connection_options, lrs_server,
         lrs_report_endpoint_metrics, track_timeout_budgets, track_cluster_stats, preconnect_policy,
         queuing_policies);
     let wait_for_warm_on_init = value::is_false(wait_for_warm_on_init);
@@ -139,6 +139,9 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
     if name.is_empty() {
         context.reject("name", "must not be empty");
     }
+    let outcome_breaker = context.optional("metadata", metadata, |context, metadata| {
+        outcome_breaker::of_metadata(context, metadata, &name)
+    });
     let circuit_breakers = circuit_breakers::decode(context, circuit_breakers);
     let connect_timeout = value::positive_duration(context, "connect_timeout", connect_timeout)
         .unwrap_or(limits::CONNECT_TIMEOUT);
@@ -213,6 +216,7 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
         transport_matches,
         connect_timeout,
         circuit_breakers,
+        outcome_breaker: outcome_breaker.map(Arc::new),
         load_balancing: load_balancing?,
         protocol: http.protocol,
         auto_names: http.auto_names,

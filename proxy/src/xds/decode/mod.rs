@@ -16,6 +16,7 @@
 //! | `binding` `socket` | addresses, and options of listening sockets |
 //! | `http_connection_manager` `http_filter` `client_certificate` | the HTTP connection manager |
 //! | `cluster` `cluster_http` `cluster_dns` | `Cluster` and what is inside |
+//! | `outcome_breaker` | when too many requests were slow or failed |
 //! | `circuit_breakers` | how much may be on its way to a cluster |
 //! | `load_balancing` `latency` `least_request` `hashing` `common_lb` `locality_lb` `slow_start` | which member is taken |
 //! | `hash_policy` | what of a request is hashed |
@@ -69,6 +70,7 @@ mod load_balancing;
 mod locality_lb;
 mod matcher;
 mod metadata;
+mod outcome_breaker;
 mod protocol;
 mod regex_rewrite;
 mod retry;

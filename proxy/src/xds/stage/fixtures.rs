@@ -97,6 +97,7 @@ pub(crate) fn cluster(name: &str, discovery: Discovery, mark: u64) -> Arc<Cluste
         transport_matches: Vec::new(),
         connect_timeout: Duration::from_millis(mark),
         circuit_breakers: CircuitBreakers::default(),
+        outcome_breaker: None,
         load_balancing: LoadBalancing::default(),
         protocol: UpstreamProtocol::Http1,
         auto_names: AutoNames::default(),

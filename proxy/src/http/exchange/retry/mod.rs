@@ -241,6 +241,7 @@ impl Exchange {
                 head = Some(parts.headers);
             }
             Err(error) => {
+                self.watch_failure(error.reason);
                 after_timeout = count_timeout(cluster.stats(), error.reason);
             }
         }

@@ -177,7 +177,8 @@ fn is_of_attempt(reason: Reason) -> bool {
         | Reason::UpstreamProtocol
         | Reason::UpstreamRefused
         | Reason::UpstreamReset => true,
-        Reason::DownstreamGone
+        Reason::BreakerOpen(_)
+        | Reason::DownstreamGone
         | Reason::DownstreamProtocol(_)
         | Reason::DownstreamTimeout
         | Reason::DownstreamVersion

@@ -14,6 +14,7 @@ mod hostile;
 mod latency;
 mod listener;
 mod load_balancing;
+mod outcome_breaker;
 mod retry;
 mod route;
 mod route_action;

@@ -1,0 +1,218 @@
+//! A breaker that opens when too many requests were slow or failed
+//! (`weir.circuit_breaking.v1.OutcomeBreaker`).
+//!
+//! While it is closed a request costs it a load, and a compare-exchange and ten loads when its outcome is
+//! known. Only what is rare, a change of state and requests that try, takes its lock, which workers hold for
+//! a few instructions and nobody else for longer.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `machine` | closed, open, half-open; no clock, no lock |
+//! | `window` | what came of the requests of the last while |
+
+mod machine;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+mod window;
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::config::outcome_breaker::OutcomeBreaker;
+pub use machine::Cause;
+use machine::Machine;
+pub use machine::State;
+pub use window::Counts;
+use window::STEPS;
+use window::Window;
+
+/// The lock need not be taken: all pass.
+const CLOSED: u64 = 0;
+
+/// One breaker, of a cluster or of a member. Times are since the same moment, whichever that is.
+#[derive(Debug)]
+pub struct Breaker {
+    config: Arc<OutcomeBreaker>,
+    window: Window,
+    machine: Mutex<Machine>,
+    /// [`CLOSED`], or until when all are refused, in milliseconds and one more, and in two bits why.
+    refuses: AtomicU64,
+    /// The machine's, for those that pass without its lock.
+    era: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// A request that passed, until its outcome is known. Dropped without, it was given up.
+#[derive(Debug)]
+pub struct Ticket {
+    breaker: Arc<Breaker>,
+    era: u64,
+    is_probe: bool,
+    is_done: bool,
+}
+
+/// How a breaker stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Closed, open or half-open.
+    pub state: State,
+    /// Why it opened last.
+    pub cause: Option<Cause>,
+    /// What it saw then.
+    pub seen: Counts,
+    /// What it sees now.
+    pub counts: Counts,
+    /// How often it opened.
+    pub opened: u64,
+    /// Requests it refused.
+    pub refused: u64,
+}
+
+impl Breaker {
+    /// Closed, with nothing known.
+    pub fn new(config: Arc<OutcomeBreaker>) -> Self {
+        Self {
+            config,
+            window: Window::default(),
+            machine: Mutex::new(Machine::new()),
+            refuses: AtomicU64::new(CLOSED),
+            era: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    /// Its settings.
+    pub const fn config(&self) -> &Arc<OutcomeBreaker> {
+        &self.config
+    }
+
+    /// Lets a request pass now.
+    ///
+    /// # Errors
+    /// It is refused, because of this.
+    pub fn admit(self: &Arc<Self>, now: Duration) -> Result<Ticket, Cause> {
+        let ticket = |era, is_probe| Ticket {
+            breaker: Arc::clone(self),
+            era,
+            is_probe,
+            is_done: false,
+        };
+        let word = self.refuses.load(Ordering::Acquire);
+        if word == CLOSED {
+            return Ok(ticket(self.era.load(Ordering::Acquire), false));
+        }
+        if let Some(cause) = refused(word, now) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(cause);
+        }
+        let mut machine = self.machine();
+        if machine.admit(&self.config, now) {
+            let is_probe = machine.state != State::Closed;
+            self.publish(&machine);
+            return Ok(ticket(machine.era.into(), is_probe));
+        }
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        Err(machine.cause.unwrap_or(Cause::Probe))
+    }
+
+    /// How it stands.
+    pub fn report(&self, now: Duration) -> Report {
+        let counts = self.window.sum(self.step(now));
+        let machine = self.machine();
+        Report {
+            state: machine.state,
+            cause: machine.cause,
+            seen: machine.seen,
+            counts,
+            opened: machine.opened,
+            refused: self.refused.load(Ordering::Relaxed),
+        }
+    }
+
+    fn end(&self, ticket: &Ticket, (failed, took): (bool, Duration), now: Duration) {
+        let slow = self.config.slow.is_some_and(|rule| took > rule.slower_than);
+        if ticket.is_probe {
+            let mut machine = self.machine();
+            if u64::from(machine.era) == ticket.era {
+                machine.probed(&self.config, !failed && !slow, now);
+                if machine.state == State::Closed {
+                    self.window.clear(); // what was before is over
+                }
+                self.publish(&machine);
+            }
+            return;
+        }
+        if self.era.load(Ordering::Acquire) != ticket.era {
+            return; // it began before the last change
+        }
+        let step = self.step(now);
+        self.window.add(step, failed, slow);
+        let seen = self.window.sum(step);
+        let Some(cause) = machine::cause(&self.config, seen) else {
+            return;
+        };
+        let mut machine = self.machine();
+        if machine.state == State::Closed && u64::from(machine.era) == ticket.era {
+            machine.seen = seen;
+            machine.open(&self.config, cause, now);
+            self.publish(&machine);
+        }
+    }
+
+    fn publish(&self, machine: &Machine) {
+        let cause = machine.cause.map_or(0, |cause| cause as u64);
+        let word = match machine.state {
+            State::Closed => CLOSED,
+            State::HalfOpen { .. } => (1 << 2) | cause, // who may pass only the machine knows
+            State::Open { until } => ((millis(until) + 1) << 2) | cause,
+        };
+        self.era.store(machine.era.into(), Ordering::Release);
+        self.refuses.store(word, Ordering::Release);
+    }
+
+    fn step(&self, now: Duration) -> u64 {
+        let step = self.config.window.as_nanos() / u128::from(STEPS);
+        u64::try_from(now.as_nanos() / step.max(1)).unwrap_or(u64::MAX)
+    }
+
+    fn machine(&self) -> MutexGuard<'_, Machine> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why all are refused at this time, if they are.
+fn refused(word: u64, now: Duration) -> Option<Cause> {
+    let cause = Cause::ALL.get((word & 3) as usize).copied();
+    cause.filter(|_| millis(now) < (word >> 2) - 1)
+}
+
+/// Rounded down; half a billion years are enough.
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).map_or(u64::MAX >> 3, |millis| millis.min(u64::MAX >> 3))
+}
+
+impl Ticket {
+    /// Its response has begun after this time, or it failed.
+    pub fn end(mut self, failed: bool, took: Duration, now: Duration) {
+        self.is_done = true;
+        self.breaker.end(&self, (failed, took), now);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.is_probe && !self.is_done {
+            let mut machine = self.breaker.machine();
+            if u64::from(machine.era) == self.era {
+                machine.gave_up();
+            }
+        }
+    }
+}
