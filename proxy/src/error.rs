@@ -50,6 +50,11 @@ pub enum Reason {
     DownstreamVersion,
     /// The host has left, and its drain time is over.
     HostLeft,
+    /// The control plane wants requests of the cluster dropped, all of them or a part.
+    Dropped {
+        /// No request is tried.
+        all: bool,
+    },
     /// The request is for another host than the one its connection was made to.
     Misdirected,
     /// The route names a cluster that does not exist.
@@ -165,6 +170,18 @@ impl Reason {
                 "low_version",
                 "",
             ),
+            Self::Dropped { all: false } => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Some(ResponseFlag::DropOverload),
+                "drop_overload",
+                "drop overload",
+            ),
+            Self::Dropped { all: true } => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Some(ResponseFlag::UnconditionalDropOverload),
+                "unconditional_drop_overload",
+                "unconditional drop overload",
+            ),
             Self::HostLeft => row(
                 StatusCode::SERVICE_UNAVAILABLE,
                 Some(ResponseFlag::UpstreamConnectionTermination),
@@ -276,6 +293,7 @@ impl Reason {
             Self::BreakerOpen(_)
             | Self::ConnectFailed
             | Self::ConnectTimeout
+            | Self::Dropped { .. }
             | Self::DurationTimeout
             | Self::HostLeft
             | Self::Misdirected
@@ -307,6 +325,7 @@ impl Reason {
             | Self::Misdirected
             | Self::RequestIdle => (Side::Downstream, Retry::No),
             Self::BreakerOpen(_)
+            | Self::Dropped { .. }
             | Self::DurationTimeout
             | Self::NoCluster
             | Self::NoHealthyUpstream

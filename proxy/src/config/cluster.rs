@@ -10,6 +10,7 @@ use crate::config::Endpoints;
 use crate::config::Name;
 use crate::config::OutcomeBreaker;
 use crate::config::endpoint::Labels;
+use crate::config::endpoint::Policy;
 use crate::config::health::EndpointCheck;
 use crate::config::health::Health;
 use crate::config::listener_filter::KeptTlvs;
@@ -110,6 +111,8 @@ pub struct Dns {
     pub refresh_rate: Duration,
     /// Which address families are wanted.
     pub family: DnsFamily,
+    /// What is said of all members together.
+    pub policy: Policy,
 }
 
 /// One name of a `STRICT_DNS` cluster; its addresses share the locality and the weight.

@@ -15,6 +15,79 @@ pub struct Endpoints {
     pub localities: Vec<LocalityEndpoints>,
     /// Percent, Envoy's default 140.
     pub overprovisioning_factor: u32,
+    /// Requests that are not even tried, category after category.
+    pub drops: Vec<Drop>,
+    /// A priority is as healthy as its healthy members' part of the weight, not of the number.
+    pub weighted_priority_health: bool,
+}
+
+/// A part of the requests that the control plane wants dropped (`DropOverload`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drop {
+    /// What it is dropped for.
+    pub category: Name,
+    /// So many of a million; above zero.
+    pub per_million: u32,
+}
+
+/// All of them, where parts of a million are counted.
+const MILLION: u32 = 1_000_000;
+
+impl Endpoints {
+    /// What the next request is dropped for; `draw` gives numbers below a million. Each category takes
+    /// its part of what those before it left.
+    pub fn drop_for(&self, mut draw: impl FnMut() -> u32) -> Option<&Drop> {
+        let mut drops = self.drops.iter();
+        drops.find(|drop| drop.is_all() || draw() < drop.per_million)
+    }
+}
+
+impl Drop {
+    /// Whether no request is left.
+    pub fn is_all(&self) -> bool {
+        self.per_million >= MILLION
+    }
+}
+
+/// What is said of all members together (`ClusterLoadAssignment.Policy`); see [`Endpoints`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// See there.
+    pub overprovisioning_factor: u32,
+    /// See there.
+    pub drops: Vec<Drop>,
+    /// See there.
+    pub weighted_priority_health: bool,
+}
+
+/// Percent; Envoy's default.
+const OVERPROVISIONING_FACTOR: u32 = 140;
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            overprovisioning_factor: OVERPROVISIONING_FACTOR,
+            drops: Vec::new(),
+            weighted_priority_health: false,
+        }
+    }
+}
+
+impl Policy {
+    /// With the members it is said of.
+    pub fn with(self, localities: Vec<LocalityEndpoints>) -> Endpoints {
+        let Self {
+            overprovisioning_factor,
+            drops,
+            weighted_priority_health,
+        } = self;
+        Endpoints {
+            localities,
+            overprovisioning_factor,
+            drops,
+            weighted_priority_health,
+        }
+    }
 }
 
 /// Members in one place (`LocalityLbEndpoints`).
@@ -90,4 +163,35 @@ pub enum HealthStatus {
     /// Nobody said; taken as healthy.
     #[default]
     Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn categories_take_their_parts_one_after_the_other() {
+        let drop = |(category, per_million): (&str, u32)| Drop {
+            category: category.into(),
+            per_million,
+        };
+        let dropping = |parts: &[(&str, u32)]| Endpoints {
+            drops: parts.iter().copied().map(drop).collect(),
+            ..Endpoints::default()
+        };
+        let check = |parts: &[(&str, u32)], draws: &[u32], expected: Option<(&str, bool)>| {
+            let mut draws = draws.iter().copied();
+            let endpoints = dropping(parts);
+            let found = endpoints.drop_for(|| draws.next().expect("a draw for each category"));
+            let found = found.map(|drop| (&*drop.category, drop.is_all()));
+            assert_eq!((found, draws.next()), (expected, None));
+        };
+        let two = [("a", 10), ("b", 500_000)];
+        check(&two, &[9], Some(("a", false)));
+        check(&two, &[10, 499_999], Some(("b", false)));
+        check(&two, &[10, 500_000], None);
+        check(&[("a", 10), ("b", MILLION)], &[10], Some(("b", true)));
+        check(&[("a", MILLION), ("b", 10)], &[], Some(("a", true)));
+        check(&[], &[], None);
+    }
 }

@@ -56,6 +56,10 @@ pub const DRAIN_IDLE: Duration = Duration::from_secs(1);
 /// Endpoints of a cluster that are drained by hand: beyond this it is the control plane's task.
 pub const DRAINED_ENDPOINTS_MAX: usize = 1024;
 
+/// Categories of requests that a control plane wants dropped: each is a draw for each request. gRPC's
+/// control planes send a handful, Envoy takes one.
+pub const DROP_CATEGORIES_MAX: usize = 16;
+
 /// Whole response, when the route says nothing: Envoy's default.
 pub const ROUTE_TIMEOUT: Duration = Duration::from_secs(15);
 

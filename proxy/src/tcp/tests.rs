@@ -109,6 +109,7 @@ impl World {
                 ..LocalityEndpoints::default()
             }],
             overprovisioning_factor: 140,
+            ..Endpoints::default()
         };
         let transports = Arc::new(Transports::new(&cluster, &Secrets::new(), || {
             registry.cluster_tls("c")

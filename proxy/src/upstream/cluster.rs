@@ -21,6 +21,7 @@ use crate::config;
 use crate::config::Endpoints;
 use crate::config::Name;
 use crate::config::endpoint::Address;
+use crate::error::Reason;
 use crate::telemetry::stats::ClusterStats;
 use crate::telemetry::stats::DrainStats;
 use crate::telemetry::stats::Group;
@@ -246,6 +247,15 @@ impl ClusterHandle {
             .cloned();
         cursor.0.store(place, Ordering::Relaxed);
         (Arc::clone(&current.config), host)
+    }
+
+    /// Why the next request is not tried, if the control plane wants some dropped; `draw` gives numbers
+    /// below a million.
+    pub fn drops(&self, draw: impl FnMut() -> u32) -> Option<Reason> {
+        let current = self.load();
+        let all = current.endpoints.drop_for(draw)?.is_all();
+        self.0.stats.upstream_rq_drop_overload().inc();
+        Some(Reason::Dropped { all })
     }
 
     /// Changes the members only; those that stay keep their connections. Called by `apply`.

@@ -557,6 +557,7 @@ mod tests {
         Endpoints {
             localities: vec![locality],
             overprovisioning_factor: 140,
+            ..Endpoints::default()
         }
     }
 

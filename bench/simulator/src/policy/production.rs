@@ -71,6 +71,7 @@ fn endpoints(hosts: usize) -> Endpoints {
             ..LocalityEndpoints::default()
         }],
         overprovisioning_factor: 140,
+        ..Endpoints::default()
     }
 }
 

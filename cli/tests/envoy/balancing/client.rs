@@ -85,6 +85,19 @@ impl Head {
         named.map(|(_, value)| value)
     }
 
+    /// Its lines in an order of their own, without the names of servers and the times of day and of
+    /// waiting.
+    pub(super) fn told(&self) -> Vec<String> {
+        let lines = self.0.lines().map(str::to_ascii_lowercase);
+        let varies = |line: &String| {
+            let fields = ["date:", "server:", "x-envoy-upstream-service-time:"];
+            fields.iter().any(|field| line.starts_with(field))
+        };
+        let mut lines: Vec<String> = lines.filter(|line| !varies(line)).collect();
+        lines.sort_unstable();
+        lines
+    }
+
     /// Who answered: an origin, or the status if none did.
     pub(super) fn origin(&self) -> String {
         let status = || self.0.split(' ').nth(1).unwrap_or("nothing");

@@ -7,6 +7,7 @@ use bench::origin::FixedOrigin;
 use serde_json::Value;
 use serde_json::json;
 
+use super::WEIGHTS;
 use super::client::Client;
 use super::cluster;
 use super::listener;
@@ -110,7 +111,36 @@ fn clusters(origins: &[FixedOrigin]) -> Vec<Value> {
         cluster("flat", &whole, &json!({})),
         cluster("failing", &panicking, &common(&failing)),
         cluster("not-failing", &part, &common(&failing)),
+        spilling(origins, "by-number", &json!({})),
+        spilling(
+            origins,
+            "by-weight",
+            &json!({"weighted_priority_health": true}),
+        ),
+        spilling(
+            origins,
+            "by-little",
+            &json!({"overprovisioning_factor": 100}),
+        ),
     ]
+}
+
+/// Two of four members of the first priority are healthy, with 3 of 11 of the weight.
+fn spilling(origins: &[FixedOrigin], name: &str, policy: &Value) -> Value {
+    let group = |priority: u32, places: std::ops::Range<usize>| {
+        let members = places.map(|place| {
+            let mut member = member(&origins[place], WEIGHTS[place]);
+            if matches!(place, 2 | 3) {
+                member["health_status"] = json!("UNHEALTHY");
+            }
+            member
+        });
+        json!({"priority": priority, "lb_endpoints": members.collect::<Vec<_>>()})
+    };
+    let localities = json!([group(0, 0..4), group(1, 4..7)]);
+    let mut cluster = cluster(name, &localities, &json!({}));
+    cluster["load_assignment"]["policy"] = policy.clone();
+    cluster
 }
 
 /// Three localities of two members each and one member that is in none.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `bounded` | hashing that spares members with too many requests |
 //! | `client` | a connection that is kept, from an address of choice |
+//! | `dropped` | requests that the control plane wants dropped |
 //! | `joined` | headers on several lines |
 //! | `localities` | shares of localities and members |
 //! | `policies` | what of a request is hashed |
@@ -13,6 +14,7 @@
 
 mod bounded;
 mod client;
+mod dropped;
 mod joined;
 mod localities;
 mod policies;

@@ -197,6 +197,9 @@ impl Exchange {
             self.connection.manager.stats.no_cluster().inc();
             return Err(Reason::NoCluster.into());
         };
+        if let Some(dropped) = cluster.drops(|| fastrand::u32(..1_000_000)) {
+            return Err(dropped.into());
+        }
         prepare::edit(self, &found, (forward, &authority), &mut parts);
         self.hashed = prepare::hash(self, &cluster, (forward, &authority), &parts);
         if !found.keeps_response_headers() && !found.keeps_request_headers() {

@@ -166,6 +166,11 @@ impl Exchange {
         if is_overloaded && !self.connection.manager.suppress_envoy_headers {
             headers::set_overloaded(reply.response.headers_mut());
         }
+        if let Reason::Dropped { all } = error.reason
+            && !self.connection.manager.suppress_envoy_headers
+        {
+            headers::set_dropped(reply.response.headers_mut(), all);
+        }
         if error.reason == Reason::Overloaded {
             let headers = reply.response.headers_mut();
             let seconds = HeaderValue::from_static(RETRY_AFTER_OVERLOAD);

@@ -40,6 +40,7 @@ pub use request::set_original_host;
 pub use request::set_original_path;
 pub use response::ResponsePolicy;
 pub use response::sanitize_response;
+pub use response::set_dropped;
 pub use response::set_overloaded;
 pub use response::set_upstream_service_time;
 

@@ -16,6 +16,10 @@ pub(super) static X_ENVOY_ORIGINAL_HOST: HeaderName =
     HeaderName::from_static("x-envoy-original-host");
 pub(super) static X_ENVOY_ORIGINAL_PATH: HeaderName =
     HeaderName::from_static("x-envoy-original-path");
+pub(super) static X_ENVOY_DROP_OVERLOAD: HeaderName =
+    HeaderName::from_static("x-envoy-drop-overload");
+pub(super) static X_ENVOY_UNCONDITIONAL_DROP_OVERLOAD: HeaderName =
+    HeaderName::from_static("x-envoy-unconditional-drop-overload");
 pub(super) static X_ENVOY_OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 pub(super) static X_ENVOY_UPSTREAM_SERVICE_TIME: HeaderName =
     HeaderName::from_static("x-envoy-upstream-service-time");

@@ -12,7 +12,9 @@ use http::header::SERVER;
 use crate::config::listener::HttpConnectionManager;
 use crate::config::listener::ServerHeader;
 use crate::http::headers::hop::remove_hop_by_hop;
+use crate::http::headers::names::X_ENVOY_DROP_OVERLOAD;
 use crate::http::headers::names::X_ENVOY_OVERLOADED;
+use crate::http::headers::names::X_ENVOY_UNCONDITIONAL_DROP_OVERLOAD;
 use crate::http::headers::names::X_ENVOY_UPSTREAM_SERVICE_TIME;
 use crate::http::headers::names::X_REQUEST_ID;
 use crate::http::headers::request::append_via;
@@ -73,6 +75,17 @@ pub fn sanitize_response(
 /// `suppress_envoy_headers`.
 pub fn set_overloaded(headers: &mut HeaderMap) {
     headers.insert(X_ENVOY_OVERLOADED.clone(), HeaderValue::from_static("true"));
+}
+
+/// Says that the control plane wanted the request dropped, as it wanted `all` or a part of them. Not
+/// called when the router filter has `suppress_envoy_headers`.
+pub fn set_dropped(headers: &mut HeaderMap, all: bool) {
+    let name = if all {
+        &X_ENVOY_UNCONDITIONAL_DROP_OVERLOAD
+    } else {
+        &X_ENVOY_DROP_OVERLOAD
+    };
+    headers.insert(name.clone(), HeaderValue::from_static("true"));
 }
 
 /// Milliseconds the upstream took. Not called when the router filter has `suppress_envoy_headers`.

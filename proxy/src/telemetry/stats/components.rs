@@ -25,6 +25,7 @@ stats! {
         counter upstream_rq_total: "Requests sent.";
         gauge upstream_rq_active: "Requests in progress.";
         counter upstream_rq_active_overflow: "Requests not sent because there were too many.";
+        counter upstream_rq_drop_overload: "Requests not sent because the control plane wanted them dropped.";
         counter upstream_rq_completed: "Requests that got a response.";
         codes upstream_rq: "Responses by status code.";
         counter upstream_rq_1xx: "Responses by class of status code.";

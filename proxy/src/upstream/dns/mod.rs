@@ -50,9 +50,6 @@ const REFRESH_MIN: Duration = Duration::from_millis(100);
 /// Addresses taken from one answer: 64 KiB, the most DNS can carry, is about 4000.
 const ADDRESSES_MAX: usize = 4096;
 
-/// Percent, Envoy's default; a DNS cluster's assignment has no policy of its own here.
-const OVERPROVISIONING_FACTOR: u32 = 140;
-
 /// Addresses found for a name.
 pub type Found = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
@@ -256,8 +253,5 @@ fn members(dns: &Dns, known: &[BTreeSet<SocketAddr>]) -> Endpoints {
         });
         localities[at].endpoints.extend(endpoints);
     }
-    Endpoints {
-        localities,
-        overprovisioning_factor: OVERPROVISIONING_FACTOR,
-    }
+    dns.policy.clone().with(localities)
 }

@@ -25,6 +25,7 @@ use crate::config::cluster::DnsTarget;
 use crate::config::endpoint::Address;
 use crate::config::endpoint::HealthStatus;
 use crate::config::endpoint::Locality;
+use crate::config::endpoint::Policy;
 use crate::xds::resource::DnsAnswer;
 use crate::xds::resource::DnsQuery;
 
@@ -106,6 +107,7 @@ fn query(cluster: &str, hosts: &[&str]) -> DnsQuery {
             targets: hosts.iter().map(|h| target(h, 0)).collect(),
             refresh_rate: Duration::from_secs(5),
             family: DnsFamily::All,
+            policy: Policy::default(),
         },
     }
 }

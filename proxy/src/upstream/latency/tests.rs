@@ -45,6 +45,7 @@ fn endpoints(hosts: u16) -> Endpoints {
             ..LocalityEndpoints::default()
         }],
         overprovisioning_factor: 140,
+        ..Endpoints::default()
     }
 }
 

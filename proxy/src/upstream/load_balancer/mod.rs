@@ -159,7 +159,7 @@ pub struct Ingredients<'i> {
 impl LoadBalancer {
     /// Prepares picks.
     pub fn new(of: Ingredients<'_>) -> Self {
-        let tallies = priority::tallies(of.members);
+        let tallies = priority::tallies(of.members, of.endpoints.weighted_priority_health);
         let factor = priority::factor(of.endpoints);
         let mut load_up_to = 0;
         let shares = priority::split(&tallies, factor, of.config.panic_percent);

@@ -42,6 +42,17 @@ pub(super) struct Tally {
     pub(super) healthy: Vec<usize>,
     /// So many of all do not count.
     pub(super) excluded: usize,
+    /// Of the members instead of their number, if weights count (`weighted_priority_health`).
+    weights: Option<Weights>,
+}
+
+/// Sums of weights.
+#[derive(Debug, Default)]
+struct Weights {
+    degraded: u64,
+    excluded: u64,
+    healthy: u64,
+    all: u64,
 }
 
 impl Tally {
@@ -66,8 +77,28 @@ impl Tally {
     }
 }
 
-/// The priorities that have members, the most preferred first.
-pub(super) fn tallies(members: &[Member]) -> Vec<Tally> {
+impl Weights {
+    fn counted(&self) -> u64 {
+        self.all.saturating_sub(self.excluded)
+    }
+
+    fn add(&mut self, member: &Member) {
+        let weight = u64::from(member.weight);
+        self.all += weight;
+        match member.fitness() {
+            Fitness::Fit => self.healthy += weight,
+            Fitness::Degraded => self.degraded += weight,
+            Fitness::Unfit => {}
+        }
+        if member.flags.is_excluded() {
+            self.excluded += weight;
+        }
+    }
+}
+
+/// The priorities that have members, the most preferred first. `by_weight`: a priority is as healthy
+/// as its healthy members' part of the weight.
+pub(super) fn tallies(members: &[Member], by_weight: bool) -> Vec<Tally> {
     let mut tallies = BTreeMap::<u32, Tally>::new();
     for (index, member) in members.iter().enumerate() {
         let tally = tallies.entry(member.priority).or_default();
@@ -78,6 +109,9 @@ pub(super) fn tallies(members: &[Member]) -> Vec<Tally> {
             Fitness::Unfit => {}
         }
         tally.excluded += usize::from(member.flags.is_excluded());
+        if by_weight {
+            tally.weights.get_or_insert_default().add(member);
+        }
     }
     tallies.into_values().collect()
 }
@@ -125,8 +159,13 @@ pub(super) fn split(tallies: &[Tally], factor: u32, panic_percent: u32) -> Vec<S
 }
 
 fn capacity(tally: &Tally, source: Source, factor: u32) -> u32 {
-    let usable = tally.members(source).len() as u64;
-    let percent = u64::from(factor) * usable / (tally.counted() as u64).max(1);
+    let (usable, counted) = match (&tally.weights, source) {
+        (None, source) => (tally.members(source).len() as u64, tally.counted() as u64),
+        (Some(weights), Source::Healthy) => (weights.healthy, weights.counted()),
+        (Some(weights), Source::Degraded) => (weights.degraded, weights.counted()),
+        (Some(weights), Source::All) => (weights.all, weights.counted()),
+    };
+    let percent = u64::from(factor).saturating_mul(usable) / counted.max(1);
     u32::try_from(percent).unwrap_or(u32::MAX).min(100)
 }
 
@@ -179,6 +218,7 @@ mod tests {
             healthy: (0..*healthy).collect(),
             degraded: (*healthy..healthy + degraded).collect(),
             excluded: 0,
+            weights: None,
         };
         levels.iter().map(tally).collect()
     }
@@ -242,6 +282,30 @@ mod tests {
         check(&[(0, 0, 3)], 0, &[]);
         check(&[(6, 0, 4)], 100, &[(100, 0, All)]);
         check(&[(8, 0, 2)], 100, &[(100, 0, Healthy)]);
+    }
+
+    #[test]
+    fn weights_count_instead_of_numbers_if_they_are_to() {
+        let mut tallies = tallies(&[(1, 1, 2), (4, 0, 0)]);
+        let weights = |healthy, degraded, excluded, all| Weights {
+            degraded,
+            excluded,
+            healthy,
+            all,
+        };
+        tallies[0].weights = Some(weights(3, 1, 0, 10));
+        tallies[1].weights = Some(weights(4, 0, 0, 4));
+        let loads = |tallies: &[Tally]| -> Vec<_> {
+            let shares = split(tallies, 100, 0);
+            shares.iter().map(|s| (s.load, s.level, s.source)).collect()
+        };
+        assert_eq!(loads(&tallies), [(30, 0, Healthy), (70, 1, Healthy)]);
+        tallies[0].weights = Some(weights(3, 1, 6, 10));
+        assert_eq!(loads(&tallies)[0], (75, 0, Healthy));
+        tallies[0].weights = Some(weights(u64::MAX, 1, 0, u64::MAX));
+        assert_eq!(loads(&tallies), [(1, 0, Healthy), (99, 1, Healthy)]);
+        tallies[0].weights = None;
+        assert_eq!(loads(&tallies)[0], (25, 0, Healthy));
     }
 
     #[test]

@@ -37,6 +37,7 @@ fn set(policy: LbPolicy, hosts: u16) -> HostSet {
     let endpoints = Endpoints {
         localities: vec![locality],
         overprovisioning_factor: 140,
+        ..Endpoints::default()
     };
     let config = LoadBalancing {
         policy,

@@ -165,7 +165,7 @@ pub(crate) fn targets(
     settings: Settings,
 ) -> Option<Dns> {
     let mut targets = Vec::new();
-    endpoint::visit(context, assignment, |context, place, members| {
+    let policy = endpoint::visit(context, assignment, |context, place, members| {
         for (i, member) in members {
             targets.extend(endpoint::in_member(context, i, |context| {
                 target(context, &place, member)
@@ -183,6 +183,7 @@ pub(crate) fn targets(
         targets,
         refresh_rate,
         family,
+        policy,
     })
 }
 

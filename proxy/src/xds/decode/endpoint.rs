@@ -10,10 +10,12 @@ use std::sync::Arc;
 use xds_proto::pb::envoy::config::core::v3 as core;
 use xds_proto::pb::envoy::config::core::v3::HealthStatus as PbHealthStatus;
 use xds_proto::pb::envoy::config::endpoint::v3 as pb;
-use xds_proto::pb::envoy::config::endpoint::v3::cluster_load_assignment::Policy;
+use xds_proto::pb::envoy::config::endpoint::v3::cluster_load_assignment::Policy as PbPolicy;
+use xds_proto::pb::envoy::config::endpoint::v3::cluster_load_assignment::policy::DropOverload;
 use xds_proto::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use xds_proto::pb::envoy::config::endpoint::v3::locality_lb_endpoints::LbConfig;
 use xds_proto::pb::envoy::config::endpoint::v3::locality_lb_endpoints::LbEndpointList;
+use xds_proto::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 
 use super::Context;
 use super::address;
@@ -22,15 +24,15 @@ use super::labels;
 use super::value;
 use crate::config::Endpoints;
 use crate::config::Name;
+use crate::config::endpoint::Drop;
 use crate::config::endpoint::Endpoint;
 use crate::config::endpoint::HealthStatus;
 use crate::config::endpoint::Labels;
 use crate::config::endpoint::Locality;
 use crate::config::endpoint::LocalityEndpoints;
+use crate::config::endpoint::Policy;
 use crate::config::health::EndpointCheck;
-
-/// Percent; Envoy's default.
-const OVERPROVISIONING_FACTOR: u32 = 140;
+use crate::config::limits;
 
 /// Envoy's highest number of a priority.
 const PRIORITY_MAX: u32 = 128;
@@ -60,7 +62,7 @@ pub(crate) fn decode(
     assignment: pb::ClusterLoadAssignment,
 ) -> Option<Endpoints> {
     let mut localities = Vec::new();
-    let overprovisioning_factor = visit(context, assignment, |context, place, members| {
+    let policy = visit(context, assignment, |context, place, members| {
         localities.push(LocalityEndpoints {
             locality: place.locality,
             priority: place.priority,
@@ -69,10 +71,7 @@ pub(crate) fn decode(
             endpoints: literal(context, members),
         });
     })?;
-    Some(Endpoints {
-        localities,
-        overprovisioning_factor,
-    })
+    Some(policy.with(localities))
 }
 
 fn literal(context: &mut Context, members: Vec<(usize, Member)>) -> Vec<Endpoint> {
@@ -122,13 +121,13 @@ pub(crate) fn in_member<R>(
     })
 }
 
-/// Walks over the localities; the members come with their index, for messages. Returns the
-/// overprovisioning factor.
+/// Walks over the localities; the members come with their index, for messages. Returns what is said
+/// of all of them.
 pub(crate) fn visit(
     context: &mut Context,
     assignment: pb::ClusterLoadAssignment,
     mut locality: impl FnMut(&mut Context, Place, Vec<(usize, Member)>),
-) -> Option<u32> {
+) -> Option<Policy> {
     let pb::ClusterLoadAssignment {
         cluster_name,
         endpoints,
@@ -139,7 +138,7 @@ pub(crate) fn visit(
         context.reject("cluster_name", "must not be empty");
     }
     unsupported!(context, reject: named_endpoints);
-    let factor = context.optional("policy", policy, self::policy);
+    let policy = context.optional("policy", policy, self::policy);
     check_priorities(context, &endpoints);
     check_locality_weights(context, &endpoints);
     for (i, group) in endpoints.into_iter().enumerate() {
@@ -149,25 +148,64 @@ pub(crate) fn visit(
             }
         });
     }
-    Some(factor.unwrap_or(OVERPROVISIONING_FACTOR))
+    Some(policy.unwrap_or_default())
 }
 
-fn policy(context: &mut Context, policy: Policy) -> Option<u32> {
-    let Policy {
+fn policy(context: &mut Context, policy: PbPolicy) -> Option<Policy> {
+    let PbPolicy {
         drop_overloads,
         overprovisioning_factor,
         endpoint_stale_after,
         weighted_priority_health,
     } = policy;
-    // Load shedding asked for by the control plane: without it we serve more, not otherwise.
-    unsupported!(context, warn: drop_overloads, endpoint_stale_after, weighted_priority_health);
+    unsupported!(context, warn: endpoint_stale_after);
     value::positive_duration(context, "endpoint_stale_after", endpoint_stale_after);
-    value::number(
+    let factor = value::number(
         context,
         "overprovisioning_factor",
         overprovisioning_factor,
         (1, u32::MAX),
-    )
+    );
+    if drop_overloads.len() > limits::DROP_CATEGORIES_MAX {
+        let reason = format!("has more than {} categories", limits::DROP_CATEGORIES_MAX);
+        context.reject("drop_overloads", reason);
+    }
+    let usual = Policy::default();
+    Some(Policy {
+        overprovisioning_factor: factor.unwrap_or(usual.overprovisioning_factor),
+        drops: context.each("drop_overloads", drop_overloads, drop_overload),
+        weighted_priority_health,
+    })
+}
+
+/// Envoy takes one category only; gRPC takes several, as they are meant.
+fn drop_overload(context: &mut Context, drop: DropOverload) -> Option<Drop> {
+    let DropOverload {
+        category,
+        drop_percentage,
+    } = drop;
+    if category.is_empty() {
+        context.reject("category", "must not be empty");
+    }
+    let per_million = context.optional("drop_percentage", drop_percentage, |context, part| {
+        let numerator = part.numerator;
+        let whole = match part.denominator() {
+            DenominatorType::Hundred => 100,
+            DenominatorType::TenThousand => 10_000,
+            DenominatorType::Million => 1_000_000,
+        };
+        if numerator > whole {
+            let reason = format!("{numerator} of {whole} is more than all");
+            return context.refuse("numerator", reason);
+        }
+        value::per_million(context, part)
+    });
+    // Nothing is dropped by a category of zero.
+    let per_million = per_million.filter(|part| *part > 0)?;
+    Some(Drop {
+        category: category.into(),
+        per_million,
+    })
 }
 
 fn check_priorities(context: &mut Context, groups: &[pb::LocalityLbEndpoints]) {

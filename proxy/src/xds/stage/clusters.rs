@@ -555,5 +555,6 @@ pub(super) fn no_members() -> Arc<Endpoints> {
     Arc::new(Endpoints {
         localities: Vec::new(),
         overprovisioning_factor: 140,
+        ..Endpoints::default()
     })
 }

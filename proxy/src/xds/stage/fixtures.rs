@@ -28,6 +28,7 @@ use crate::config::endpoint::Endpoint;
 use crate::config::endpoint::HealthStatus;
 use crate::config::endpoint::Locality;
 use crate::config::endpoint::LocalityEndpoints;
+use crate::config::endpoint::Policy;
 use crate::config::filter_chain::FilterChain;
 use crate::config::filter_chain::FilterChainMatch;
 use crate::config::filter_chain::NetworkFilter;
@@ -84,6 +85,7 @@ pub(crate) fn endpoints(mark: u16) -> Endpoints {
             ..LocalityEndpoints::default()
         }],
         overprovisioning_factor: 140,
+        ..Endpoints::default()
     }
 }
 
@@ -137,6 +139,7 @@ pub(crate) fn dns(host: &str) -> Dns {
         }],
         refresh_rate: Duration::from_secs(5),
         family: DnsFamily::Auto,
+        policy: Policy::default(),
     }
 }
 

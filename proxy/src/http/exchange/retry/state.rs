@@ -182,6 +182,7 @@ fn is_of_attempt(reason: Reason) -> bool {
         | Reason::DownstreamProtocol(_)
         | Reason::DownstreamTimeout
         | Reason::DownstreamVersion
+        | Reason::Dropped { .. }
         | Reason::DurationTimeout
         | Reason::Misdirected
         | Reason::NoCluster

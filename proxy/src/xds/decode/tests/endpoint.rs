@@ -86,6 +86,30 @@ fn a_full_assignment_becomes_members() {
     assert_eq!((second.priority, second.weight), (1, None));
 }
 
+fn drop(numerator: u32, denominator: &str) -> Value {
+    let part = json!({"numerator": numerator, "denominator": denominator});
+    json!({"category": denominator, "drop_percentage": part})
+}
+
+#[test]
+fn what_is_said_of_all_members() {
+    let drops = [
+        drop(0, "HUNDRED"),
+        drop(3, "TEN_THOUSAND"),
+        drop(1_000_000, "MILLION"),
+    ];
+    let policy = json!({"drop_overloads": drops, "weighted_priority_health": true});
+    let decoded = decode(assignment(json!({ "policy": policy }))).expect("valid");
+    assert!(decoded.warnings.is_empty(), "{:?}", decoded.warnings);
+    let (_, endpoints) = decoded.value;
+    assert!(endpoints.weighted_priority_health);
+    let drops = endpoints.drops.iter();
+    let drops: Vec<_> = drops
+        .map(|drop| (&*drop.category, drop.per_million))
+        .collect();
+    assert_eq!(drops, [("TEN_THOUSAND", 300), ("MILLION", 1_000_000)]);
+}
+
 #[test]
 fn the_factor_defaults_to_envoys() {
     let (_, endpoints) = decode(json!({"cluster_name": "a"})).expect("valid").value;
@@ -132,7 +156,19 @@ fn assignments() {
             ),
             (
                 json!({"policy": {"drop_overloads": [{"category": "x"}]}}),
-                "warn policy.drop_overloads",
+                "ok",
+            ),
+            (
+                json!({"policy": {"drop_overloads": [drop(1, "HUNDRED"), {}]}}),
+                "policy.drop_overloads[1].category",
+            ),
+            (
+                json!({"policy": {"drop_overloads": [drop(101, "HUNDRED")]}}),
+                "policy.drop_overloads[0].drop_percentage.numerator",
+            ),
+            (
+                json!({"policy": {"drop_overloads": vec![drop(1, "MILLION"); 17]}}),
+                "policy.drop_overloads",
             ),
             (
                 json!({"endpoints": [{"leds_cluster_locality_config": {}}]}),

@@ -68,6 +68,7 @@ pub(super) fn base(message: &str) -> Value {
         "Trigger" => json!({"name": "m", "threshold": {"value": 0.5}}),
         "RuntimeFeatureFlag" => json!({"default_value": false}),
         "DataSource" => json!({"inline_string": "y"}),
+        "DropOverload" => json!({"category": "c", "drop_percentage": {"numerator": 5}}),
         "DirectResponseAction" => json!({"status": 200}),
         "EdsClusterConfig" => json!({"eds_config": {"ads": {}}}),
         "Endpoint" => json!({"address": address}),
