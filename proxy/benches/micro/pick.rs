@@ -7,7 +7,8 @@ use criterion::{BenchmarkId, Criterion};
 use proxy::config::Endpoints;
 use proxy::config::latency::LatencyWeighted;
 use proxy::config::load_balancing::{
-    HashFunction, Hashing, LbPolicy, LeastRequest, LoadBalancing, Maglev, RingHash, Selection,
+    HashFunction, Hashing, LbPolicy, LeastRequest, LoadBalancing, Maglev, PickFirst, RingHash,
+    Selection,
 };
 use proxy::upstream::HostSet;
 use proxy::upstream::transport::Transports;
@@ -43,7 +44,7 @@ fn set(policy: LbPolicy, endpoints: &Endpoints) -> HostSet {
     HostSet::new(&config, endpoints, &Transports::default(), None)
 }
 
-fn policies() -> [(&'static str, LbPolicy); 6] {
+fn policies() -> [(&'static str, LbPolicy); 7] {
     let least = LeastRequest {
         selection: Selection::Choices(2),
         bias: 1.0,
@@ -63,6 +64,7 @@ fn policies() -> [(&'static str, LbPolicy); 6] {
         ("random", LbPolicy::Random),
         ("least_request", LbPolicy::LeastRequest(least)),
         ("latency", LbPolicy::Latency(LatencyWeighted::default())),
+        ("pick_first", LbPolicy::PickFirst(PickFirst::default())),
         ("ring_hash", LbPolicy::RingHash(ring)),
         ("maglev", LbPolicy::Maglev(maglev)),
     ]

@@ -45,6 +45,8 @@ pub enum LbPolicy {
     LeastRequest(LeastRequest),
     /// By the hash of a request, in a table of all members.
     Maglev(Maglev),
+    /// One host as long as it can be reached.
+    PickFirst(PickFirst),
     /// Any, whatever its weight.
     Random,
     /// By the hash of a request, on a ring of all members.
@@ -68,7 +70,11 @@ impl LbPolicy {
         match self {
             Self::Maglev(maglev) => Some(&maglev.hashing),
             Self::RingHash(ring) => Some(&ring.hashing),
-            Self::Latency(_) | Self::LeastRequest(_) | Self::Random | Self::RoundRobin => None,
+            Self::Latency(_)
+            | Self::LeastRequest(_)
+            | Self::PickFirst(_)
+            | Self::Random
+            | Self::RoundRobin => None,
         }
     }
 }
@@ -103,6 +109,13 @@ pub struct LeastRequest {
     pub selection: Selection,
     /// Otherwise a share is `weight / (in flight + 1) ^ bias`; a finite number of at least 0.
     pub bias: f64,
+}
+
+/// `PickFirst`: the first host in order that can be reached takes all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PickFirst {
+    /// The order is one that chance makes, not that of the assignment.
+    pub shuffles: bool,
 }
 
 /// `LeastRequest.selection_method`.

@@ -143,7 +143,10 @@ pub async fn connect(
     let deadline = Instant::now() + config.connect_timeout;
     let connecting = Box::pin(establish(host, purpose));
     let failure = match tokio::time::timeout_at(deadline, connecting).await {
-        Ok(Ok(connected)) => return Ok(connected),
+        Ok(Ok(connected)) => {
+            host.reach.succeed();
+            return Ok(connected);
+        }
         Ok(Err(TransportFailure::Io(error))) => ConnectFailure::of_io(&error),
         Ok(Err(TransportFailure::NotReady)) => {
             stats.upstream_context_secrets_not_ready().inc();
@@ -159,6 +162,7 @@ pub async fn connect(
             }
         }
     };
+    host.reach.fail();
     counts.cx_connect_fail.inc();
     stats.upstream_cx_connect_fail().inc();
     Err(failure)

@@ -16,6 +16,7 @@ use crate::config::Endpoints;
 use crate::config::Name;
 use crate::config::endpoint::Address;
 use crate::config::endpoint::HealthStatus;
+use crate::config::load_balancing::LbPolicy;
 use crate::config::load_balancing::LoadBalancing;
 use crate::upstream::breaker::HostRoom;
 use crate::upstream::breaker::outcome::Breaker;
@@ -31,6 +32,8 @@ use crate::upstream::latency::Outcome;
 use crate::upstream::latency::Samples;
 use crate::upstream::load_balancer::Ingredients;
 use crate::upstream::load_balancer::LoadBalancer;
+use crate::upstream::load_balancer::Reach;
+use crate::upstream::load_balancer::Stay;
 use crate::upstream::transport::Transport;
 use crate::upstream::transport::Transports;
 
@@ -63,6 +66,8 @@ pub struct Host {
     pub(super) breaker: ArcSwapOption<Breaker>,
     /// Of all hosts of the cluster, if its load is bounded by it.
     cluster_in_flight: Option<Arc<InFlight>>,
+    /// Whether connections to it can be made.
+    pub(super) reach: Reach,
 }
 
 /// What one worker counted of one host. Only that worker writes it.
@@ -209,6 +214,7 @@ impl Host {
             room: HostRoom::default(),
             breaker: ArcSwapOption::empty(),
             cluster_in_flight,
+            reach: Reach::default(),
         }
     }
 
@@ -379,6 +385,8 @@ pub struct HostSet {
     balancer: LoadBalancer,
     /// Requests of all members, if their load is bounded by it.
     in_flight: Option<Arc<InFlight>>,
+    /// Who is stayed with, if the policy stays with one.
+    stay: Option<Arc<Stay>>,
 }
 
 impl HostSet {
@@ -406,6 +414,11 @@ impl HostSet {
             let before = previous.and_then(|set| set.in_flight.as_ref());
             before.map(Arc::clone).unwrap_or_default()
         });
+        let stays = matches!(config.policy, LbPolicy::PickFirst(_));
+        let stay = stays.then(|| {
+            let before = previous.and_then(|set| set.stay.as_ref());
+            before.map_or_else(|| Arc::new(Stay::new(fastrand::u64(..))), Arc::clone)
+        });
         let kept = (care, in_flight.as_ref());
         let members = members(endpoints, transports, previous, kept);
         let balancer = LoadBalancer::new(Ingredients {
@@ -413,11 +426,13 @@ impl HostSet {
             endpoints,
             members: &members,
             in_flight: in_flight.as_ref(),
+            stay: stay.as_ref(),
         });
         Self {
             members,
             balancer,
             in_flight,
+            stay,
         }
     }
 
@@ -537,8 +552,8 @@ mod tests {
     use crate::config::endpoint::Endpoint;
     use crate::config::endpoint::LocalityEndpoints;
     use crate::config::load_balancing::Hashing;
-    use crate::config::load_balancing::LbPolicy;
     use crate::config::load_balancing::Maglev;
+    use crate::config::load_balancing::PickFirst;
 
     fn endpoints(ports: &[u16]) -> Endpoints {
         let endpoints = ports.iter().map(|port| Endpoint {
@@ -641,6 +656,50 @@ mod tests {
             .pick(&mut 0, 0, None)
             .is_none()
         );
+    }
+
+    #[test]
+    fn one_host_is_stayed_with_in_an_order_that_changes_of_members_keep() {
+        let config = |shuffles| LoadBalancing {
+            policy: LbPolicy::PickFirst(PickFirst { shuffles }),
+            ..LoadBalancing::default()
+        };
+        let transports = Transports::default();
+        let pick = |set: &HostSet| set.pick(&mut 0, 9, None).map(|host| host.id);
+        let plain = HostSet::new(&config(false), &endpoints(&[1, 2, 3]), &transports, None);
+        assert_eq!(pick(&plain), Some(plain.members()[0].host.id));
+        plain.members()[0].host.reach.fail();
+        let next = HostSet::new(
+            &config(false),
+            &endpoints(&[3, 1, 2]),
+            &transports,
+            Some(&plain),
+        );
+        assert_eq!(pick(&plain), Some(plain.members()[1].host.id));
+        assert_ne!(pick(&next), pick(&plain), "it was made before");
+        let next = HostSet::new(
+            &config(false),
+            &endpoints(&[3, 1, 2]),
+            &transports,
+            Some(&plain),
+        );
+        assert_eq!(pick(&next), pick(&plain));
+        let ports: Vec<u16> = (1..=40).collect();
+        let shuffled = HostSet::new(&config(true), &endpoints(&ports), &transports, None);
+        let again = HostSet::new(
+            &config(true),
+            &endpoints(&ports),
+            &transports,
+            Some(&shuffled),
+        );
+        assert_eq!(pick(&shuffled), pick(&again));
+        let others = (0..20).map(|_| {
+            let set = HostSet::new(&config(true), &endpoints(&ports), &transports, None);
+            let first = pick(&set);
+            set.members().iter().position(|m| Some(m.host.id) == first)
+        });
+        let others: HashSet<_> = others.collect();
+        assert!(others.len() > 5, "{others:?}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! | `bounded` | hashing that spares members with too many requests |
 //! | `client` | a connection that is kept, from an address of choice |
 //! | `dropped` | requests that the control plane wants dropped |
+//! | `first` | one host as long as it can be reached |
 //! | `joined` | headers on several lines |
 //! | `localities` | shares of localities and members |
 //! | `policies` | what of a request is hashed |
@@ -15,6 +16,7 @@
 mod bounded;
 mod client;
 mod dropped;
+mod first;
 mod joined;
 mod localities;
 mod policies;

@@ -53,6 +53,7 @@ impl Consistent {
             LbPolicy::RingHash(config) => Table::Ring(RingHash::new(config, &weighted)),
             LbPolicy::Latency(_)
             | LbPolicy::LeastRequest(_)
+            | LbPolicy::PickFirst(_)
             | LbPolicy::Random
             | LbPolicy::RoundRobin => return None,
         };

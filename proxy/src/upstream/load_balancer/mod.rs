@@ -12,6 +12,7 @@
 //! | `locality` | how localities share the load |
 //! | `maglev` | a table of all members |
 //! | `murmur` | MurmurHash2 |
+//! | `pick_first` | one host as long as it can be reached |
 //! | `places` | long lists of small numbers |
 //! | `priority` | how much load each priority takes |
 //! | `ring_hash` | a ring of all members |
@@ -30,6 +31,7 @@ mod least_request;
 mod locality;
 mod maglev;
 mod murmur;
+mod pick_first;
 mod places;
 mod priority;
 mod ring_hash;
@@ -45,12 +47,16 @@ use tokio::time::Instant;
 use crate::config::Endpoints;
 use crate::config::load_balancing::LbPolicy;
 use crate::config::load_balancing::LoadBalancing;
+use crate::config::load_balancing::PickFirst as PickFirstConfig;
 use crate::upstream::host::Member;
 use crate::upstream::in_flight::InFlight;
 use alias::Alias;
 use consistent::Consistent;
 use draws::Draws;
 use least_request::LeastRequest;
+use pick_first::PickFirst;
+pub use pick_first::Reach;
+pub use pick_first::Stay;
 use priority::Source;
 use priority::Tally;
 use slow_start::SlowStart;
@@ -86,6 +92,7 @@ struct Group {
 #[derive(Debug)]
 enum Picker {
     Consistent(Consistent),
+    First(PickFirst),
     LeastRequest(LeastRequest),
     /// One of these, then one of its members.
     Localities(Alias, Box<[Group]>),
@@ -100,6 +107,7 @@ impl Group {
     fn pick(&self, cursor: &mut u64, random: u64) -> Option<usize> {
         let place = match &self.picker {
             Picker::Consistent(picker) => picker.pick(random)?,
+            Picker::First(picker) => picker.pick(),
             Picker::LeastRequest(picker) => {
                 self.slowly(random, |random| picker.pick(&mut Draws::new(random)))
             }
@@ -128,6 +136,7 @@ impl Group {
                     .for_each(|group| group.set_factors(factors, exploration));
             }
             Picker::Consistent(_)
+            | Picker::First(_)
             | Picker::LeastRequest(_)
             | Picker::Random(_)
             | Picker::RoundRobin(_) => {}
@@ -154,6 +163,8 @@ pub struct Ingredients<'i> {
     pub members: &'i [Member],
     /// Requests in flight of the cluster, if its load is bounded by them.
     pub in_flight: Option<&'i Arc<InFlight>>,
+    /// Who is stayed with, if the policy stays with one.
+    pub stay: Option<&'i Arc<Stay>>,
 }
 
 impl LoadBalancer {
@@ -257,7 +268,13 @@ impl Ingredients<'_> {
     }
 
     /// These members, whatever their localities.
-    fn flat(&self, members: Vec<usize>) -> Group {
+    fn flat(&self, mut members: Vec<usize>) -> Group {
+        if let (LbPolicy::PickFirst(PickFirstConfig { shuffles: true }), Some(stay)) =
+            (&self.config.policy, self.stay)
+        {
+            let member = |place: &usize| self.members.get(*place);
+            members.sort_by_cached_key(|place| member(place).map(|member| stay.key(&member.host)));
+        }
         let chosen = || members.iter().filter_map(|place| self.members.get(*place));
         let weights: Vec<u32> = chosen().map(|member| member.weight).collect();
         let hosts = || chosen().map(|member| Arc::clone(member.host.in_flight()));
@@ -268,6 +285,12 @@ impl Ingredients<'_> {
             }
             LbPolicy::LeastRequest(config) => {
                 Picker::LeastRequest(LeastRequest::new(*config, hosts().collect(), &weights))
+            }
+            LbPolicy::PickFirst(_) => {
+                let hosts = chosen().map(|member| Arc::clone(&member.host));
+                let stay = self.stay.map(Arc::clone);
+                let stay = stay.unwrap_or_else(|| Arc::new(Stay::new(0)));
+                Picker::First(PickFirst::new(hosts.collect(), stay))
             }
             LbPolicy::Random => Picker::Random(weights.len()),
             LbPolicy::Maglev(_) | LbPolicy::RingHash(_) | LbPolicy::RoundRobin => {

@@ -14,6 +14,7 @@ use xds_proto::pb::envoy::config::cluster::v3::load_balancing_policy::Policy;
 use xds_proto::pb::envoy::config::core::v3::TypedExtensionConfig;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::least_request::v3::LeastRequest;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::maglev::v3::Maglev;
+use xds_proto::pb::envoy::extensions::load_balancing_policies::pick_first::v3::PickFirst;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::random::v3::Random;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::ring_hash::v3::RingHash;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::round_robin::v3::RoundRobin;
@@ -31,13 +32,13 @@ use super::locality_lb;
 use super::slow_start;
 use super::value;
 use crate::config::latency::LatencyWeighted;
+use crate::config::load_balancing as config;
 use crate::config::load_balancing::LbPolicy;
 use crate::config::load_balancing::LoadBalancing;
 
 /// Policies that spread load over the same members by another rule.
 const BALANCING: &[&str] = &[
     "client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin",
-    "pick_first.v3.PickFirst",
     "wrr_locality.v3.WrrLocality",
 ];
 
@@ -268,6 +269,7 @@ fn is_known(any: &Any) -> bool {
     extension::holds::<LatencyWeightedRoundRobin>(any)
         || extension::holds::<LeastRequest>(any)
         || extension::holds::<Maglev>(any)
+        || extension::holds::<PickFirst>(any)
         || extension::holds::<Random>(any)
         || extension::holds::<RingHash>(any)
         || extension::holds::<RoundRobin>(any)
@@ -293,6 +295,18 @@ fn known_policy(context: &mut Context, policy: &Policy) -> Option<LoadBalancing>
         if extension::holds::<Maglev>(any) {
             let config = extension::unpack(context, any)?;
             return hashing::typed_maglev(context, config).map(by_hash);
+        }
+        if extension::holds::<PickFirst>(any) {
+            let PickFirst {
+                shuffle_address_list,
+            } = extension::unpack(context, any)?;
+            let policy = LbPolicy::PickFirst(config::PickFirst {
+                shuffles: shuffle_address_list,
+            });
+            return Some(LoadBalancing {
+                policy,
+                ..LoadBalancing::default()
+            });
         }
         if extension::holds::<RingHash>(any) {
             let config = extension::unpack(context, any)?;

@@ -18,6 +18,7 @@ use crate::config::load_balancing::LbPolicy;
 use crate::config::load_balancing::LeastRequest;
 use crate::config::load_balancing::LoadBalancing;
 use crate::config::load_balancing::Maglev;
+use crate::config::load_balancing::PickFirst;
 use crate::config::load_balancing::RingHash;
 use crate::config::load_balancing::Selection;
 use crate::config::load_balancing::SlowStart;
@@ -37,6 +38,7 @@ fn the_first_known_policy_wins() {
     let round_robin = || typed("round_robin", "RoundRobin");
     let least_request = || typed("least_request", "LeastRequest");
     let pick_first = || typed("pick_first", "PickFirst");
+    let by_locality = || typed("wrr_locality", "WrrLocality");
     let provided = || typed("cluster_provided", "ClusterProvided");
     check_table(
         &cluster,
@@ -45,13 +47,14 @@ fn the_first_known_policy_wins() {
             (list(json!([round_robin()])), "ok"),
             (list(json!([round_robin(), least_request()])), "ok"),
             (
-                list(json!([pick_first(), least_request(), round_robin()])),
+                list(json!([by_locality(), least_request(), round_robin()])),
                 "warn load_balancing_policy.policies[0]",
             ),
             (
-                list(json!([pick_first()])),
+                list(json!([by_locality()])),
                 "warn load_balancing_policy.policies[0]",
             ),
+            (list(json!([pick_first()])), "ok"),
             (list(json!([provided()])), "load_balancing_policy.policies"),
             (list(json!([])), "load_balancing_policy.policies"),
             (
@@ -99,6 +102,18 @@ fn least_request_and_random_are_read_in_both_spellings() {
     ] {
         assert_eq!(valid(change).load_balancing.policy, expected);
     }
+}
+
+#[test]
+fn pick_first_is_read() {
+    let policy = |config| {
+        valid(with_policy("pick_first", "PickFirst", config))
+            .load_balancing
+            .policy
+    };
+    let first = |shuffles| LbPolicy::PickFirst(PickFirst { shuffles });
+    assert_eq!(policy(json!({})), first(false));
+    assert_eq!(policy(json!({"shuffle_address_list": true})), first(true));
 }
 
 #[test]

@@ -518,6 +518,12 @@ pub(super) fn roots() -> Vec<Target> {
             name(),
         ),
         in_cluster(
+            "envoy.extensions.load_balancing_policies.pick_first.v3.PickFirst",
+            json!({}),
+            POLICY,
+            name(),
+        ),
+        in_cluster(
             "envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash",
             json!({}),
             POLICY,
