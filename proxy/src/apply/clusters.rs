@@ -17,6 +17,7 @@ use crate::upstream::health::Monitor;
 use crate::upstream::health::Watched;
 use crate::upstream::transport::Transport;
 use crate::upstream::transport::Transports;
+use crate::upstream::zone::Zone;
 use crate::xds::resource::CheckQuery;
 
 /// Live clusters by name.
@@ -30,6 +31,8 @@ pub(super) struct Clusters {
     following: Vec<ClusterHandle>,
     /// Where hosts that leave are told.
     departures: Option<Arc<Departures>>,
+    /// Where the proxy is, if it was said.
+    zone: Option<Arc<Zone>>,
     /// Those whose members are checked before anybody uses them.
     warming: BTreeMap<Name, ClusterHandle>,
     monitor: Monitor,
@@ -44,6 +47,7 @@ impl Clusters {
             live: BTreeMap::new(),
             following: Vec::new(),
             departures: None,
+            zone: None,
             warming: BTreeMap::new(),
             monitor,
         }
@@ -52,6 +56,11 @@ impl Clusters {
     /// New clusters tell of hosts that leave.
     pub(super) fn tell(&mut self, departures: Arc<Departures>) {
         self.departures = Some(departures);
+    }
+
+    /// New clusters know where the proxy is.
+    pub(super) fn stand_in(&mut self, zone: Arc<Zone>) {
+        self.zone = Some(zone);
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &ClusterHandle> {
@@ -173,13 +182,17 @@ impl Clusters {
         endpoints: &Arc<Endpoints>,
         secrets: &Secrets,
     ) -> ClusterHandle {
-        ClusterHandle::with_care(
+        let handle = ClusterHandle::with_care(
             (Arc::clone(config), self.care(config)),
             self.transports(config, secrets),
             Arc::clone(endpoints),
             self.registry.cluster(&config.stat_name),
             self.workers,
-        )
+        );
+        match &self.zone {
+            Some(zone) => handle.in_zone(zone),
+            None => handle,
+        }
     }
 
     /// How unfit members are found, if the cluster asks for it.

@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 use crate::config::Change;
 use crate::config::ConnectionLimits;
 use crate::config::Snapshot;
+use crate::config::zone::Home;
 use crate::listener::ActiveListener;
 use crate::telemetry::access_log::AccessLogWriter;
 use crate::telemetry::stats::Registry;
@@ -29,6 +30,7 @@ use crate::upstream::ClusterHandle;
 use crate::upstream::departure::Departures;
 use crate::upstream::health::Monitor;
 use crate::upstream::transport::Transport;
+use crate::upstream::zone::Zone;
 use crate::worker::Command;
 use crate::worker::WorkerHandle;
 use crate::xds::resource::CheckQuery;
@@ -85,6 +87,15 @@ impl Applier {
     #[must_use]
     pub fn telling(mut self, departures: Arc<Departures>) -> Self {
         self.clusters.tell(departures);
+        self
+    }
+
+    /// Clusters know from now on where the proxy is, if it was said.
+    #[must_use]
+    pub fn at_home(mut self, home: Option<&Home>) -> Self {
+        if let Some(home) = home {
+            self.clusters.stand_in(Arc::new(Zone::new(home.clone())));
+        }
         self
     }
 

@@ -21,8 +21,11 @@ use super::runtime;
 use super::sources;
 use crate::config::Cluster;
 use crate::config::Name;
+use crate::config::cluster::Discovery;
+use crate::config::endpoint::Locality;
 use crate::config::identity::Identity;
 use crate::config::socket::SocketOptions;
+use crate::config::zone::Home;
 use crate::xds::decode::Context;
 use crate::xds::decode::address;
 use crate::xds::decode::cluster_dns;
@@ -101,7 +104,7 @@ pub(super) fn decode(context: &mut Context, bootstrap: pb::Bootstrap) -> Option<
         cluster_dns::resolver,
     );
     context.optional("default_regex_engine", default_regex_engine, regex_engine);
-    context.optional("cluster_manager", cluster_manager, self::cluster_manager);
+    let local = context.optional("cluster_manager", cluster_manager, self::cluster_manager);
     let admin = context.optional("admin", admin, self::admin);
     let limits = context.optional("layered_runtime", layered_runtime, runtime::decode);
     let overload = context.optional("overload_manager", overload_manager, overload::decode);
@@ -151,6 +154,7 @@ pub(super) fn decode(context: &mut Context, bootstrap: pb::Bootstrap) -> Option<
     if dynamic.ads.is_some() && (node.id.is_empty() || node.cluster.is_empty()) {
         context.reject("node", "needs an id and a cluster to ask a control plane");
     }
+    let home = home(context, local, node.locality.clone(), &clusters);
     Some(Bootstrap {
         raw,
         node_id: node.id.as_str().into(),
@@ -163,6 +167,7 @@ pub(super) fn decode(context: &mut Context, bootstrap: pb::Bootstrap) -> Option<
         dynamic,
         identity,
         overload,
+        home,
         connection_limits: limits,
         warnings: Vec::new(),
     })
@@ -193,7 +198,8 @@ fn admin(context: &mut Context, admin: pb::Admin) -> Option<Admin> {
     Some(Admin { address })
 }
 
-fn cluster_manager(context: &mut Context, manager: pb::ClusterManager) -> Option<()> {
+/// The name of the cluster that proxies like this one are the members of, if there is one.
+fn cluster_manager(context: &mut Context, manager: pb::ClusterManager) -> Option<Name> {
     let pb::ClusterManager {
         local_cluster_name,
         outlier_detection,
@@ -201,10 +207,54 @@ fn cluster_manager(context: &mut Context, manager: pb::ClusterManager) -> Option
         load_stats_config,
         enable_deferred_cluster_creation,
     } = manager;
-    unsupported!(context, warn: local_cluster_name, outlier_detection, load_stats_config,
+    unsupported!(context, warn: outlier_detection, load_stats_config,
         enable_deferred_cluster_creation);
     unsupported!(context, reject: upstream_bind_config);
-    Some(())
+    Some(local_cluster_name.into()).filter(|name: &Name| !name.is_empty())
+}
+
+/// Where the proxy is. As with Envoy, those like it are of a cluster of this file, and all of one
+/// priority.
+fn home(
+    context: &mut Context,
+    cluster: Option<Name>,
+    locality: Option<core::Locality>,
+    clusters: &[StaticResource<Cluster>],
+) -> Option<Home> {
+    let cluster = cluster?;
+    let local = clusters.iter().find(|known| known.value.name == cluster);
+    let field = "cluster_manager.local_cluster_name";
+    match local.map(|local| &local.value.discovery) {
+        None => context.reject(
+            field,
+            format!("{cluster:?} is no cluster of static_resources"),
+        ),
+        Some(Discovery::Static(endpoints)) => {
+            if endpoints.localities.iter().any(|one| one.priority > 0) {
+                context.reject(
+                    field,
+                    format!("{cluster:?} has members of several priorities"),
+                );
+            }
+        }
+        Some(_) => {}
+    }
+    if locality.is_none() {
+        context.warn(field, "has no effect without node.locality");
+    }
+    let locality = locality.map(|locality| {
+        let core::Locality {
+            region,
+            zone,
+            sub_zone,
+        } = locality;
+        Locality {
+            region: region.into(),
+            zone: zone.into(),
+            sub_zone: sub_zone.into(),
+        }
+    });
+    Some(Home { locality, cluster })
 }
 
 /// RE2 is what our own engine stands for.

@@ -43,6 +43,7 @@ use crate::config::Name;
 use crate::config::endpoint::Address;
 use crate::config::identity::Identity;
 use crate::config::overload::Overload;
+use crate::config::zone::Home;
 use crate::xds::decode::Context;
 use crate::xds::decode::Decoded;
 use crate::xds::decode::FieldError;
@@ -77,6 +78,8 @@ pub struct Bootstrap {
     pub identity: Option<Arc<Identity>>,
     /// What is watched, and what is done about it.
     pub overload: Option<Overload>,
+    /// Where the proxy is, if requests are to be routed by it.
+    pub home: Option<Home>,
     /// How many connections there may be.
     pub connection_limits: ConnectionLimits,
     /// Fields of the file that are set and have no effect; filled by [`load`] only.

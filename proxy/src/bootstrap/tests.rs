@@ -462,6 +462,29 @@ fn what_would_change_the_meaning_is_refused() {
 }
 
 #[test]
+fn the_local_cluster_is_one_of_the_file_with_one_priority() {
+    let text = |node: &str, name: &str| {
+        format!("node: {{{node}}}\n{STATIC}cluster_manager: {{local_cluster_name: {name}}}\n")
+    };
+    let place = "locality: {region: r, zone: z}";
+    let home = valid(&text(place, "backend")).home.expect("it was said");
+    let locality = home.locality.expect("it was said");
+    assert_eq!(&*home.cluster, "backend");
+    assert_eq!((&*locality.region, &*locality.zone), ("r", "z"));
+    assert_eq!(valid(STATIC).home, None);
+    let field = "cluster_manager.local_cluster_name";
+    assert_eq!(mistake(&text(place, "other")).2, field);
+    let two = with(
+        &text(place, "backend"),
+        "      endpoints:\n",
+        "      endpoints:\n      - {priority: 1}\n",
+    );
+    assert_eq!(mistake(&two).2, field);
+    let nowhere = read(&text("id: i", "backend")).expect("it can be used");
+    assert_eq!(nowhere.warnings[0].field, field);
+}
+
+#[test]
 fn limits_of_connections_come_from_the_runtime() {
     let text = |layers: &str| format!("{STATIC}layered_runtime: {{layers: {layers}}}\n");
     let limits = read(&text(

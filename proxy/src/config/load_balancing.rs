@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::config::hash_policy::HashPolicy;
 use crate::config::latency::LatencyWeighted;
+use crate::config::zone::ZoneAware;
 
 /// Envoy's default for `healthy_panic_threshold`.
 pub const PANIC_PERCENT: u32 = 50;
@@ -20,6 +21,9 @@ pub struct LoadBalancing {
     pub fails_in_panic: bool,
     /// Localities take load by their weight, then their members inside of them.
     pub by_locality: bool,
+    /// Requests stay in the zone of the proxy, as far as that is fair. Only for round robin, least
+    /// request and random; localities that take load by their weight come first.
+    pub zone_aware: ZoneAware,
     /// New members take less at first. Policies that hash, and random, do not know it.
     pub slow_start: Option<SlowStart>,
 }
@@ -31,6 +35,7 @@ impl Default for LoadBalancing {
             panic_percent: PANIC_PERCENT,
             fails_in_panic: false,
             by_locality: false,
+            zone_aware: ZoneAware::default(),
             slow_start: None,
         }
     }
@@ -62,6 +67,14 @@ impl LbPolicy {
         match self {
             Self::Latency(config) => Some(config),
             _ => None,
+        }
+    }
+
+    /// Whether it knows zones.
+    pub fn knows_zones(&self) -> bool {
+        match self {
+            Self::LeastRequest(_) | Self::Random | Self::RoundRobin => true,
+            Self::Latency(_) | Self::Maglev(_) | Self::PickFirst(_) | Self::RingHash(_) => false,
         }
     }
 

@@ -64,6 +64,7 @@ pub mod socket;
 pub mod tcp_proxy;
 pub mod tls;
 pub mod tls_fact;
+pub mod zone;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

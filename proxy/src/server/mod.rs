@@ -212,7 +212,8 @@ impl Server {
         let limits = bootstrap.connection_limits;
         let monitor = Monitor::new(check_answers);
         let applier = Applier::new(workers, registry, Arc::clone(&logs), limits, monitor)
-            .telling(Arc::clone(&live.departures));
+            .telling(Arc::clone(&live.departures))
+            .at_home(bootstrap.home.as_ref());
         Ok(Self {
             live,
             applier,

@@ -16,6 +16,7 @@ use crate::bootstrap::Dynamic;
 use crate::config::ConnectionLimits;
 use crate::config::identity::Identity;
 use crate::config::overload::Overload;
+use crate::config::zone::Home;
 use crate::xds::stage::StaticResources;
 
 /// Takes in bootstraps while the proxy runs. Cheap to clone.
@@ -35,6 +36,7 @@ struct Started {
     limits: ConnectionLimits,
     identity: Option<Arc<Identity>>,
     overload: Option<Overload>,
+    home: Option<Home>,
 }
 
 impl Reloader {
@@ -85,6 +87,7 @@ impl Started {
             limits: bootstrap.connection_limits.clone(),
             identity: bootstrap.identity.clone(),
             overload: bootstrap.overload.clone(),
+            home: bootstrap.home.clone(),
         }
     }
 
@@ -97,6 +100,7 @@ impl Started {
             ("layered_runtime", now.limits != self.limits),
             ("bootstrap_extensions", now.identity != self.identity),
             ("overload_manager", now.overload != self.overload),
+            ("cluster_manager", now.home != self.home),
         ]
         .into_iter()
         .filter_map(|(field, differs)| differs.then_some(field))

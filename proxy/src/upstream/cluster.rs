@@ -40,6 +40,7 @@ use crate::upstream::host::Moves;
 use crate::upstream::latency::Feedback;
 use crate::upstream::latency::Standing;
 use crate::upstream::transport::Transports;
+use crate::upstream::zone::Zone;
 
 /// What a route holds of a cluster: it stays the same while the cluster lives.
 #[derive(Clone, Debug)]
@@ -88,6 +89,16 @@ pub struct UpstreamCluster {
     pub care: Option<Arc<Care>>,
     /// What looks at what came of its requests, if anything does.
     pub outcomes: Option<Arc<Outcomes>>,
+    /// Where the proxy is, if it was said.
+    zone: Option<Arc<Zone>>,
+}
+
+/// What a cluster's next value takes over.
+struct Kept<'k> {
+    drained: &'k Drained,
+    care: Option<Arc<Care>>,
+    zone: Option<Arc<Zone>>,
+    previous: Option<&'k HostSet>,
 }
 
 impl UpstreamCluster {
@@ -95,10 +106,16 @@ impl UpstreamCluster {
         config: Arc<config::Cluster>,
         transports: Arc<Transports>,
         endpoints: Arc<Endpoints>,
-        (drained, care, previous): (&Drained, Option<Arc<Care>>, Option<&HostSet>),
+        kept: Kept<'_>,
     ) -> Self {
+        let Kept {
+            drained,
+            care,
+            zone,
+            previous,
+        } = kept;
         let serving = drained.without(&endpoints);
-        let kept = (care.as_ref(), previous);
+        let kept = (care.as_ref(), previous, zone.as_ref());
         let hosts = HostSet::with_care(&config.load_balancing, &serving, &transports, kept);
         Self {
             outcomes: None, // whoever makes it live knows them
@@ -108,6 +125,7 @@ impl UpstreamCluster {
             serving,
             hosts,
             care,
+            zone,
         }
     }
 
@@ -117,7 +135,12 @@ impl UpstreamCluster {
             Arc::clone(&self.config),
             Arc::clone(&self.transports),
             endpoints,
-            (drained, self.care.clone(), Some(&self.hosts)),
+            Kept {
+                drained,
+                care: self.care.clone(),
+                zone: self.zone.clone(),
+                previous: Some(&self.hosts),
+            },
         )
     }
 }
@@ -157,8 +180,13 @@ impl ClusterHandle {
             (0..workers.max(1)).map(|_| Cursor(AtomicU64::new(u64::from(fastrand::u16(..)))));
         let breakers = Breakers::new(config.circuit_breakers, Arc::clone(&stats), workers);
         let outcomes = kept_outcomes(&config, None);
-        let nobody = (&Drained::default(), care, None);
         let name = Arc::clone(&config.name);
+        let nobody = Kept {
+            drained: &Drained::default(),
+            care,
+            zone: None,
+            previous: None,
+        };
         let current = UpstreamCluster::new(config, transports, endpoints, nobody);
         let cell = Cell {
             breakers: Arc::new(breakers),
@@ -185,6 +213,27 @@ impl ClusterHandle {
     #[must_use]
     pub fn telling(self, departures: &Arc<Departures>) -> Self {
         let _ = self.0.departures.set(Arc::clone(departures)); // only the first counts
+        self
+    }
+
+    /// Requests go by where the proxy is from now on. For a cluster that nobody uses yet.
+    #[must_use]
+    pub fn in_zone(self, zone: &Arc<Zone>) -> Self {
+        {
+            let drained = self.0.drained();
+            let old = self.load_full();
+            let kept = Kept {
+                drained: &drained,
+                care: old.care.clone(),
+                zone: Some(Arc::clone(zone)),
+                previous: Some(&old.hosts),
+            };
+            let config = Arc::clone(&old.config);
+            let transports = Arc::clone(&old.transports);
+            let endpoints = Arc::clone(&old.endpoints);
+            let new = UpstreamCluster::new(config, transports, endpoints, kept);
+            self.replace(&old, new);
+        }
         self
     }
 
@@ -304,7 +353,12 @@ impl ClusterHandle {
         drained.follow(&endpoints);
         let old = self.0.current.load_full();
         let transports = Arc::clone(&old.transports);
-        let kept = (&*drained, old.care.clone(), Some(&old.hosts));
+        let kept = Kept {
+            drained: &drained,
+            care: old.care.clone(),
+            zone: old.zone.clone(),
+            previous: Some(&old.hosts),
+        };
         let new = UpstreamCluster::new(config, transports, endpoints, kept);
         self.swap(&old, new, Cause::Removed);
     }
@@ -349,7 +403,12 @@ impl ClusterHandle {
         let mut drained = self.0.drained();
         drained.follow(&endpoints);
         let old = self.0.current.load_full();
-        let kept = (&*drained, care, None);
+        let kept = Kept {
+            drained: &drained,
+            care,
+            zone: old.zone.clone(),
+            previous: None,
+        };
         let new = UpstreamCluster::new(config, transports, endpoints, kept);
         self.swap(&old, new, Cause::Removed);
     }
@@ -457,6 +516,9 @@ impl Cell {
     fn record_membership(&self) {
         let current = self.current.load();
         let members = current.hosts.members();
+        if let Some(zone) = current.zone.as_ref().filter(|zone| zone.is_of(&self.name)) {
+            zone.update(members, &current.serving);
+        }
         let count = |fitness| {
             let members = members.iter();
             members.filter(|member| member.fitness() == fitness).count()

@@ -36,6 +36,7 @@ use crate::upstream::load_balancer::Reach;
 use crate::upstream::load_balancer::Stay;
 use crate::upstream::transport::Transport;
 use crate::upstream::transport::Transports;
+use crate::upstream::zone::Zone;
 
 /// One member: the identity that connections, and later health and latency, belong to. It outlives
 /// changes of weight, health and locality.
@@ -398,15 +399,15 @@ impl HostSet {
         transports: &Transports,
         previous: Option<&Self>,
     ) -> Self {
-        Self::with_care(config, endpoints, transports, (None, previous))
+        Self::with_care(config, endpoints, transports, (None, previous, None))
     }
 
-    /// The same of a cluster that finds unfit members.
+    /// The same of a cluster that finds unfit members, or knows where the proxy is.
     pub fn with_care(
         config: &LoadBalancing,
         endpoints: &Endpoints,
         transports: &Transports,
-        (care, previous): (Option<&Arc<Care>>, Option<&Self>),
+        (care, previous, zone): (Option<&Arc<Care>>, Option<&Self>, Option<&Arc<Zone>>),
     ) -> Self {
         let hashing = config.policy.hashing();
         let is_bounded = hashing.is_some_and(|hashing| hashing.balance_factor.is_some());
@@ -427,6 +428,7 @@ impl HostSet {
             members: &members,
             in_flight: in_flight.as_ref(),
             stay: stay.as_ref(),
+            zone,
         });
         Self {
             members,

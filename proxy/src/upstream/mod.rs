@@ -16,6 +16,7 @@
 //! | `servers` | servers whose certificates connections stand on |
 //! | `text_hash` | the hash of a text that is not kept |
 //! | `transport` | what stands between a socket and what is spoken on it |
+//! | `zone` | the zone the proxy is in, and where those like it are |
 
 pub mod breaker;
 pub mod cluster;
@@ -32,6 +33,7 @@ pub mod pool;
 pub(crate) mod servers;
 pub mod text_hash;
 pub mod transport;
+pub mod zone;
 
 pub use breaker::Breakers;
 pub use cluster::ClusterHandle;

@@ -12,6 +12,7 @@
 //! | `slow_start` | a new member takes less at first |
 //! | `streams` | clients of a TCP proxy |
 //! | `tables` | rings and tables of every kind, thousands of keys |
+//! | `zones` | requests that stay in the zone of the proxy |
 
 mod bounded;
 mod client;
@@ -23,6 +24,7 @@ mod policies;
 mod slow_start;
 mod streams;
 mod tables;
+mod zones;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

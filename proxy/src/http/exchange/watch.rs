@@ -171,6 +171,7 @@ fn is_of_upstream(reason: Reason) -> bool {
         | Reason::DownstreamProtocol(_)
         | Reason::DownstreamTimeout
         | Reason::DownstreamVersion
+        | Reason::Dropped { .. }
         | Reason::DurationTimeout
         | Reason::HostLeft
         | Reason::Misdirected

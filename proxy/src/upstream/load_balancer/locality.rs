@@ -50,6 +50,34 @@ pub(super) fn groups(
     groups.into_values().collect()
 }
 
+/// Who of each locality is used, that of `home` first if it has members, then in an order of their own.
+pub(super) fn by_zone<'e>(
+    endpoints: &'e Endpoints,
+    members: &[Member],
+    (tally, source): (&Tally, Source),
+    home: Option<&Locality>,
+) -> Vec<(&'e Locality, Vec<usize>)> {
+    let locality_of = |place: &usize| {
+        let member = members.get(*place)?;
+        let found = endpoints.localities.get(member.locality)?;
+        Some(&found.locality)
+    };
+    let mut zones = BTreeMap::<(bool, &Locality), Vec<usize>>::new();
+    let key = |locality| (Some(locality) != home, locality);
+    for locality in tally.all.iter().filter_map(locality_of) {
+        zones.entry(key(locality)).or_default();
+    }
+    for place in tally.members(source) {
+        if let Some(locality) = locality_of(place) {
+            zones.entry(key(locality)).or_default().push(*place);
+        }
+    }
+    let zones = zones.into_iter();
+    zones
+        .map(|((_, locality), places)| (locality, places))
+        .collect()
+}
+
 /// Draws one of those that have anything to take, which are kept; `None` if there is none.
 pub(super) fn table(groups: &mut Vec<Group>, factor: u32) -> Option<Alias> {
     groups.retain(|group| group.weight > 0 && !group.members.is_empty());

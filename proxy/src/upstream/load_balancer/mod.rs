@@ -20,6 +20,7 @@
 //! | `stride` | weighted round robin |
 //! | `twister` | random numbers as C++ has them |
 //! | `weighted` | weights that change while members stay |
+//! | `zone_aware` | requests stay in the zone of the proxy |
 //!
 //! `RANDOM` needs no file: each host has the same chance, whatever its weight, as in Envoy.
 
@@ -39,17 +40,20 @@ mod slow_start;
 mod stride;
 mod twister;
 mod weighted;
+mod zone_aware;
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use crate::config::Endpoints;
+use crate::config::endpoint::Locality;
 use crate::config::load_balancing::LbPolicy;
 use crate::config::load_balancing::LoadBalancing;
 use crate::config::load_balancing::PickFirst as PickFirstConfig;
 use crate::upstream::host::Member;
 use crate::upstream::in_flight::InFlight;
+use crate::upstream::zone::Zone;
 use alias::Alias;
 use consistent::Consistent;
 use draws::Draws;
@@ -62,6 +66,9 @@ use priority::Tally;
 use slow_start::SlowStart;
 use stride::Stride;
 use weighted::Weighted;
+use zone_aware::Upstream;
+pub use zone_aware::ZoneRouting;
+use zone_aware::Zones;
 
 /// The balancer over one set of members.
 #[derive(Debug)]
@@ -100,6 +107,8 @@ enum Picker {
     Random(usize),
     RoundRobin(Stride),
     Weighted(Weighted),
+    /// One of these, by the zone of the proxy, then one of its members.
+    Zones(Box<Zones>),
 }
 
 impl Group {
@@ -117,6 +126,7 @@ impl Group {
                 return group.pick(cursor, draws.any());
             }
             Picker::Random(len) => Draws::new(random).below(*len),
+            Picker::Zones(zones) => return zones.pick(cursor, random),
             Picker::RoundRobin(order) => self.slowly(random, |_| order.pick(cursor)),
             Picker::Weighted(picker) => picker.pick(cursor, &mut Draws::new(random)),
         };
@@ -139,7 +149,8 @@ impl Group {
             | Picker::First(_)
             | Picker::LeastRequest(_)
             | Picker::Random(_)
-            | Picker::RoundRobin(_) => {}
+            | Picker::RoundRobin(_)
+            | Picker::Zones(_) => {} // of policies without feedback
         }
     }
 
@@ -165,6 +176,8 @@ pub struct Ingredients<'i> {
     pub in_flight: Option<&'i Arc<InFlight>>,
     /// Who is stayed with, if the policy stays with one.
     pub stay: Option<&'i Arc<Stay>>,
+    /// Where the proxy is, if it was said.
+    pub zone: Option<&'i Arc<Zone>>,
 }
 
 impl LoadBalancer {
@@ -174,12 +187,17 @@ impl LoadBalancer {
         let factor = priority::factor(of.endpoints);
         let mut load_up_to = 0;
         let shares = priority::split(&tallies, factor, of.config.panic_percent);
+        let routing = tallies.first().and_then(|tally| of.zone_routing(tally));
         let level = |share: priority::Share| {
             load_up_to += share.load;
             let tally = tallies.get(share.level)?;
             Some(Level {
                 load_up_to,
-                group: of.group(tally, share.source),
+                group: of.group(
+                    tally,
+                    share.source,
+                    routing.as_ref().filter(|_| share.level == 0),
+                ),
             })
         };
         Self {
@@ -216,7 +234,7 @@ impl LoadBalancer {
 
 impl Ingredients<'_> {
     /// Who of a priority takes a part of the load, and how one of them is chosen.
-    fn group(&self, tally: &Tally, source: Source) -> Group {
+    fn group(&self, tally: &Tally, source: Source, routing: Option<&Arc<ZoneRouting>>) -> Group {
         if self.config.policy.hashing().is_some() {
             return self.hashed(tally, source);
         }
@@ -231,10 +249,63 @@ impl Ingredients<'_> {
                 };
             }
         }
+        if let Some(routing) = routing.filter(|_| source != Source::All) {
+            let groups =
+                locality::by_zone(self.endpoints, self.members, (tally, source), self.home());
+            return Group {
+                members: Vec::new(),
+                picker: Picker::Zones(Box::new(Zones {
+                    routing: Arc::clone(routing),
+                    groups: groups
+                        .into_iter()
+                        .map(|(_, group)| self.flat(group))
+                        .collect(),
+                    all: self.flat(tally.members(source).to_vec()),
+                })),
+                slow_start: None,
+            };
+        }
         self.flat(match source {
             Source::All if self.config.fails_in_panic => Vec::new(),
             source => tally.members(source).to_vec(),
         })
+    }
+
+    fn home(&self) -> Option<&Locality> {
+        self.zone.and_then(|zone| zone.locality())
+    }
+
+    /// How the first priority is routed by zones, if it is.
+    fn zone_routing(&self, tally: &Tally) -> Option<Arc<ZoneRouting>> {
+        let zone = self.zone.filter(|_| self.config.policy.knows_zones())?;
+        let home = self.home()?;
+        let first = tally
+            .all
+            .first()
+            .and_then(|place| self.members.get(*place))?;
+        if first.priority != 0 {
+            return None;
+        }
+        let chosen = (tally, Source::Healthy);
+        let groups = locality::by_zone(self.endpoints, self.members, chosen, Some(home));
+        if groups.len() < 2 {
+            return None;
+        }
+        let weight = |place: &usize| {
+            let member = self.members.get(*place);
+            member.map_or(0, |member| u64::from(member.weight))
+        };
+        let zones = groups.into_iter().map(|(locality, members)| Upstream {
+            locality: locality.clone(),
+            healthy: members.len() as u64,
+            weight: members.iter().map(weight).sum(),
+        });
+        let panic = (self.config.panic_percent, self.config.fails_in_panic);
+        let config = self.config.zone_aware;
+        let routing = ZoneRouting::new(config, panic, zones.collect(), Some(home.clone()));
+        let routing = Arc::new(routing);
+        zone.tell(&routing);
+        Some(routing)
     }
 
     /// As in Envoy, the degraded are never on a ring or in a table.

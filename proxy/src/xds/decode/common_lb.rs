@@ -11,6 +11,9 @@ use crate::config::load_balancing::Hashing;
 use crate::config::load_balancing::LbPolicy;
 use crate::config::load_balancing::LoadBalancing;
 use crate::config::load_balancing::PANIC_PERCENT;
+use crate::config::zone::ZoneAware;
+
+const ZONES: &str = "zone_aware_lb_config";
 
 const FAILS: &str = "zone_aware_lb_config.fail_traffic_on_panic";
 
@@ -85,9 +88,14 @@ impl Common {
             let fails = self
                 .locality
                 .is_some_and(|locality| locality.fails_in_panic);
+            let zones = self.locality.unwrap_or_default().zone_aware != ZoneAware::default();
             context.warn_set(
                 reason,
-                &[("locality_weighted_lb_config", by_locality), (FAILS, fails)],
+                &[
+                    ("locality_weighted_lb_config", by_locality),
+                    (FAILS, fails),
+                    (ZONES, zones),
+                ],
             );
             self.warn_hashing(context, reason);
         });
@@ -116,13 +124,18 @@ impl Common {
                 "has no effect without lb_policy RING_HASH or MAGLEV",
             );
             let fails = locality.fails_in_panic && hashes;
-            context.warn_set("has no effect on policies that hash", &[(FAILS, fails)]);
+            let zones = locality.zone_aware != ZoneAware::default() && hashes;
+            context.warn_set(
+                "has no effect on policies that hash",
+                &[(FAILS, fails), (ZONES, zones)],
+            );
         });
         LoadBalancing {
             policy,
             panic_percent: self.panic_percent,
             fails_in_panic: locality.fails_in_panic && !hashes,
             by_locality: locality.by_locality,
+            zone_aware: locality.zone_aware,
             slow_start: None,
         }
     }

@@ -1,20 +1,28 @@
 //! How localities share the load of a priority, in both spellings.
-//!
-//! Zones are not known here, so nothing is routed by them.
 
 use xds_proto::pb::envoy::config::cluster::v3::cluster::common_lb_config as legacy;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::common::v3::LocalityLbConfig;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::common::v3::locality_lb_config as typed;
+use xds_proto::pb::envoy::extensions::load_balancing_policies::common::v3::locality_lb_config::zone_aware_lb_config::ForceLocalZone;
+use xds_proto::pb::envoy::extensions::load_balancing_policies::common::v3::locality_lb_config::zone_aware_lb_config::LocalityBasis;
+use xds_proto::pb::envoy::r#type::v3::Percent;
+use xds_proto::pb::google::protobuf::UInt64Value;
 
 use super::Context;
+use super::value;
 use crate::config::load_balancing::LbPolicy;
 use crate::config::load_balancing::LoadBalancing;
+use crate::config::zone::ZoneAware;
+
+/// Members of the own zone from which on it is forced, if nothing is said; Envoy's default.
+const FORCED_FROM: u32 = 1;
 
 /// What is used of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Locality {
     pub(super) by_locality: bool,
     pub(super) fails_in_panic: bool,
+    pub(super) zone_aware: ZoneAware,
 }
 
 /// Reads the old form, a part of `common_lb_config`.
@@ -29,12 +37,18 @@ pub(super) fn legacy(context: &mut Context, config: legacy::LocalityConfigSpecif
                 min_cluster_size,
                 fail_traffic_on_panic,
             } = config;
-            context.field("zone_aware_lb_config", |context| {
-                unsupported!(context, warn: routing_enabled, min_cluster_size);
+            let usual = ZoneAware::default();
+            let enabled_percent = context.field("zone_aware_lb_config", |context| {
+                context.optional("routing_enabled", routing_enabled, enabled)
             });
             Locality {
                 by_locality: false,
                 fails_in_panic: fail_traffic_on_panic,
+                zone_aware: ZoneAware {
+                    enabled_percent: enabled_percent.unwrap_or(usual.enabled_percent),
+                    cluster_size_min: size(min_cluster_size),
+                    ..usual
+                },
             }
         }
     }
@@ -58,6 +72,7 @@ pub(super) fn typed(
         policy,
         by_locality: locality.by_locality,
         fails_in_panic: locality.fails_in_panic,
+        zone_aware: locality.zone_aware,
         ..LoadBalancing::default()
     }
 }
@@ -77,13 +92,25 @@ fn specified(context: &mut Context, config: typed::LocalityConfigSpecifier) -> L
                 force_local_zone,
                 locality_basis,
             } = config;
-            context.field("zone_aware_lb_config", |context| {
-                unsupported!(context, warn: routing_enabled, min_cluster_size,
-                    force_locality_direct_routing, force_local_zone, locality_basis);
+            let usual = ZoneAware::default();
+            let forced = force_local_zone
+                .map(|ForceLocalZone { min_size }| min_size.map_or(FORCED_FROM, |size| size.value));
+            // The deprecated spelling.
+            let forced = forced.or_else(|| force_locality_direct_routing.then_some(FORCED_FROM));
+            let (enabled_percent, basis) = context.field("zone_aware_lb_config", |context| {
+                let enabled = context.optional("routing_enabled", routing_enabled, enabled);
+                let basis = value::enumeration(context, "locality_basis", locality_basis);
+                (enabled, basis.unwrap_or(LocalityBasis::HealthyHostsNum))
             });
             Locality {
                 by_locality: false,
                 fails_in_panic: fail_traffic_on_panic,
+                zone_aware: ZoneAware {
+                    enabled_percent: enabled_percent.unwrap_or(usual.enabled_percent),
+                    cluster_size_min: size(min_cluster_size),
+                    forced_from: forced,
+                    by_weight: basis == LocalityBasis::HealthyHostsWeight,
+                },
             }
         }
     }
@@ -92,6 +119,25 @@ fn specified(context: &mut Context, config: typed::LocalityConfigSpecifier) -> L
 fn weighted() -> Locality {
     Locality {
         by_locality: true,
-        fails_in_panic: false,
+        ..Locality::default()
     }
+}
+
+fn size(least: Option<UInt64Value>) -> u64 {
+    let usual = ZoneAware::default().cluster_size_min;
+    least.map_or(usual, |least| least.value)
+}
+
+/// Whole percents, rounded, as in Envoy.
+fn enabled(context: &mut Context, Percent { value }: Percent) -> Option<u32> {
+    if !(0.0..=100.0).contains(&value) {
+        return context.refuse("value", format!("{value} is not within 0 and 100"));
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it is within 0 and 100"
+    )]
+    let percent = value.round() as u32;
+    Some(percent)
 }
