@@ -94,7 +94,8 @@ impl Proxy {
             ..Options::default()
         };
         change(&mut options);
-        let server = Server::start(bootstrap, options).await.expect("it starts");
+        let server = Box::pin(Server::start(bootstrap, options)).await;
+        let server = server.expect("it starts");
         let live = server.live();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(server.run(async { drop(stopped.await) }));
