@@ -27,6 +27,7 @@ const TOLERANCE: f64 = 0.14;
 /// What is told of an answer: everything but its date.
 type Told = Vec<String>;
 
+#[expect(clippy::too_many_lines, reason = "one bootstrap and one look at both")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_are_dropped_alike() {
     if !envoy_is_there() {

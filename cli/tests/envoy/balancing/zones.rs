@@ -151,6 +151,7 @@ fn zones(origins: &[FixedOrigin], letters: &str, healths: &[&str]) -> Value {
     groups.into_iter().map(group).collect()
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of clusters")]
 fn clusters(origins: &[FixedOrigin]) -> Vec<Value> {
     let usual = |letters| zones(origins, letters, &[HEALTHY; 7]);
     let legacy = |config: Value| json!({"common_lb_config": {"zone_aware_lb_config": config}});
