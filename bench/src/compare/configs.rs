@@ -19,19 +19,27 @@ fn floor(setup: Setup) -> Result<&'static str, &'static str> {
         Setup::Http1ToHttp1 | Setup::Http2ToHttp2 | Setup::Tcp => Ok(""),
         Setup::Http1ToHttp2 | Setup::Http2ToHttp1 => Err("a relay of bytes changes no protocol"),
         Setup::TlsToHttp1 | Setup::MutualTls => Err("a relay of bytes ends no TLS"),
-        Setup::Http1Logged | Setup::Routes | Setup::Clusters | Setup::Endpoints => {
-            Err("a relay of bytes has no such thing")
-        }
+        Setup::Http1Logged
+        | Setup::Http1Guarded
+        | Setup::Http2Guarded
+        | Setup::Routes
+        | Setup::Clusters
+        | Setup::Endpoints => Err("a relay of bytes has no such thing"),
     }
 }
+
+/// Health, limits and retries of HAProxy and nginx are not the same work.
+const OTHER_GUARDS: &str = "protects in other terms";
 
 fn envoy(setup: Setup) -> &'static str {
     match setup {
         Setup::Http1ToHttp1 => include_str!("../../peers/envoy/h1-h1.yaml"),
         Setup::Http1Logged => include_str!("../../peers/envoy/h1-h1-log.yaml"),
+        Setup::Http1Guarded => include_str!("../../peers/envoy/h1-h1-guarded.yaml"),
         Setup::Http1ToHttp2 => include_str!("../../peers/envoy/h1-h2.yaml"),
         Setup::Http2ToHttp1 => include_str!("../../peers/envoy/h2-h1.yaml"),
         Setup::Http2ToHttp2 => include_str!("../../peers/envoy/h2-h2.yaml"),
+        Setup::Http2Guarded => include_str!("../../peers/envoy/h2-h2-guarded.yaml"),
         Setup::TlsToHttp1 => include_str!("../../peers/envoy/tls-h1.yaml"),
         Setup::MutualTls => include_str!("../../peers/envoy/mtls-mtls.yaml"),
         Setup::Tcp => include_str!("../../peers/envoy/tcp.yaml"),
@@ -53,6 +61,7 @@ fn haproxy(setup: Setup) -> Result<&'static str, &'static str> {
         Setup::Tcp => include_str!("../../peers/haproxy/tcp.cfg"),
         Setup::Routes => include_str!("../../peers/haproxy/routes.cfg"),
         Setup::Clusters => include_str!("../../peers/haproxy/clusters.cfg"),
+        Setup::Http1Guarded | Setup::Http2Guarded => return Err(OTHER_GUARDS),
         Setup::Endpoints => return Err("takes members by commands, not from a control plane"),
     })
 }
@@ -69,6 +78,7 @@ fn nginx(setup: Setup) -> Result<&'static str, &'static str> {
         Setup::Tcp => include_str!("../../peers/nginx/tcp.conf"),
         Setup::Routes => include_str!("../../peers/nginx/routes.conf"),
         Setup::Clusters => include_str!("../../peers/nginx/clusters.conf"),
+        Setup::Http1Guarded | Setup::Http2Guarded => return Err(OTHER_GUARDS),
         Setup::Endpoints => return Err("takes members by a reload, not from a control plane"),
     })
 }

@@ -26,6 +26,10 @@ pub(crate) enum Contestant {
     Nginx,
 }
 
+/// A breaker that looks at what came of requests, in the metadata of a cluster.
+const OUTCOME_BREAKER: &str = "{ typed_filter_metadata: { weir.circuit_breaking.v1: { \"@type\": \
+     type.googleapis.com/weir.circuit_breaking.v1.OutcomeBreaker, error_percent: 50.0 } } }";
+
 impl Contestant {
     pub(crate) const ALL: [Self; 5] = [
         Self::Floor,
@@ -105,6 +109,12 @@ impl Running {
         let mut values = site.values.clone();
         values.push(("listen", listen.number().to_string()));
         values.push(("origin", site.origin.to_string()));
+        // Envoy takes it from a control plane only; in a file it wants to know every type.
+        let outcome_breaker = match contestant {
+            Contestant::Weir => OUTCOME_BREAKER,
+            _ => "{}",
+        };
+        values.push(("outcome_breaker", outcome_breaker.to_owned()));
         let config = render(template, &values).map_err(Hole::failed)?;
         let program = site.weir.clone().filter(|_| contestant == Contestant::Weir);
         let options = StartOptions {

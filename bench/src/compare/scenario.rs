@@ -12,9 +12,13 @@ pub(crate) enum Setup {
     Http1ToHttp1,
     /// The same with an access log.
     Http1Logged,
+    /// The same with all that protects.
+    Http1Guarded,
     Http1ToHttp2,
     Http2ToHttp1,
     Http2ToHttp2,
+    /// The same with all that protects.
+    Http2Guarded,
     /// TLS in front, clear behind.
     TlsToHttp1,
     /// TLS with certificates of both ends, in front and behind.
@@ -30,12 +34,14 @@ pub(crate) enum Setup {
 
 impl Setup {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Http1ToHttp1,
         Self::Http1Logged,
+        Self::Http1Guarded,
         Self::Http1ToHttp2,
         Self::Http2ToHttp1,
         Self::Http2ToHttp2,
+        Self::Http2Guarded,
         Self::TlsToHttp1,
         Self::MutualTls,
         Self::Tcp,

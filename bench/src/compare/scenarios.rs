@@ -113,6 +113,15 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         &[goal(Metric::Main, BEST, 0.95)],
     ),
     traffic(
+        "http1-guarded",
+        "http1-small with health checks, outlier detection, breakers and retries",
+        Traffic {
+            setup: Setup::Http1Guarded,
+            ..SMALL
+        },
+        &[goal(Metric::Main, ENVOY, 0.40)],
+    ),
+    traffic(
         "http1-headers",
         "HTTP/1.1 keep-alive, 20 header fields each way, 1 KiB body",
         Traffic {
@@ -183,6 +192,15 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         "HTTP/2 (8 connections x 16 streams) to HTTP/2",
         Traffic {
             setup: Setup::Http2ToHttp2,
+            ..HTTP2_SMALL
+        },
+        &[goal(Metric::Main, ENVOY, 0.35)],
+    ),
+    traffic(
+        "h2-guarded",
+        "h2-to-h2 with health checks, outlier detection, breakers and retries",
+        Traffic {
+            setup: Setup::Http2Guarded,
             ..HTTP2_SMALL
         },
         &[goal(Metric::Main, ENVOY, 0.35)],

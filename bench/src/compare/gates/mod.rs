@@ -56,9 +56,19 @@ const fn gate(name: &'static str, scenario: &'static str, unit: Unit) -> Gate {
 /// What was changed in the program is off every time.
 const TRIES: usize = 3;
 
-const GATES: [Gate; 8] = [
+const GATES: [Gate; 10] = [
     gate("instructions-http1", "http1-small", Unit::Instructions),
+    gate(
+        "instructions-http1-guarded",
+        "http1-guarded",
+        Unit::Instructions,
+    ),
     gate("instructions-http2", "h2-to-h2", Unit::Instructions),
+    gate(
+        "instructions-http2-guarded",
+        "h2-guarded",
+        Unit::Instructions,
+    ),
     gate("instructions-tls", "tls-keepalive", Unit::Instructions),
     gate("system-calls-http1", "http1-small", Unit::SystemCalls),
     gate("system-calls-tls", "tls-keepalive", Unit::SystemCalls),

@@ -102,7 +102,7 @@ pub(super) async fn forward(
             }
         };
         exchange.connections = 0;
-        if exchange.retrying.is_none() {
+        if exchange.retrying.is_none() || exchange.accepts(&cluster, &outcome) {
             return outcome;
         }
         // Boxed, as it is rare.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
 use http::HeaderValue;
 use http::Request;
 use http::response;
@@ -15,10 +16,10 @@ use crate::upstream::HostCounts;
 use crate::upstream::health::outlier::Report;
 
 /// A host says of itself that it fails its health checks from now on.
-const FAIL: &str = "x-envoy-immediate-health-check-fail";
+const FAIL: HeaderName = HeaderName::from_static("x-envoy-immediate-health-check-fail");
 
-const GRPC_STATUS: &str = "grpc-status";
-const REQUEST_ID: &str = "x-request-id";
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Statuses of HTTP that stand for those of gRPC, from OK to UNAUTHENTICATED: Envoy's.
 const OF_GRPC: [u16; 17] = [
@@ -63,14 +64,15 @@ impl Exchange {
         let Some(health) = host.and_then(|host| host.health()) else {
             return;
         };
-        if head.headers.contains_key(FAIL) {
+        if health.checked.is_some() && head.headers.contains_key(FAIL) {
             health.say_unfit();
         }
-        let status = self.status_told(head);
-        if let Some(judged) = &mut self.judged {
-            judged.is_answered = true;
-            judged.report(Report::Answered(status));
-        }
+        let Some(mut judged) = self.judged.take() else {
+            return;
+        };
+        judged.is_answered = true;
+        judged.report(Report::Answered(self.status_told(head)));
+        self.judged = Some(judged);
     }
 
     /// An attempt has ended.
@@ -120,8 +122,8 @@ impl Exchange {
 
     /// The status of a response, which for gRPC without a message is that of the call.
     fn status_told(&self, head: &response::Parts) -> u16 {
-        let grpc = head.headers.get(GRPC_STATUS).filter(|_| self.is_grpc);
-        let Some(grpc) = grpc else {
+        let grpc = self.is_grpc.then(|| head.headers.get(GRPC_STATUS));
+        let Some(grpc) = grpc.flatten() else {
             return head.status.as_u16();
         };
         let number = grpc.to_str().ok().and_then(|text| text.parse().ok());

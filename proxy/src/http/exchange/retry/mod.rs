@@ -175,6 +175,22 @@ struct Pause {
 }
 
 impl Exchange {
+    /// Whether a response is plainly good enough, and nothing is kept any more. Mostly it is, and then
+    /// this is all.
+    pub(super) fn accepts(&mut self, cluster: &ClusterHandle, outcome: &Outcome) -> bool {
+        let (Ok(response), Some(retrying)) = (outcome, self.retrying.as_deref()) else {
+            return false;
+        };
+        let overflowed = retrying.body.as_ref().is_some_and(|body| body.overflowed());
+        let is_plain = !self.is_grpc && !overflowed;
+        let state = &retrying.state;
+        if !is_plain || state.minds_head(response.status(), response.headers()) {
+            return false;
+        }
+        self.accept(cluster, true);
+        true
+    }
+
     /// There is no other attempt for a request whose body is too large to be kept.
     fn gives_up(&mut self, cluster: &ClusterHandle) -> bool {
         let body = self
