@@ -10,6 +10,7 @@ use proxy::config::load_balancing::{
     HashFunction, Hashing, LbPolicy, LeastRequest, LoadBalancing, Maglev, PickFirst, RingHash,
     Selection,
 };
+use proxy::config::load_report::ReportWeighted;
 use proxy::upstream::HostSet;
 use proxy::upstream::transport::Transports;
 use proxy::xds::decode::endpoints;
@@ -44,7 +45,7 @@ fn set(policy: LbPolicy, endpoints: &Endpoints) -> HostSet {
     HostSet::new(&config, endpoints, &Transports::default(), None)
 }
 
-fn policies() -> [(&'static str, LbPolicy); 7] {
+fn policies() -> [(&'static str, LbPolicy); 8] {
     let least = LeastRequest {
         selection: Selection::Choices(2),
         bias: 1.0,
@@ -65,6 +66,7 @@ fn policies() -> [(&'static str, LbPolicy); 7] {
         ("least_request", LbPolicy::LeastRequest(least)),
         ("latency", LbPolicy::Latency(LatencyWeighted::default())),
         ("pick_first", LbPolicy::PickFirst(PickFirst::default())),
+        ("reported", LbPolicy::Reported(ReportWeighted::default())),
         ("ring_hash", LbPolicy::RingHash(ring)),
         ("maglev", LbPolicy::Maglev(maglev)),
     ]

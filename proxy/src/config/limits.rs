@@ -153,6 +153,13 @@ pub const FALLBACK_BODY_BYTES_MAX: usize = 4096;
 /// draw, and with so many it is as good as a full scan.
 pub const LB_CHOICES_MAX: u32 = 64;
 
+/// Longest load report that is read, bytes: one with a hundred metrics. Envoy sets no bound.
+pub const LOAD_REPORT_BYTES_MAX: usize = 4096;
+
+/// Metrics that make up a utilization: each number of each report is compared with all of them. Envoy
+/// sets no bound.
+pub const LOAD_REPORT_METRICS_MAX: usize = 32;
+
 /// Places on a hash ring (`maximum_ring_size`), Envoy's bound: 12 bytes each, 100 MB of a cluster whose
 /// weights ask for it.
 pub const RING_SIZE_MAX: u64 = 8 * 1024 * 1024;

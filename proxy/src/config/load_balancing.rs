@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::config::hash_policy::HashPolicy;
 use crate::config::latency::LatencyWeighted;
+use crate::config::load_report::ReportWeighted;
+use crate::config::load_report::WantedReports;
 use crate::config::zone::ZoneAware;
 
 /// Envoy's default for `healthy_panic_threshold`.
@@ -54,6 +56,8 @@ pub enum LbPolicy {
     PickFirst(PickFirst),
     /// Any, whatever its weight.
     Random,
+    /// By weights that servers report.
+    Reported(ReportWeighted),
     /// By the hash of a request, on a ring of all members.
     RingHash(RingHash),
     /// Weighted round robin.
@@ -74,7 +78,11 @@ impl LbPolicy {
     pub fn knows_zones(&self) -> bool {
         match self {
             Self::LeastRequest(_) | Self::Random | Self::RoundRobin => true,
-            Self::Latency(_) | Self::Maglev(_) | Self::PickFirst(_) | Self::RingHash(_) => false,
+            Self::Latency(_)
+            | Self::Maglev(_)
+            | Self::PickFirst(_)
+            | Self::Reported(_)
+            | Self::RingHash(_) => false,
         }
     }
 
@@ -87,8 +95,25 @@ impl LbPolicy {
             | Self::LeastRequest(_)
             | Self::PickFirst(_)
             | Self::Random
+            | Self::Reported(_)
             | Self::RoundRobin => None,
         }
+    }
+
+    /// What policies make of load reports that follow them.
+    pub fn load_reports(&self) -> Option<WantedReports<'_>> {
+        match self {
+            Self::Reported(config) => Some(WantedReports {
+                utilization: &config.utilization,
+                error_penalty: config.error_penalty,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Whether weights change while members stay.
+    pub fn has_feedback(&self) -> bool {
+        matches!(self, Self::Latency(_) | Self::Reported(_))
     }
 }
 

@@ -23,6 +23,7 @@
 //! | `outcome_breaker` | when too many requests were slow or failed |
 //! | `load_balancing` | which member takes a request |
 //! | `latency` | weights that follow latency |
+//! | `load_report` | what servers say of their load, and weights that follow it |
 //! | `grpc` | how a gRPC service is asked |
 //! | `identity` | a certificate of our own |
 //! | `hash_policy` | what of a request is hashed |
@@ -52,6 +53,7 @@ pub mod limits;
 pub mod listener;
 pub mod listener_filter;
 pub mod load_balancing;
+pub mod load_report;
 pub mod matcher;
 pub mod outcome_breaker;
 pub mod overload;

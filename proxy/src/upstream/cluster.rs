@@ -37,8 +37,8 @@ use crate::upstream::departure::Drained;
 use crate::upstream::health::Care;
 use crate::upstream::host::Fitness;
 use crate::upstream::host::Moves;
-use crate::upstream::latency::Feedback;
 use crate::upstream::latency::Standing;
+use crate::upstream::learned::Learned;
 use crate::upstream::transport::Transports;
 use crate::upstream::zone::Zone;
 
@@ -56,8 +56,8 @@ struct Cell {
     /// Takes what its breaker refuses.
     fallback: ArcSwapOption<ClusterHandle>,
     cursors: Box<[Cursor]>,
-    /// What was learned of latency; none if no policy ever asked. Only the control side locks it.
-    feedback: Mutex<Option<Feedback>>,
+    /// What policies with feedback have learned. Only the control side locks it.
+    learned: Mutex<Learned>,
     /// Held by the control side from reading `current` to changing it.
     drained: Mutex<Drained>,
     /// Where hosts that leave are told; none where nobody asks.
@@ -198,7 +198,7 @@ impl ClusterHandle {
                 ..current
             }),
             stats,
-            feedback: Mutex::default(),
+            learned: Mutex::default(),
             drained: Mutex::default(),
             departures: OnceLock::new(),
             drain_stats: OnceLock::new(),
@@ -372,24 +372,21 @@ impl ClusterHandle {
         self.replace(&old, new); // nobody has come or gone
     }
 
-    /// Weights follow latency again, if the policy wants it and its period is over. Called by the
+    /// Weights follow what was learned, if the policy wants it and its period is over. Called by the
     /// control side, which brings the time.
     pub fn feed_back(&self, now: Duration) {
         let current = self.0.current.load_full();
-        let mut feedback = self.0.feedback();
-        let wants = current.config.load_balancing.policy.latency().is_some();
-        if let Some(feedback) = feedback.as_mut().filter(|each| wants && each.is_due(now)) {
-            let members = current.hosts.members();
-            feedback.fold(members, now);
-            let factors = feedback.weights(members);
-            current.hosts.set_factors(&factors, feedback.exploration());
+        let policy = &current.config.load_balancing.policy;
+        let mut learned = self.0.learned();
+        if let Some(factors) = learned.fold(policy, current.hosts.members(), now) {
+            current.hosts.set_factors(&factors);
         }
     }
 
     /// Why a member has its weight, if the policy follows latency and there were answers.
     pub fn standing(&self, host: &Host) -> Option<Standing> {
         self.load().config.load_balancing.policy.latency()?;
-        self.0.feedback().as_ref()?.standing(host.id)
+        self.0.learned().standing(host)
     }
 
     /// Changes the configuration; connections made under the old one are not used again. Called by
@@ -471,8 +468,8 @@ impl ClusterHandle {
 }
 
 impl Cell {
-    fn feedback(&self) -> MutexGuard<'_, Option<Feedback>> {
-        self.feedback.lock().unwrap_or_else(PoisonError::into_inner)
+    fn learned(&self) -> MutexGuard<'_, Learned> {
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn drained(&self) -> MutexGuard<'_, Drained> {
@@ -502,15 +499,13 @@ impl Cell {
 
     /// Tells new balancers what is known already.
     fn inform(&self, new: &UpstreamCluster) {
-        let Some(config) = new.config.load_balancing.policy.latency() else {
-            return;
-        };
-        let mut feedback = self.feedback();
-        let feedback = feedback.get_or_insert_with(|| Feedback::new(*config));
-        feedback.set_config(*config);
+        let policy = &new.config.load_balancing.policy;
         let members = new.hosts.members();
-        let factors = feedback.weights(members);
-        new.hosts.set_factors(&factors, feedback.exploration());
+        if policy.has_feedback()
+            && let Some(factors) = self.learned().begin(policy, members)
+        {
+            new.hosts.set_factors(&factors);
+        }
     }
 
     fn record_membership(&self) {

@@ -30,10 +30,12 @@ use crate::upstream::health::outlier::Tally;
 use crate::upstream::in_flight::InFlight;
 use crate::upstream::latency::Outcome;
 use crate::upstream::latency::Samples;
+use crate::upstream::load_balancer::Factors;
 use crate::upstream::load_balancer::Ingredients;
 use crate::upstream::load_balancer::LoadBalancer;
 use crate::upstream::load_balancer::Reach;
 use crate::upstream::load_balancer::Stay;
+use crate::upstream::load_report::Reports;
 use crate::upstream::transport::Transport;
 use crate::upstream::transport::Transports;
 use crate::upstream::zone::Zone;
@@ -92,6 +94,8 @@ pub struct HostCounts {
     pub rq_total: HostCount,
     /// How long its answers took, if the policy of the cluster asks.
     pub(super) samples: Samples,
+    /// What its answers said of its load, if the policy of the cluster asks.
+    pub(super) reports: Reports,
     /// How many went well, if outlier detection asks.
     pub(super) tally: Tally,
     /// Attempts that are measured and have no first byte yet, of all workers.
@@ -126,6 +130,11 @@ impl HostCounts {
             Some(outcome) => self.samples.record(outcome),
             None => self.samples.abandon(),
         }
+    }
+
+    /// An answer said what weight the host should have.
+    pub fn report_weight(&self, weight: f64) {
+        self.reports.record(weight);
     }
 
     /// Of a route class: good samples, their microseconds, and failures.
@@ -450,10 +459,10 @@ impl HostSet {
         self.members.get(index).map(|member| &member.host)
     }
 
-    /// Changes what each member's weight is multiplied by, in the order of [`Self::members`], and the
-    /// part of picks that goes to any of them; of no effect on policies without feedback.
-    pub fn set_factors(&self, factors: &[f64], exploration: f64) {
-        self.balancer.set_factors(factors, exploration);
+    /// Changes what each member's weight is multiplied by, in the order of [`Self::members`]; of no
+    /// effect on policies without feedback.
+    pub fn set_factors(&self, factors: &Factors) {
+        self.balancer.set_factors(factors);
     }
 
     /// Marks every host that is not in `next` as removed, and says who leaves and who is back. A host

@@ -10,7 +10,10 @@
 //! | `dns` | the names of `STRICT_DNS` clusters |
 //! | `health` | who is fit |
 //! | `in_flight` | how many requests a host answers right now |
+//! | `latency` | what was measured of members, and weights that follow it |
+//! | `learned` | all that balancing learns while a cluster lives |
 //! | `load_balancer` | which member takes the next request |
+//! | `load_report` | what servers say of their load, and weights that follow it |
 //! | `original` | members of clusters that send where the client wanted to go |
 //! | `pool` | a worker's open connections, by member |
 //! | `servers` | servers whose certificates connections stand on |
@@ -27,7 +30,9 @@ pub mod health;
 pub mod host;
 pub mod in_flight;
 pub mod latency;
+pub mod learned;
 pub mod load_balancer;
+pub mod load_report;
 mod original;
 pub mod pool;
 pub(crate) mod servers;

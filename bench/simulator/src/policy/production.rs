@@ -7,7 +7,8 @@ use fastrand::Rng;
 use proxy::config::Endpoints;
 use proxy::config::endpoint::{Address, Endpoint, HealthStatus, LocalityEndpoints};
 use proxy::config::load_balancing::{LbPolicy, LoadBalancing};
-use proxy::upstream::latency::{Feedback, Outcome};
+use proxy::upstream::latency::Outcome;
+use proxy::upstream::learned::Learned;
 use proxy::upstream::transport::Transports;
 use proxy::upstream::{HostCounts, HostSet};
 
@@ -20,14 +21,17 @@ pub(crate) struct Production {
     transports: Transports,
     set: HostSet,
     counts: Vec<Arc<HostCounts>>,
-    feedback: Option<Feedback>,
+    learned: Learned,
+    /// The policy measures latency.
+    measures: bool,
     cursor: u64,
 }
 
 impl Production {
     pub(crate) fn new(policy: LbPolicy, hosts: usize) -> Self {
         let transports = Transports::default();
-        let feedback = policy.latency().map(|config| Feedback::new(*config));
+        let measures = policy.latency().is_some();
+        let mut learned = Learned::default();
         let config = LoadBalancing {
             policy,
             ..LoadBalancing::default()
@@ -38,12 +42,16 @@ impl Production {
             .iter()
             .map(|member| member.host.new_counts())
             .collect();
+        if let Some(factors) = learned.begin(&config.policy, set.members()) {
+            set.set_factors(&factors);
+        }
         Self {
             config,
             transports,
             set,
             counts,
-            feedback,
+            learned,
+            measures,
             cursor: 0,
         }
     }
@@ -82,9 +90,8 @@ impl Policy for Production {
         for member in next.members().iter().skip(self.counts.len()) {
             self.counts.push(member.host.new_counts());
         }
-        if let Some(feedback) = &self.feedback {
-            let factors = feedback.weights(next.members());
-            next.set_factors(&factors, feedback.exploration());
+        if let Some(factors) = self.learned.begin(&self.config.policy, next.members()) {
+            next.set_factors(&factors);
         }
         self.set = next;
     }
@@ -100,13 +107,13 @@ impl Policy for Production {
 
     fn begin(&mut self, host: usize) {
         self.counts(host).begin_request();
-        if self.feedback.is_some() {
+        if self.measures {
             self.counts(host).begin_sample();
         }
     }
 
     fn first_byte(&mut self, ended: &Ended, _now: Duration) {
-        if self.feedback.is_some() {
+        if self.measures {
             self.counts(ended.host).end_sample(Some(&Outcome {
                 class: ended.class,
                 took: ended.took,
@@ -121,12 +128,9 @@ impl Policy for Production {
     }
 
     fn tick(&mut self, now: Duration) {
-        if let Some(feedback) = &mut self.feedback
-            && feedback.is_due(now)
-        {
-            feedback.fold(self.set.members(), now);
-            let factors = feedback.weights(self.set.members());
-            self.set.set_factors(&factors, feedback.exploration());
+        let members = self.set.members();
+        if let Some(factors) = self.learned.fold(&self.config.policy, members, now) {
+            self.set.set_factors(&factors);
         }
     }
 }

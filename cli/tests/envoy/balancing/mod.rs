@@ -9,6 +9,7 @@
 //! | `joined` | headers on several lines |
 //! | `localities` | shares of localities and members |
 //! | `policies` | what of a request is hashed |
+//! | `reports` | members say how busy they are |
 //! | `slow_start` | a new member takes less at first |
 //! | `streams` | clients of a TCP proxy |
 //! | `tables` | rings and tables of every kind, thousands of keys |
@@ -21,6 +22,7 @@ mod first;
 mod joined;
 mod localities;
 mod policies;
+mod reports;
 mod slow_start;
 mod streams;
 mod tables;

@@ -79,6 +79,7 @@ impl Exchange {
             response_tells_attempts: false,
             counts: None,
             measured_from: None,
+            reports_to: None,
             judged: None,
             watch: None,
             others: 0,

@@ -1,6 +1,7 @@
-//! What balancing by latency learns from an attempt: the time to the first byte of its response, and
-//! whether the member failed.
+//! What balancing learns from an attempt: the time to the first byte of its response, whether the member
+//! failed, and what it says of its load.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -11,7 +12,9 @@ use tokio::time::Instant;
 
 use crate::config;
 use crate::http::exchange::Exchange;
+use crate::telemetry::stats::ClusterStats;
 use crate::upstream::latency::Outcome;
+use crate::upstream::load_report::LoadReport;
 
 const GRPC_STATUS: &str = "grpc-status";
 const GRPC_PUSHBACK: &str = "grpc-retry-pushback-ms";
@@ -22,8 +25,11 @@ const GRPC_FAILURES: [&[u8]; 6] = [b"2", b"4", b"8", b"13", b"14", b"15"];
 
 impl Exchange {
     /// An attempt begins at a member that is measured.
-    pub(super) fn begin_sample(&mut self, config: &config::Cluster) {
-        if config.load_balancing.policy.latency().is_none() {
+    pub(super) fn begin_sample(&mut self, config: &Arc<config::Cluster>) {
+        let policy = &config.load_balancing.policy;
+        let wants_report = policy.load_reports().is_some();
+        self.reports_to = wants_report.then(|| Arc::clone(config));
+        if policy.latency().is_none() {
             return;
         }
         if let Some(counts) = &self.counts {
@@ -36,12 +42,42 @@ impl Exchange {
     pub(super) fn sample_head(&mut self, head: &response::Parts, now: Instant) {
         self.report_head(head);
         self.watch_head(head, now);
+        self.read_load_report(&head.headers);
         let Some(from) = self.measured_from.take() else {
             return;
         };
         let failed = is_failure(head);
         let spare_for = failed.then(|| spare_for(&head.headers)).flatten();
         self.take_sample(now - from, failed, spare_for);
+    }
+
+    /// The server says how busy it is, in its head or, if not there, in its trailers. What it says goes on
+    /// to the client, as in Envoy.
+    pub(super) fn read_load_report(&mut self, fields: &HeaderMap) {
+        let Some(config) = &self.reports_to else {
+            return;
+        };
+        let Some(wanted) = config.load_balancing.policy.load_reports() else {
+            return;
+        };
+        let stats = self.cluster.as_ref().map(|cluster| cluster.stats());
+        match LoadReport::read(fields, wanted) {
+            Ok(None) => return,
+            Ok(Some(report)) => {
+                let weight = report.weight(wanted.error_penalty);
+                if let (Some(counts), Some(weight)) = (&self.counts, weight) {
+                    counts.report_weight(weight);
+                }
+                stats
+                    .into_iter()
+                    .for_each(|stats| stats.lb_load_report().inc());
+            }
+            Err(_) => {
+                let count = |stats: &Arc<ClusterStats>| stats.lb_load_report_invalid().inc();
+                stats.into_iter().for_each(count);
+            }
+        }
+        self.reports_to = None; // one of each attempt
     }
 
     /// It ended before that.

@@ -10,7 +10,7 @@
 //! | `prepare` | checks and canonical form of the request |
 //! | `forward` | attempt: host, connection, request, response head |
 //! | `health` | what the health of hosts learns |
-//! | `measure` | what balancing by latency learns |
+//! | `measure` | what balancing learns |
 //! | `watch` | what breakers learn that look at outcomes |
 //! | `respond` | the response, and the body that carries the exchange to its end |
 //! | `deadlines` | how long each phase may take |
@@ -39,6 +39,7 @@ use http::Response;
 use http::request::Parts;
 use tokio::time::Instant;
 
+use crate::config;
 use crate::config::circuit_breakers::Priority;
 use crate::config::overload::Action as Shed;
 use crate::config::route::Action;
@@ -92,6 +93,8 @@ pub struct Exchange {
     measured_from: Option<Instant>,
     /// What breakers wait for, if any look at outcomes.
     watch: Option<Box<Watch>>,
+    /// Whose policy wants to know what the server says of its load, until it said it.
+    reports_to: Option<Arc<config::Cluster>>,
     upstream_local: Option<SocketAddr>,
     /// Only if something is to be logged or edited.
     upstream_tls: Option<Arc<Facts>>,

@@ -249,6 +249,7 @@ impl ExchangeBody {
                     self.exchange.sent += data.len() as u64;
                 } else if let Some(trailers) = frame.trailers_ref() {
                     finish::remember_trailers(&mut self.exchange, trailers);
+                    self.exchange.read_load_report(trailers);
                 }
                 if self.is_end_stream() {
                     self.exchange.end();

@@ -55,6 +55,7 @@ impl Consistent {
             | LbPolicy::LeastRequest(_)
             | LbPolicy::PickFirst(_)
             | LbPolicy::Random
+            | LbPolicy::Reported(_)
             | LbPolicy::RoundRobin => return None,
         };
         let bound = hashing

@@ -48,6 +48,7 @@ use tokio::time::Instant;
 
 use crate::config::Endpoints;
 use crate::config::endpoint::Locality;
+use crate::config::latency::Selector;
 use crate::config::load_balancing::LbPolicy;
 use crate::config::load_balancing::LoadBalancing;
 use crate::config::load_balancing::PickFirst as PickFirstConfig;
@@ -65,6 +66,7 @@ use priority::Source;
 use priority::Tally;
 use slow_start::SlowStart;
 use stride::Stride;
+pub use weighted::Factors;
 use weighted::Weighted;
 use zone_aware::Upstream;
 pub use zone_aware::ZoneRouting;
@@ -128,22 +130,20 @@ impl Group {
             Picker::Random(len) => Draws::new(random).below(*len),
             Picker::Zones(zones) => return zones.pick(cursor, random),
             Picker::RoundRobin(order) => self.slowly(random, |_| order.pick(cursor)),
-            Picker::Weighted(picker) => picker.pick(cursor, &mut Draws::new(random)),
+            Picker::Weighted(picker) => self.slowly(random, |random| {
+                picker.pick(cursor, &mut Draws::new(random))
+            }),
         };
         self.members.get(place).copied()
     }
 
-    fn set_factors(&self, factors: &[f64], exploration: f64) {
+    fn set_factors(&self, factors: &Factors) {
         match &self.picker {
             Picker::Weighted(picker) => {
-                let of_members = self.members.iter();
-                let factors = of_members.filter_map(|place| factors.get(*place).copied());
-                picker.set_factors(factors, exploration);
+                picker.set_factors(&self.members, factors);
             }
             Picker::Localities(_, groups) => {
-                groups
-                    .iter()
-                    .for_each(|group| group.set_factors(factors, exploration));
+                groups.iter().for_each(|group| group.set_factors(factors));
             }
             Picker::Consistent(_)
             | Picker::First(_)
@@ -207,9 +207,9 @@ impl LoadBalancer {
     }
 
     /// Changes what each member's weight is multiplied by, where the policy has feedback.
-    pub fn set_factors(&self, factors: &[f64], exploration: f64) {
+    pub fn set_factors(&self, factors: &Factors) {
         let groups = self.levels.iter().map(|level| &level.group);
-        groups.for_each(|group| group.set_factors(factors, exploration));
+        groups.for_each(|group| group.set_factors(factors));
     }
 
     /// The place of the chosen member. `cursor` belongs to the calling worker; `random` chooses the
@@ -352,7 +352,7 @@ impl Ingredients<'_> {
         let picker = match &self.config.policy {
             LbPolicy::Latency(config) => {
                 let hosts = chosen().map(|member| Arc::clone(member.host.waiting()));
-                Picker::Weighted(Weighted::new(config, hosts.collect(), &weights))
+                Picker::Weighted(Weighted::new(config.selector, hosts.collect(), &weights))
             }
             LbPolicy::LeastRequest(config) => {
                 Picker::LeastRequest(LeastRequest::new(*config, hosts().collect(), &weights))
@@ -364,6 +364,11 @@ impl Ingredients<'_> {
                 Picker::First(PickFirst::new(hosts.collect(), stay))
             }
             LbPolicy::Random => Picker::Random(weights.len()),
+            LbPolicy::Reported(_) => {
+                // What is configured does not count, as in Envoy.
+                let equal = vec![1; weights.len()];
+                Picker::Weighted(Weighted::new(Selector::Smooth, hosts().collect(), &equal))
+            }
             LbPolicy::Maglev(_) | LbPolicy::RingHash(_) | LbPolicy::RoundRobin => {
                 Picker::RoundRobin(Stride::new(&weights))
             }

@@ -12,6 +12,7 @@ use crate::config::load_balancing::LeastRequest as Config;
 use crate::config::load_balancing::Maglev;
 use crate::config::load_balancing::RingHash;
 use crate::config::load_balancing::Selection;
+use crate::config::load_report::ReportWeighted;
 use crate::upstream::HostSet;
 use crate::upstream::transport::Transports;
 
@@ -46,7 +47,7 @@ fn set(policy: LbPolicy, hosts: u16) -> HostSet {
     HostSet::new(&config, &endpoints, &Transports::default(), None)
 }
 
-fn policies() -> [LbPolicy; 7] {
+fn policies() -> [LbPolicy; 8] {
     let least = |selection| {
         LbPolicy::LeastRequest(Config {
             selection,
@@ -57,6 +58,7 @@ fn policies() -> [LbPolicy; 7] {
         LbPolicy::RoundRobin,
         LbPolicy::Random,
         LbPolicy::Latency(LatencyWeighted::default()),
+        LbPolicy::Reported(ReportWeighted::default()),
         least(Selection::Choices(2)),
         least(Selection::FullScan),
         LbPolicy::Maglev(Maglev {

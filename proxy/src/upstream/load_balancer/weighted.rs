@@ -12,7 +12,6 @@ use arc_swap::ArcSwap;
 use super::alias::Alias;
 use super::draws::Draws;
 use super::stride::Stride;
-use crate::config::latency::LatencyWeighted;
 use crate::config::latency::Selector;
 use crate::upstream::in_flight::InFlight;
 
@@ -27,6 +26,15 @@ const BUSY: usize = 8;
 
 /// The heaviest host's weight in the tables.
 const SCALE: f64 = 1e6;
+
+/// What feedback makes of the weights of all members of a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Factors {
+    /// By which the weight of each is multiplied, in the order of the members.
+    pub of_members: Vec<f64>,
+    /// Part of all picks that goes to any of them.
+    pub exploration: f64,
+}
 
 /// What a pick reads.
 #[derive(Debug)]
@@ -77,24 +85,24 @@ fn scaled(share: f64) -> u32 {
 
 impl Weighted {
     /// Prepares picks over hosts with these numbers in flight and configured weights.
-    pub(super) fn new(
-        config: &LatencyWeighted,
-        hosts: Box<[Arc<InFlight>]>,
-        configured: &[u32],
-    ) -> Self {
+    pub(super) fn new(selector: Selector, hosts: Box<[Arc<InFlight>]>, configured: &[u32]) -> Self {
         let weights: Vec<f64> = configured.iter().copied().map(f64::from).collect();
         Self {
             hosts,
             configured: configured.into(),
-            selector: config.selector,
+            selector,
             tables: ArcSwap::from_pointee(Tables::new(&weights, 0.0)),
         }
     }
 
-    /// Multiplies each configured weight by a factor; one that is no positive number counts as 1.
-    pub(super) fn set_factors(&self, factors: impl Iterator<Item = f64>, exploration: f64) {
+    /// Multiplies each configured weight by the factor of its member, whose place is in `members`; one
+    /// that is no positive number counts as 1.
+    pub(super) fn set_factors(&self, members: &[usize], factors: &Factors) {
         let is_usable = |factor: &f64| factor.is_finite() && *factor > 0.0;
-        let factors = factors.map(|factor| if is_usable(&factor) { factor } else { 1.0 });
+        let of_members = members.iter();
+        let given = of_members.filter_map(|place| factors.of_members.get(*place).copied());
+        let exploration = factors.exploration;
+        let factors = given.map(|factor| if is_usable(&factor) { factor } else { 1.0 });
         let weight = |(configured, factor): (&u32, f64)| f64::from(*configured) * factor;
         let weights: Vec<f64> = self.configured.iter().zip(factors).map(weight).collect();
         if weights.len() == self.hosts.len() {
@@ -154,12 +162,17 @@ mod tests {
             (0..*busy).for_each(|_| value.inc());
             value
         };
-        let config = LatencyWeighted {
-            selector,
-            ..LatencyWeighted::default()
-        };
         let hosts = busy.iter().map(in_flight).collect();
-        Weighted::new(&config, hosts, &vec![1; busy.len()])
+        Weighted::new(selector, hosts, &vec![1; busy.len()])
+    }
+
+    fn set(weighted: &Weighted, factors: &[f64], exploration: f64) {
+        let members: Vec<usize> = (0..weighted.hosts.len()).collect();
+        let factors = Factors {
+            of_members: factors.to_vec(),
+            exploration,
+        };
+        weighted.set_factors(&members, &factors);
     }
 
     fn shares(weighted: &Weighted) -> Vec<f64> {
@@ -175,7 +188,7 @@ mod tests {
     #[test]
     fn in_turn_shares_follow_the_factors() {
         let weighted = weighted(Selector::Smooth, &[0, 0, 0]);
-        weighted.set_factors([1.0, 3.0, 6.0].into_iter(), 0.0);
+        set(&weighted, &[1.0, 3.0, 6.0], 0.0);
         for (found, expected) in shares(&weighted).iter().zip([0.1, 0.3, 0.6]) {
             assert!((found - expected).abs() < 0.01, "{found} {expected}");
         }
@@ -184,7 +197,7 @@ mod tests {
     #[test]
     fn a_busy_or_light_host_is_hardly_chosen_but_explored() {
         let weighted = weighted(Selector::WeightedChoice, &[0, 0, 0, 40]);
-        weighted.set_factors([20.0, 20.0, 1.0, 20.0].into_iter(), 0.02);
+        set(&weighted, &[20.0, 20.0, 1.0, 20.0], 0.02);
         let shares = shares(&weighted);
         // A quarter of the explored picks, and when its only rivals are draws of the busy one.
         assert!((0.004..0.009).contains(&shares[2]), "{shares:?}");
@@ -196,9 +209,9 @@ mod tests {
     #[test]
     fn factors_that_are_no_numbers_change_nothing() {
         let weighted = weighted(Selector::Smooth, &[0, 0]);
-        weighted.set_factors([f64::NAN, f64::INFINITY].into_iter(), 0.0);
+        set(&weighted, &[f64::NAN, f64::INFINITY], 0.0);
         assert_eq!(shares(&weighted), [0.5, 0.5]);
-        weighted.set_factors([1.0].into_iter(), 0.0); // not one for each
+        set(&weighted, &[1.0], 0.0); // not one for each
         assert_eq!(shares(&weighted), [0.5, 0.5]);
     }
 
@@ -209,7 +222,7 @@ mod tests {
         ) {
             let selector = if smooth { Selector::Smooth } else { Selector::WeightedChoice };
             let weighted = weighted(selector, &vec![0; factors.len()]);
-            weighted.set_factors(factors.iter().copied(), 0.1);
+            set(&weighted, &factors, 0.1);
             let mut cursor = u64::from(start);
             prop_assert!(weighted.pick(&mut cursor, &mut Draws::new(random)) < factors.len());
         }

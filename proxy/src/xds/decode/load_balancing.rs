@@ -12,6 +12,7 @@ use xds_proto::pb::envoy::config::cluster::v3::cluster::RingHashLbConfig;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::RoundRobinLbConfig;
 use xds_proto::pb::envoy::config::cluster::v3::load_balancing_policy::Policy;
 use xds_proto::pb::envoy::config::core::v3::TypedExtensionConfig;
+use xds_proto::pb::envoy::extensions::load_balancing_policies::client_side_weighted_round_robin::v3::ClientSideWeightedRoundRobin;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::least_request::v3::LeastRequest;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::maglev::v3::Maglev;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::pick_first::v3::PickFirst;
@@ -29,6 +30,7 @@ use super::hashing;
 use super::latency;
 use super::least_request;
 use super::locality_lb;
+use super::reported_weights;
 use super::slow_start;
 use super::value;
 use crate::config::latency::LatencyWeighted;
@@ -37,10 +39,7 @@ use crate::config::load_balancing::LbPolicy;
 use crate::config::load_balancing::LoadBalancing;
 
 /// Policies that spread load over the same members by another rule.
-const BALANCING: &[&str] = &[
-    "client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin",
-    "wrr_locality.v3.WrrLocality",
-];
+const BALANCING: &[&str] = &["wrr_locality.v3.WrrLocality"];
 
 const PACKAGE: &str = "envoy.extensions.load_balancing_policies.";
 
@@ -267,6 +266,7 @@ fn any(policy: &Policy) -> Option<&Any> {
 
 fn is_known(any: &Any) -> bool {
     extension::holds::<LatencyWeightedRoundRobin>(any)
+        || extension::holds::<ClientSideWeightedRoundRobin>(any)
         || extension::holds::<LeastRequest>(any)
         || extension::holds::<Maglev>(any)
         || extension::holds::<PickFirst>(any)
@@ -287,6 +287,10 @@ fn known_policy(context: &mut Context, policy: &Policy) -> Option<LoadBalancing>
         if extension::holds::<LatencyWeightedRoundRobin>(any) {
             let config = extension::unpack(context, any)?;
             return latency::decode(context, config).map(by_latency);
+        }
+        if extension::holds::<ClientSideWeightedRoundRobin>(any) {
+            let config = extension::unpack(context, any)?;
+            return reported_weights::decode(context, config);
         }
         if extension::holds::<LeastRequest>(any) {
             let config = extension::unpack(context, any)?;

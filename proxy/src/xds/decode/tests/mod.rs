@@ -15,6 +15,7 @@ mod latency;
 mod listener;
 mod load_balancing;
 mod outcome_breaker;
+mod reported_weights;
 mod retry;
 mod route;
 mod route_action;

@@ -506,6 +506,12 @@ pub(super) fn roots() -> Vec<Target> {
             json!({"name": "a", "load_assignment": dns}),
         ),
         in_cluster(
+            "envoy.extensions.load_balancing_policies.client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin",
+            json!({}),
+            POLICY,
+            name(),
+        ),
+        in_cluster(
             "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
             json!({}),
             POLICY,

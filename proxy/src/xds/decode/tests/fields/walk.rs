@@ -206,6 +206,9 @@ fn candidates(field: &FieldDescriptor) -> Vec<Vec<u8>> {
             .map(|bytes| delimited(number, bytes))
             .collect(),
         Kind::String if field.name() == "retry_on" => vec![delimited(number, b"5xx")],
+        Kind::String if field.name() == "metric_names_for_computing_utilization" => ["x", "eps"]
+            .map(|text| delimited(number, text.as_bytes()))
+            .to_vec(),
         Kind::String => ["x", "/x"]
             .map(|text| delimited(number, text.as_bytes()))
             .to_vec(),
@@ -237,7 +240,13 @@ fn messages(field: &FieldDescriptor, message: &MessageDescriptor) -> Vec<Vec<u8>
     }
     match message.full_name() {
         "google.protobuf.BoolValue" => vec![vec![8, 1], vec![]],
+        "google.protobuf.DoubleValue" => {
+            vec![[vec![9], 7_f64.to_le_bytes().to_vec()].concat(), vec![]]
+        }
         "google.protobuf.Duration" => vec![vec![8, 7], vec![]],
+        "google.protobuf.FloatValue" => {
+            vec![[vec![13], 7_f32.to_le_bytes().to_vec()].concat(), vec![]]
+        }
         "google.protobuf.UInt32Value" | "google.protobuf.UInt64Value" => {
             vec![vec![8, 7], vec![8, 0xf0, 0xa2, 0x04], vec![]]
         }
