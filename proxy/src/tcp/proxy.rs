@@ -259,11 +259,11 @@ async fn attempt(
         .as_ref()
         .map_or_else(|failure| Report::of(failure.reason), |_| Report::Served);
     host.report(&counts, report, None);
-    let connected = connected?;
+    let (connected, begun) = connected?;
     stats.upstream_rq_total().inc();
     let counted = Counted {
         first_byte: connecting.stands(),
-        _open: Open::enter(stats, &counts, permit).with_stream(breakers.enter_stream(priority)),
+        _open: Open::enter(begun, &counts, permit).with_stream(breakers.enter_stream(priority)),
         _active: ActiveRequest::enter(&counts),
     };
     let asked = worker.pools.servers.enter(host, connected.tls.as_ref());

@@ -41,6 +41,23 @@ pub struct Connected {
     pub vintage: Vintage,
 }
 
+/// A connection that was begun; when this is dropped it has ended, whether it was ever open or not.
+#[derive(Debug)]
+pub struct Begun(Arc<ClusterStats>);
+
+impl Begun {
+    fn new(stats: &Arc<ClusterStats>) -> Self {
+        stats.upstream_cx_total().inc();
+        Self(Arc::clone(stats))
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.0.upstream_cx_destroy().inc();
+    }
+}
+
 /// What a connection was made under; one of another vintage than now gets nothing new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vintage {
@@ -134,18 +151,18 @@ impl From<ConnectFailure> for ProxyError {
 /// A connection being made is dropped.
 pub async fn connect(
     config: &config::Cluster,
-    stats: &ClusterStats,
+    stats: &Arc<ClusterStats>,
     (host, counts): (&Host, &HostCounts),
     purpose: Purpose<'_>,
-) -> Result<Connected, ConnectFailure> {
-    stats.upstream_cx_total().inc();
+) -> Result<(Connected, Begun), ConnectFailure> {
+    let begun = Begun::new(stats);
     counts.cx_total.inc();
     let deadline = Instant::now() + config.connect_timeout;
     let connecting = Box::pin(establish(host, purpose));
     let failure = match tokio::time::timeout_at(deadline, connecting).await {
         Ok(Ok(connected)) => {
             host.reach.succeed();
-            return Ok(connected);
+            return Ok((connected, begun));
         }
         Ok(Err(TransportFailure::Io(error))) => ConnectFailure::of_io(&error),
         Ok(Err(TransportFailure::NotReady)) => {
@@ -197,7 +214,7 @@ pub struct Open(Box<Counted>);
 
 #[derive(Debug)]
 struct Counted {
-    stats: Arc<ClusterStats>,
+    begun: Begun,
     counts: Arc<HostCounts>,
     _permit: ConnectionPermit,
     stream: Option<StreamPermit>,
@@ -205,15 +222,11 @@ struct Counted {
 
 impl Open {
     /// One more from now on.
-    pub fn enter(
-        stats: &Arc<ClusterStats>,
-        counts: &Arc<HostCounts>,
-        permit: ConnectionPermit,
-    ) -> Self {
-        stats.upstream_cx_active().inc();
+    pub fn enter(begun: Begun, counts: &Arc<HostCounts>, permit: ConnectionPermit) -> Self {
+        begun.0.upstream_cx_active().inc();
         counts.cx_active.inc();
         Self(Box::new(Counted {
-            stats: Arc::clone(stats),
+            begun,
             counts: Arc::clone(counts),
             _permit: permit,
             stream: None,
@@ -230,8 +243,7 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.stats.upstream_cx_active().dec();
+        self.0.begun.0.upstream_cx_active().dec();
         self.0.counts.cx_active.dec();
-        self.0.stats.upstream_cx_destroy().inc();
     }
 }

@@ -30,6 +30,7 @@ use crate::upstream::Host;
 use crate::upstream::HostCounts;
 use crate::upstream::breaker::ConnectionPermit;
 use crate::upstream::breaker::Full;
+use crate::upstream::connect::Begun;
 use crate::upstream::connect::ConnectFailure;
 use crate::upstream::connect::Connected;
 use crate::upstream::connect::Open;
@@ -227,7 +228,7 @@ impl HostPool {
     /// A new connection on which ALPN decides.
     async fn agree(pool: &Rc<Self>, permit: ConnectionPermit) -> Result<Lease, ConnectFailure> {
         let connected = pool.open(None, EITHER).await?;
-        let tls = connected.tls.as_ref();
+        let tls = connected.0.tls.as_ref();
         let is_http2 = tls.is_some_and(|tls| tls.speaks_http2() == Some(true));
         if is_http2 {
             pool.agreed.set(Some(Protocol::Http2));
@@ -240,7 +241,7 @@ impl HostPool {
 
     fn begin_http1(
         pool: &Rc<Self>,
-        connected: Connected,
+        (connected, begun): (Connected, Begun),
         permit: ConnectionPermit,
     ) -> Result<Http1Lease, ConnectFailure> {
         let Connected {
@@ -255,7 +256,7 @@ impl HostPool {
             local: stream.local_address(),
             tls,
             sender: Sender::new(stream),
-            _open: Open::enter(&pool.stats, &pool.counts, permit),
+            _open: Open::enter(begun, &pool.counts, permit),
             born: now,
             idle_since: now,
             served: 1,
@@ -277,7 +278,7 @@ impl HostPool {
 
     async fn begin_http2(
         pool: &Rc<Self>,
-        connected: Connected,
+        (connected, begun): (Connected, Begun),
         permit: ConnectionPermit,
     ) -> Result<Http2Lease, ConnectFailure> {
         let Connected {
@@ -292,7 +293,8 @@ impl HostPool {
         pool.note_end(tls.as_ref());
         pool.stats.upstream_cx_http2_total().inc();
         let asked = pool.servers.enter(&pool.host, tls.as_ref());
-        pool.drive(connection, permit, asked);
+        let open = Open::enter(begun, &pool.counts, permit);
+        Self::drive(connection, open, asked);
         let now = Instant::now();
         pool.http2.borrow_mut().push(Rc::new(Http2Connection {
             sender,
@@ -493,7 +495,7 @@ impl HostPool {
         &self,
         client: Option<&Downstream>,
         alpn: &'static [&'static [u8]],
-    ) -> Result<Connected, ConnectFailure> {
+    ) -> Result<(Connected, Begun), ConnectFailure> {
         let purpose = Purpose {
             client,
             request_host: self.request_host.as_deref(),
@@ -506,11 +508,10 @@ impl HostPool {
     /// Runs an HTTP/2 connection as a task of its own; it ends when the sender is dropped and the peer
     /// has its answer, or when the peer closes.
     /// One that was asked to finish has the usual time for it.
-    fn drive<F>(&self, connection: F, permit: ConnectionPermit, asked: Option<DrainGuard>)
+    fn drive<F>(connection: F, open: Open, asked: Option<DrainGuard>)
     where
         F: Future<Output = Result<(), codec::Error>> + 'static,
     {
-        let open = Open::enter(&self.stats, &self.counts, permit);
         tokio::task::spawn_local(async move {
             let result = tokio::select! {
                 result = connection => result,
