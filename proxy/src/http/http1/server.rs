@@ -76,6 +76,8 @@ struct ServerIo {
     facts: Rc<IoFacts>,
     /// The client waits for `100 Continue`.
     expects_continue: Cell<bool>,
+    /// It is being told, and the socket has not taken all of it.
+    says_continue: Cell<bool>,
     /// The current body failed; asking again is no use.
     has_failed: Cell<bool>,
 }
@@ -173,6 +175,7 @@ where
     to.persists &=
         closing.get() == Closing::No && !io.has_failed.get() && !says_close(&parts.headers);
     io.expects_continue.set(false); // the answer is the answer
+    io.says_continue.set(false); // what is left goes out with it
     let head = (parts.status, &parts.headers);
     let length = encode::response(io.out.borrow_mut().head(), to, head, &body);
     spare::give_back(parts.headers);
@@ -194,6 +197,7 @@ impl ServerIo {
             out: RefCell::default(),
             facts,
             expects_continue: Cell::new(false),
+            says_continue: Cell::new(false),
             has_failed: Cell::new(false),
         }
     }
@@ -262,10 +266,14 @@ impl ServerIo {
         }
         let mut reader = self.reader.borrow_mut();
         if self.expects_continue.take() && reader.is_drained() {
+            self.out.borrow_mut().head().extend_from_slice(CONTINUE);
+            self.says_continue.set(true);
+        }
+        if self.says_continue.get() {
             let mut out = self.out.borrow_mut();
-            out.head().extend_from_slice(CONTINUE);
-            // If the socket is full, it goes out with the answer; if it broke, reading will tell.
-            let _ = out.poll_flush(&mut self.stream.borrow_mut(), cx);
+            // If it broke, reading will tell.
+            let flushed = out.poll_flush(&mut self.stream.borrow_mut(), cx);
+            self.says_continue.set(flushed.is_pending());
         }
         let frame = reader.poll_frame(&mut self.stream.borrow_mut(), cx);
         self.note_input(&reader);
