@@ -241,6 +241,8 @@ pub struct HostView {
     pub events: Vec<Event>,
     /// Percent of requests that succeeded in the last outlier interval, if there were enough.
     pub success_rate: Option<f64>,
+    /// It says that it is a canary.
+    pub is_canary: bool,
     /// Counters.
     pub stats: HostStats,
 }

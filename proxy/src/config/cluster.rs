@@ -11,6 +11,7 @@ use crate::config::Name;
 use crate::config::OutcomeBreaker;
 use crate::config::endpoint::Labels;
 use crate::config::endpoint::Policy;
+use crate::config::endpoint::Traits;
 use crate::config::health::EndpointCheck;
 use crate::config::health::Health;
 use crate::config::listener_filter::KeptTlvs;
@@ -140,6 +141,8 @@ pub struct DnsTarget {
     pub labels: Option<Arc<Labels>>,
     /// As in [`crate::config::endpoint::Endpoint::hash_key`].
     pub hash_key: Option<Name>,
+    /// As in [`crate::config::endpoint::Endpoint::traits`].
+    pub traits: Option<Arc<Traits>>,
     /// As in [`crate::config::endpoint::Endpoint::check`].
     pub check: Option<Arc<EndpointCheck>>,
 }

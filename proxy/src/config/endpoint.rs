@@ -131,12 +131,23 @@ pub struct Endpoint {
     pub labels: Option<Arc<Labels>>,
     /// What it is known by to policies that hash, instead of its address or name.
     pub hash_key: Option<Name>,
+    /// What retries may avoid it by.
+    pub traits: Option<Arc<Traits>>,
     /// How it is checked, where that is not as with the others.
     pub check: Option<Arc<EndpointCheck>>,
 }
 
 /// Metadata `envoy.transport_socket_match`: values as JSON text, so that equal ones are equal.
 pub type Labels = BTreeMap<Box<str>, Box<str>>;
+
+/// Metadata `envoy.lb`: values as JSON text, of a list each of them and the list.
+pub type Traits = BTreeMap<Box<str>, Box<[Box<str>]>>;
+
+/// Whether a member says that it is a canary.
+pub fn is_canary(traits: Option<&Traits>) -> bool {
+    let said = traits.and_then(|traits| traits.get("canary"));
+    said.is_some_and(|said| matches!(&**said, [only] if &**only == "true"))
+}
 
 /// Where something listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

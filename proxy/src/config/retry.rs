@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use crate::config::endpoint;
+use crate::config::endpoint::Labels;
+use crate::config::endpoint::Traits;
 use crate::config::matcher::HeaderMatch;
 
 /// Retries of a request, when the policy says nothing: Envoy's default.
@@ -179,8 +182,29 @@ pub struct ResetHeader {
 }
 
 /// Members that another attempt avoids (`retry_host_predicate`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Avoid {
     /// Those that were tried.
     pub previous_hosts: bool,
+    /// Those that say they are canaries.
+    pub canaries: bool,
+    /// Those that have all of one of these.
+    pub labels: Vec<Labels>,
+}
+
+impl Avoid {
+    /// Whether it depends on what members say of themselves.
+    pub fn minds_traits(&self) -> bool {
+        self.canaries || !self.labels.is_empty()
+    }
+
+    /// Whether a member that says this is one of them.
+    pub fn has(&self, traits: Option<&Traits>) -> bool {
+        let says = |name: &str, wanted: &str| {
+            let said = traits.and_then(|traits| traits.get(name));
+            said.is_some_and(|said| said.iter().any(|one| **one == *wanted))
+        };
+        let has_all = |labels: &Labels| labels.iter().all(|(name, value)| says(name, value));
+        (self.canaries && endpoint::is_canary(traits)) || self.labels.iter().any(has_all)
+    }
 }

@@ -38,6 +38,7 @@ use crate::apply::Applier;
 use crate::bootstrap::Bootstrap;
 use crate::config::circuit_breakers::Priority;
 use crate::config::circuit_breakers::Thresholds;
+use crate::config::endpoint;
 use crate::config::endpoint::Address;
 use crate::config::endpoint::Locality;
 use crate::listener::ActiveListener;
@@ -690,6 +691,7 @@ fn cluster_view(cluster: &ClusterHandle, added_via_api: bool) -> ClusterView {
                 .health()
                 .map_or_else(Vec::new, HostHealth::events),
             success_rate: member.host.health().and_then(HostHealth::success_rate),
+            is_canary: endpoint::is_canary(member.traits.as_deref()),
             stats: host_stats(&member.host),
         });
     ClusterView {

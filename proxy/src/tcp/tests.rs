@@ -104,6 +104,7 @@ impl World {
                     health: HealthStatus::Unknown,
                     labels: None,
                     hash_key: None,
+                    traits: None,
                     check: None,
                 }],
                 ..LocalityEndpoints::default()

@@ -21,6 +21,7 @@ use crate::config;
 use crate::config::Endpoints;
 use crate::config::Name;
 use crate::config::endpoint::Address;
+use crate::config::endpoint::Traits;
 use crate::error::Reason;
 use crate::telemetry::stats::ClusterStats;
 use crate::telemetry::stats::DrainStats;
@@ -305,6 +306,15 @@ impl ClusterHandle {
         let all = current.endpoints.drop_for(draw)?.is_all();
         self.0.stats.upstream_rq_drop_overload().inc();
         Some(Reason::Dropped { all })
+    }
+
+    /// What a member says of itself that retries may avoid it by. Looks through all of them, for
+    /// attempts that are rare.
+    pub fn traits_of(&self, host: &Host) -> Option<Arc<Traits>> {
+        let current = self.load();
+        let mut members = current.hosts.members().iter();
+        let member = members.find(|member| member.host.id == host.id);
+        member.and_then(|member| member.traits.clone())
     }
 
     /// Changes the members only; those that stay keep their connections. Called by `apply`.

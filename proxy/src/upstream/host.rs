@@ -16,6 +16,7 @@ use crate::config::Endpoints;
 use crate::config::Name;
 use crate::config::endpoint::Address;
 use crate::config::endpoint::HealthStatus;
+use crate::config::endpoint::Traits;
 use crate::config::load_balancing::LbPolicy;
 use crate::config::load_balancing::LoadBalancing;
 use crate::upstream::breaker::HostRoom;
@@ -346,6 +347,8 @@ pub struct Member {
     pub locality: usize,
     /// What policies that hash know it by, instead of its address or name.
     pub hash_key: Option<Name>,
+    /// What retries may avoid it by.
+    pub traits: Option<Arc<Traits>>,
     /// What its checks and outlier detection said when the set was built.
     pub flags: HealthFlags,
 }
@@ -547,6 +550,7 @@ fn members(
                 priority: locality.priority,
                 locality: place,
                 hash_key: endpoint.hash_key.clone(),
+                traits: endpoint.traits.clone(),
             };
             if member.is_healthy() {
                 member.host.began.get_or_init(Instant::now);
@@ -574,6 +578,7 @@ mod tests {
             health: HealthStatus::Unknown,
             labels: None,
             hash_key: None,
+            traits: None,
             check: None,
         });
         let locality = LocalityEndpoints {

@@ -171,6 +171,7 @@ mod tests {
                 health: HealthStatus::Healthy,
                 labels: None,
                 hash_key: None,
+                traits: None,
                 check: None,
             };
             LocalityEndpoints {

@@ -71,6 +71,7 @@ fn endpoints(hosts: usize) -> Endpoints {
         health: HealthStatus::Healthy,
         labels: None,
         hash_key: None,
+        traits: None,
         check: None,
     };
     Endpoints {

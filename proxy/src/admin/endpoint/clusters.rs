@@ -116,7 +116,7 @@ fn host_text(host: &HostView, line: &mut dyn FnMut(&str, &dyn Display)) {
     line("region", &host.locality.region);
     line("zone", &host.locality.zone);
     line("sub_zone", &host.locality.sub_zone);
-    line("canary", &false);
+    line("canary", &host.is_canary);
     line("priority", &host.priority);
     line("success_rate", &host.success_rate.unwrap_or(-1.0));
     line("local_origin_success_rate", &-1);

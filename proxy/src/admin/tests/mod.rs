@@ -160,6 +160,7 @@ fn cluster() -> ClusterView {
             flags: HealthFlags::NONE,
             events: Vec::new(),
             success_rate: None,
+            is_canary: false,
             stats: HostStats {
                 cx_connect_fail: 1,
                 cx_total: 1,

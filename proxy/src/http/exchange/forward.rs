@@ -316,7 +316,7 @@ impl Exchange {
         let pick = || pools.pick(cluster, client, self.hashed.hash);
         match &self.retrying {
             None => pick(),
-            Some(retrying) => retrying.choose(pick),
+            Some(retrying) => retrying.choose((cluster, self.attempts <= 1), pick),
         }
     }
 

@@ -249,6 +249,7 @@ fn members(dns: &Dns, known: &[BTreeSet<SocketAddr>]) -> Endpoints {
             health: target.health,
             labels: target.labels.clone(),
             hash_key: target.hash_key.clone(),
+            traits: target.traits.clone(),
             check: target.check.clone(),
         });
         localities[at].endpoints.extend(endpoints);

@@ -96,6 +96,7 @@ fn target(host: &str, priority: u32) -> DnsTarget {
         locality_labels: None,
         labels: None,
         hash_key: None,
+        traits: None,
         check: None,
     }
 }

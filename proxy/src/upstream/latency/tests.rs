@@ -37,6 +37,7 @@ fn endpoints(hosts: u16) -> Endpoints {
         health: HealthStatus::Healthy,
         labels: None,
         hash_key: None,
+        traits: None,
         check: None,
     };
     Endpoints {

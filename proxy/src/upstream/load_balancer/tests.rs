@@ -29,6 +29,7 @@ fn set(policy: LbPolicy, hosts: u16) -> HostSet {
         health: HealthStatus::Healthy,
         labels: None,
         hash_key: None,
+        traits: None,
         check: None,
     };
     let locality = LocalityEndpoints {

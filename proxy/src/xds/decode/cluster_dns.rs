@@ -195,6 +195,7 @@ fn target(context: &mut Context, place: &Place, member: Member) -> Option<DnsTar
         health,
         labels,
         hash_key,
+        traits,
         check,
     } = member;
     let (host, port) = match address::target(context, address)? {
@@ -222,6 +223,7 @@ fn target(context: &mut Context, place: &Place, member: Member) -> Option<DnsTar
         locality_labels: place.labels.clone(),
         labels,
         hash_key,
+        traits,
         check,
     })
 }

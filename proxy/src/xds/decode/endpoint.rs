@@ -31,6 +31,7 @@ use crate::config::endpoint::Labels;
 use crate::config::endpoint::Locality;
 use crate::config::endpoint::LocalityEndpoints;
 use crate::config::endpoint::Policy;
+use crate::config::endpoint::Traits;
 use crate::config::health::EndpointCheck;
 use crate::config::limits;
 
@@ -53,6 +54,7 @@ pub(crate) struct Member {
     pub(crate) health: HealthStatus,
     pub(crate) labels: Option<Arc<Labels>>,
     pub(crate) hash_key: Option<Name>,
+    pub(crate) traits: Option<Arc<Traits>>,
     pub(crate) check: Option<Arc<EndpointCheck>>,
 }
 
@@ -85,6 +87,7 @@ fn literal(context: &mut Context, members: Vec<(usize, Member)>) -> Vec<Endpoint
             health,
             labels,
             hash_key,
+            traits,
             check,
         } = member;
         let address = in_member(context, i, |context| address::connect(context, address));
@@ -104,6 +107,7 @@ fn literal(context: &mut Context, members: Vec<(usize, Member)>) -> Vec<Endpoint
             health,
             labels,
             hash_key,
+            traits,
             check,
         });
     }
@@ -323,7 +327,11 @@ fn member(context: &mut Context, endpoint: pb::LbEndpoint) -> Option<Member> {
         load_balancing_weight,
         host_identifier,
     } = endpoint;
-    let labels::OfMember { labels, hash_key } = labels::of_member(context, metadata);
+    let labels::OfMember {
+        labels,
+        hash_key,
+        traits,
+    } = labels::of_member(context, metadata);
     let health = value::enumeration(context, "health_status", health_status).map(health);
     let bounds = (1, u32::MAX);
     let weight = value::number(
@@ -349,6 +357,7 @@ fn member(context: &mut Context, endpoint: pb::LbEndpoint) -> Option<Member> {
         health: health?,
         labels,
         hash_key,
+        traits,
     })
 }
 

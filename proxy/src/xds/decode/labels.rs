@@ -12,6 +12,7 @@ use xds_proto::pb::google::protobuf::value::Kind;
 use super::Context;
 use crate::config::Name;
 use crate::config::endpoint::Labels;
+use crate::config::endpoint::Traits;
 
 /// Where the labels stand.
 const KEY: &str = "envoy.transport_socket_match";
@@ -29,21 +30,16 @@ const DEPTH_MAX: usize = 16;
 pub(crate) struct OfMember {
     pub(crate) labels: Option<Arc<Labels>>,
     pub(crate) hash_key: Option<Name>,
+    pub(crate) traits: Option<Arc<Traits>>,
 }
 
 /// Reads the metadata of a member; what is not used has no effect.
 pub(crate) fn of_member(context: &mut Context, mut metadata: Option<core::Metadata>) -> OfMember {
-    let entries = metadata.as_mut().map(|all| &mut all.filter_metadata);
-    let key = entries.and_then(|entries| {
-        let key = entries.get_mut(LB_KEY)?.fields.remove(HASH_KEY);
-        if entries
-            .get(LB_KEY)
-            .is_some_and(|rest| rest.fields.is_empty())
-        {
-            entries.remove(LB_KEY);
-        }
-        key
-    });
+    let of_balancing = metadata
+        .as_mut()
+        .and_then(|all| all.filter_metadata.remove(LB_KEY));
+    let mut of_balancing = of_balancing.unwrap_or_default();
+    let key = of_balancing.fields.remove(HASH_KEY);
     let hash_key = match key.and_then(|key| key.kind) {
         None => None,
         Some(Kind::StringValue(key)) => Some(key).filter(|key| !key.is_empty()),
@@ -56,6 +52,7 @@ pub(crate) fn of_member(context: &mut Context, mut metadata: Option<core::Metada
     OfMember {
         labels: of_metadata(context, metadata),
         hash_key: hash_key.map(Name::from),
+        traits: traits(context, of_balancing).map(Arc::new),
     }
 }
 
@@ -92,6 +89,39 @@ pub(crate) fn of_struct(context: &mut Context, labels: Struct) -> Option<Labels>
         read.insert(name.into(), json.to_string().into());
     }
     Some(read)
+}
+
+/// What retries may avoid a member by; what cannot be compared has no effect.
+fn traits(context: &mut Context, of_balancing: Struct) -> Option<Traits> {
+    let mut traits = Traits::new();
+    for (name, value) in of_balancing.fields {
+        let Some(json) = json(value, DEPTH_MAX) else {
+            let reason = format!("{name:?} of {LB_KEY:?} is nested too deep, has no effect");
+            context.warn("metadata", reason);
+            continue;
+        };
+        let mut texts: Vec<Box<str>> = Vec::new();
+        if let Json::Array(values) = &json {
+            texts.extend(values.iter().map(|value| value.to_string().into()));
+        }
+        texts.push(json.to_string().into());
+        traits.insert(name.into(), texts.into());
+    }
+    Some(traits).filter(|traits| !traits.is_empty())
+}
+
+/// What a member must have to be avoided.
+pub(crate) fn avoided(context: &mut Context, metadata: core::Metadata) -> Option<Labels> {
+    let core::Metadata {
+        mut filter_metadata,
+        typed_filter_metadata,
+    } = metadata;
+    let labels = filter_metadata.remove(LB_KEY).unwrap_or_default();
+    let rest = filter_metadata.keys().chain(typed_filter_metadata.keys());
+    if let Some(other) = rest.min() {
+        context.warn("", format!("{other:?} is not {LB_KEY:?}, has no effect"));
+    }
+    of_struct(context, labels)
 }
 
 fn json(value: Value, depth: usize) -> Option<Json> {

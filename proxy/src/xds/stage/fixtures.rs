@@ -77,6 +77,7 @@ pub(crate) fn endpoints(mark: u16) -> Endpoints {
         health: HealthStatus::Unknown,
         labels: None,
         hash_key: None,
+        traits: None,
         check: None,
     };
     Endpoints {
@@ -135,6 +136,7 @@ pub(crate) fn dns(host: &str) -> Dns {
             locality_labels: None,
             labels: None,
             hash_key: None,
+            traits: None,
             check: None,
         }],
         refresh_rate: Duration::from_secs(5),

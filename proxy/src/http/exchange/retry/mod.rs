@@ -91,15 +91,24 @@ impl Retrying {
         self.was_sent = true;
     }
 
-    /// A member for another attempt: one that is not to be avoided, if it is found soon enough.
+    /// A member for an attempt; for another one it is one that is not to be avoided, if such is found
+    /// soon enough.
     pub(super) fn choose<T>(
         &self,
+        (cluster, is_first): (&ClusterHandle, bool),
         mut pick: impl FnMut() -> (T, Option<Arc<Host>>),
     ) -> (T, Option<Arc<Host>>) {
         let mut picked = pick();
+        if is_first {
+            return picked;
+        }
+        let avoid = &self.policy().avoid;
         for _ in 0..self.policy().host_attempts {
-            let is_tried = |host: &Arc<Host>| self.tried.contains(&host.id);
-            if !picked.1.as_ref().is_some_and(is_tried) {
+            let is_avoided = |host: &Arc<Host>| {
+                self.tried.contains(&host.id)
+                    || (avoid.minds_traits() && avoid.has(cluster.traits_of(host).as_deref()))
+            };
+            if !picked.1.as_ref().is_some_and(is_avoided) {
                 break;
             }
             picked = pick();

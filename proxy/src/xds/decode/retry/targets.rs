@@ -2,6 +2,8 @@
 
 use xds_proto::pb::envoy::config::route::v3::retry_policy::RetryHostPredicate;
 use xds_proto::pb::envoy::config::route::v3::retry_policy::retry_host_predicate::ConfigType;
+use xds_proto::pb::envoy::extensions::retry::host::omit_canary_hosts::v3::OmitCanaryHostsPredicate;
+use xds_proto::pb::envoy::extensions::retry::host::omit_host_metadata::v3::OmitHostMetadataConfig;
 use xds_proto::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
 use xds_proto::pb::google::protobuf::Any;
 
@@ -9,6 +11,7 @@ use crate::config::limits;
 use crate::config::retry::Avoid;
 use crate::xds::decode::Context;
 use crate::xds::decode::extension;
+use crate::xds::decode::labels;
 
 /// Reads the predicates.
 pub(super) fn avoid(context: &mut Context, predicates: Vec<RetryHostPredicate>) -> Option<Avoid> {
@@ -30,6 +33,20 @@ fn one(context: &mut Context, any: &Any, avoid: &mut Avoid) -> Option<()> {
     if extension::holds::<PreviousHostsPredicate>(any) {
         let PreviousHostsPredicate {} = extension::unpack(context, any)?;
         avoid.previous_hosts = true;
+        return Some(());
+    }
+    if extension::holds::<OmitCanaryHostsPredicate>(any) {
+        let OmitCanaryHostsPredicate {} = extension::unpack(context, any)?;
+        avoid.canaries = true;
+        return Some(());
+    }
+    if extension::holds::<OmitHostMetadataConfig>(any) {
+        let OmitHostMetadataConfig { metadata_match } = extension::unpack(context, any)?;
+        let labels = context.optional("metadata_match", metadata_match, labels::avoided);
+        // As with Envoy, nothing to compare avoids nobody.
+        avoid
+            .labels
+            .extend(labels.filter(|labels| !labels.is_empty()));
         return Some(());
     }
     extension::unknown(context, any, false);

@@ -10,6 +10,7 @@ use super::check_table;
 use super::route::decode;
 use super::route::forward;
 use super::route::forwarding;
+use crate::config::endpoint::Traits;
 use crate::config::limits;
 use crate::config::retry::BackOff;
 use crate::config::retry::RateLimitedBackOff;
@@ -24,10 +25,48 @@ const PREVIOUS_HOSTS: &str =
 const CANARIES: &str =
     "type.googleapis.com/envoy.extensions.retry.host.omit_canary_hosts.v3.OmitCanaryHostsPredicate";
 
+const METADATA: &str =
+    "type.googleapis.com/envoy.extensions.retry.host.omit_host_metadata.v3.OmitHostMetadataConfig";
+const PRIORITIES: &str = "type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig";
+
 fn policy(json: Value) -> RetryPolicy {
     let retries = forward(json!({"retry_policy": json})).retries;
     let policy = retries.policy.expect("there is one");
     RetryPolicy::clone(&policy)
+}
+
+#[test]
+fn members_to_be_avoided() {
+    let avoid = |predicates: Value| policy(json!({"retry_host_predicate": predicates})).avoid;
+    let labels = json!({"filter_metadata": {"envoy.lb": {"stage": "new", "weight": 3}}});
+    let found = avoid(json!([
+        {"name": "c", "typed_config": {"@type": CANARIES}},
+        {"name": "m", "typed_config": {"@type": METADATA, "metadata_match": labels}},
+        {"name": "n", "typed_config": {"@type": METADATA}},
+    ]));
+    assert!(found.canaries && !found.previous_hosts && found.minds_traits());
+    let traits = |list: &[(&str, &[&str])]| -> Traits {
+        let one = |(name, texts): &(&str, &[&str])| {
+            let texts = texts.iter().map(|text| Box::from(*text));
+            (Box::from(*name), texts.collect())
+        };
+        list.iter().map(one).collect()
+    };
+    let new: (&str, &[&str]) = ("stage", &["\"new\""]);
+    let cases = [
+        (traits(&[new]), false),
+        (traits(&[new, ("weight", &["3"])]), true),
+        (
+            traits(&[new, ("weight", &["2", "3", "[2,3]"]), ("x", &["1"])]),
+            true,
+        ),
+        (traits(&[("canary", &["true"])]), true),
+        (traits(&[("canary", &["\"true\""])]), false),
+    ];
+    for (traits, wanted) in cases {
+        assert_eq!(found.has(Some(&traits)), wanted, "{traits:?}");
+    }
+    assert!(!found.has(None));
 }
 
 #[test]
@@ -115,8 +154,9 @@ fn mistakes_in_policies() {
                 &at("host_selection_retry_max_attempts"),
             ),
             (predicate(PREVIOUS_HOSTS), "ok"),
+            (predicate(CANARIES), "ok"),
             (
-                predicate(CANARIES),
+                predicate(PRIORITIES),
                 &at("retry_host_predicate[0].typed_config"),
             ),
             (
