@@ -199,6 +199,10 @@ pub const REPLAY_BYTES_MAX: usize = 1024 * 1024;
 /// gigabyte. What is beyond is not tried again.
 pub const REPLAY_BYTES_TOTAL: usize = 64 * 1024 * 1024;
 
+/// Attempts of one request that are on their way at the same time (`HedgePolicy`). Clients may say how
+/// often they want to be tried; each attempt has a stream and reads the kept body.
+pub const ATTEMPTS_AT_ONCE: usize = 16;
+
 /// Picks for one retry, when members are to be avoided (`host_selection_retry_max_attempts`): Envoy
 /// sets no bound, but each costs as much as a request's first.
 pub const RETRY_HOST_ATTEMPTS_MAX: u32 = 1000;

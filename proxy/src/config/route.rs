@@ -199,6 +199,8 @@ pub struct Retries {
     pub response_tells_attempts: bool,
     /// Tell upstreams whether the attempt before took too long (`x-envoy-is-timeout-retry`).
     pub request_tells_timeouts: bool,
+    /// An attempt that reaches its limit goes on, and another one is made beside it.
+    pub hedges_on_per_try_timeout: bool,
 }
 
 impl Default for Retries {
@@ -209,6 +211,7 @@ impl Default for Retries {
             request_tells_attempts: false,
             response_tells_attempts: false,
             request_tells_timeouts: false,
+            hedges_on_per_try_timeout: false,
         }
     }
 }

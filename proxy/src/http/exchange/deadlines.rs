@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Context;
 use std::task::Poll;
+use std::task::Waker;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -21,6 +22,7 @@ use crate::drain::DrainGuard;
 use crate::error::Reason;
 use crate::http::codec::Progress;
 use crate::http::exchange::grpc_timeout;
+use crate::http::exchange::hedge::Plan;
 use crate::http::exchange::retry::Timeouts;
 use crate::http::headers;
 use crate::timer::LazyTimer;
@@ -52,6 +54,8 @@ struct FurtherLimits {
     all: Option<Duration>,
     /// Of an attempt, to the head of its response.
     head: Option<Duration>,
+    /// An attempt that reaches it goes on beside another one.
+    hedges: bool,
     /// Of an attempt, without anything that moves.
     idle: Option<Duration>,
     /// The next server is told in `grpc-timeout`, too.
@@ -135,6 +139,12 @@ impl Deadlines {
         if policy.is_some() || asked.per_try.is_some() {
             self.set_attempt(policy, asked.per_try);
         }
+        let hedges = forward.retries.hedges_on_per_try_timeout;
+        if asked.hedges.unwrap_or(hedges)
+            && let Some(further) = &mut self.further
+        {
+            further.hedges = further.head.is_some();
+        }
     }
 
     fn set_duration(&mut self, of_route: &StreamDuration, headers: &mut HeaderMap, is_grpc: bool) {
@@ -160,6 +170,20 @@ impl Deadlines {
         }
     }
 
+    /// Attempts that may be beside each other have their own limits, which are taken from here.
+    pub(super) fn take_plan(&mut self) -> Option<Plan> {
+        let further = self.further.as_mut().filter(|further| further.hedges)?;
+        let limits = (further.head.take(), further.idle.take());
+        Some(Plan::new(true, limits))
+    }
+
+    /// One of them goes on alone.
+    pub(super) fn resume_attempt(&mut self, idle: Option<Duration>, began: Option<Instant>) {
+        if let Some(further) = &mut self.further {
+            (further.idle, further.began) = (idle, began);
+        }
+    }
+
     /// An attempt has its connection.
     pub(super) fn begin_attempt(&mut self) {
         if let Some(further) = &mut self.further {
@@ -176,9 +200,11 @@ impl Deadlines {
     }
 
     /// Tells an upstream how long it has: what is left of the route's timeout, since the end of the
-    /// request, but no more than one attempt may take. `suppress`: not in headers of Envoy's.
+    /// request, but no more than one attempt may take, unless it may go on after that. `suppress`: not
+    /// in headers of Envoy's.
     pub(super) fn tell(&self, headers: &mut HeaderMap, passed: Duration, suppress: bool) {
-        let of_attempt = self.further.as_ref().and_then(|further| further.head);
+        let further = self.further.as_ref().filter(|further| !further.hedges);
+        let of_attempt = further.and_then(|further| further.head);
         let left = |route: Duration| route.saturating_sub(passed).max(Duration::from_millis(1));
         let left = self.route.map(left); // 0 would be no limit
         let told = match (of_attempt, left) {
@@ -209,7 +235,8 @@ impl Deadlines {
         self.request_end().is_some()
     }
 
-    fn request_end(&self) -> Option<Instant> {
+    /// When the whole request had come.
+    pub(super) fn request_end(&self) -> Option<Instant> {
         match &self.progress {
             None => Some(self.started),
             Some(progress) => progress.complete.get().then(|| progress.last.get()),
@@ -221,6 +248,15 @@ impl Deadlines {
         match &self.progress {
             None => self.started,
             Some(progress) => progress.last.get(),
+        }
+    }
+
+    /// Wakes a task once when the whole request has come.
+    pub(super) fn wake_when_complete(&self, waker: &Waker) {
+        if let Some(progress) = &self.progress
+            && !progress.complete.get()
+        {
+            progress.wake_at_end(waker);
         }
     }
 
@@ -257,11 +293,7 @@ impl Deadlines {
             let Some((deadline, reason)) = self.nearest() else {
                 return Poll::Pending;
             };
-            if let Some(progress) = &self.progress
-                && !progress.complete.get()
-            {
-                progress.wake_at_end(cx.waker()); // the route's timeout begins then
-            }
+            self.wake_when_complete(cx.waker()); // the route's timeout begins then
             std::task::ready!(self.timer.poll_until(deadline, cx));
             // The other task may have moved bytes meanwhile.
             if self

@@ -37,19 +37,22 @@ use crate::http::codec::ErrorKind;
 use crate::http::codec::Incoming;
 use crate::http::codec::Protocol;
 use crate::http::codec::RequestBody;
+use crate::http::codec::Sent;
 use crate::http::exchange::Exchange;
+use crate::http::exchange::hedge;
 use crate::http::exchange::prepare::Authority;
 use crate::http::exchange::retry;
 use crate::http::exchange::watch::Refused;
 use crate::http::headers;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
+use crate::upstream::connect::ConnectFailure;
 use crate::upstream::pool::Lease;
 use crate::upstream::pool::Wanted;
 
 /// Connections tried for one attempt. An idle one may have been closed under our hands, and the next
 /// one too; the third is almost surely new.
-const CONNECTIONS_MAX: u32 = 3;
+pub(super) const CONNECTIONS_MAX: u32 = 3;
 
 /// Sends the request kept in the exchange and returns the head of the response.
 pub(super) async fn forward(
@@ -57,6 +60,9 @@ pub(super) async fn forward(
     mut cluster: ClusterHandle,
     authority: Authority,
 ) -> Result<Response<Incoming>, ProxyError> {
+    if exchange.hedges() {
+        return Box::pin(hedge::forward(exchange, cluster, authority)).await; // boxed, as it is rare
+    }
     'connection: loop {
         exchange.begin_connection();
         // Not a function of its own: its future would be inside this one.
@@ -128,13 +134,9 @@ async fn connect(
         .bound(connecting.as_mut())
         .await?
         .map_err(|failure| {
-            exchange.upstream_failure = Some(failure.text()).filter(|text| !text.is_empty());
-            if failure.reason != Reason::Overflow {
-                exchange.report_unreached((cluster, config, host));
-            } else if !failure.met_host {
-                exchange.host = None; // as if none had been chosen
-            }
-            failure.into()
+            exchange
+                .not_connected((cluster, config, host), &failure)
+                .into()
         })
 }
 
@@ -154,29 +156,7 @@ async fn send(exchange: &mut Exchange) -> Result<Option<Response<Incoming>>, Pro
             exchange.deadlines.bound(answer).await
         }
     };
-    let failed = match sent {
-        Ok(Ok(response)) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {
-            return Ok(Some(response));
-        }
-        Ok(Ok(_)) => Reason::UpstreamProtocol, // nobody asked for another protocol
-        Ok(Err(unsent)) => {
-            exchange.request = unsent.request;
-            if exchange.request.is_some() && reused && exchange.connections < CONNECTIONS_MAX {
-                exchange.lease = None;
-                exchange.judged = None; // it never saw the request
-                return Ok(None);
-            }
-            exchange.reason_of(&unsent.error)
-        }
-        Err(reason) => reason,
-    };
-    exchange.lease = None;
-    if exchange.request.is_none()
-        && let Some(retrying) = &mut exchange.retrying
-    {
-        retrying.note_sent();
-    }
-    Err(failed.into())
+    exchange.take_sent(sent, reused).map_err(Into::into)
 }
 
 /// Puts scheme, authority and target where the protocol wants them.
@@ -256,8 +236,60 @@ fn frame(request: &mut Request<RequestBody>, protocol: Protocol) {
 }
 
 impl Exchange {
+    /// No connection could be made for an attempt: what is told of it.
+    pub(super) fn not_connected(
+        &mut self,
+        towards: (&ClusterHandle, &Arc<config::Cluster>, &Arc<Host>),
+        failure: &ConnectFailure,
+    ) -> Reason {
+        self.upstream_failure = Some(failure.text()).filter(|text| !text.is_empty());
+        if failure.reason != Reason::Overflow {
+            self.report_unreached(towards);
+        } else if !failure.met_host {
+            self.host = None; // as if none had been chosen
+        }
+        failure.reason
+    }
+
+    /// What became of a request that was put on a connection; none if nothing of it was written and
+    /// another connection may be tried.
+    pub(super) fn take_sent(
+        &mut self,
+        sent: Result<Sent, Reason>,
+        reused: bool,
+    ) -> Result<Option<Response<Incoming>>, Reason> {
+        let failed = match sent {
+            Ok(Ok(response)) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {
+                return Ok(Some(response));
+            }
+            Ok(Ok(_)) => Reason::UpstreamProtocol, // nobody asked for another protocol
+            Ok(Err(unsent)) => {
+                self.request = unsent.request;
+                if self.request.is_some() && reused && self.connections < CONNECTIONS_MAX {
+                    self.lease = None;
+                    self.judged = None; // it never saw the request
+                    return Ok(None);
+                }
+                self.reason_of(&unsent.error)
+            }
+            Err(reason) => reason,
+        };
+        self.lease = None;
+        if self.request.is_none()
+            && let Some(retrying) = &mut self.retrying
+        {
+            retrying.note_sent();
+        }
+        Err(failed)
+    }
+
     /// What a connection for this request must be.
-    fn wanted(&self, config: &config::Cluster, host: &Host, authority: &Authority) -> Wanted {
+    pub(super) fn wanted(
+        &self,
+        config: &config::Cluster,
+        host: &Host,
+        authority: &Authority,
+    ) -> Wanted {
         let protocol = match config.protocol {
             UpstreamProtocol::Alpn => None,
             UpstreamProtocol::Http1 => Some(Protocol::Http1),
@@ -310,7 +342,10 @@ impl Exchange {
         }
     }
 
-    fn pick(&self, cluster: &ClusterHandle) -> (Arc<config::Cluster>, Option<Arc<Host>>) {
+    pub(super) fn pick(
+        &self,
+        cluster: &ClusterHandle,
+    ) -> (Arc<config::Cluster>, Option<Arc<Host>>) {
         let client = &self.connection.downstream;
         let pools = &self.connection.worker.pools;
         let pick = || pools.pick(cluster, client, self.hashed.hash);
@@ -321,13 +356,13 @@ impl Exchange {
     }
 
     /// Takes an open connection that is what is wanted; false if there is none.
-    fn take_idle(&mut self, host: &Host, wanted: &Wanted) -> Result<bool, Reason> {
+    pub(super) fn take_idle(&mut self, host: &Host, wanted: &Wanted) -> Result<bool, Reason> {
         self.lease = self.connection.worker.pools.idle(host, wanted)?;
         Ok(self.lease.is_some())
     }
 
     /// Whether the host left since its connection was made.
-    fn has_obsolete_lease(&self, host: &Host) -> bool {
+    pub(super) fn has_obsolete_lease(&self, host: &Host) -> bool {
         (self.lease.as_ref()).is_some_and(|lease| lease.is_obsolete(host))
     }
 
@@ -342,7 +377,7 @@ impl Exchange {
     }
 
     /// Brings the request into the form of the upstream's protocol.
-    fn shape(&mut self, host: &Host, authority: &Authority) {
+    pub(super) fn shape(&mut self, host: &Host, authority: &Authority) {
         let protocol = self.lease.as_ref().map(Lease::protocol);
         let (Some(mut request), Some(protocol)) = (self.request.take(), protocol) else {
             return;
@@ -386,7 +421,7 @@ impl Exchange {
     }
 
     /// A connection is looked for: the first for an attempt, or another because that was dead.
-    fn begin_connection(&mut self) {
+    pub(super) fn begin_connection(&mut self) {
         self.attempts += u32::from(self.connections == 0);
         self.connections += 1;
     }
@@ -397,7 +432,7 @@ impl Exchange {
         self.attempts -= u32::from(self.connections == 0);
     }
 
-    fn begin_at(&mut self, host: &Arc<Host>) {
+    pub(super) fn begin_at(&mut self, host: &Arc<Host>) {
         self.host = Some(Arc::clone(host));
         if let Some(retrying) = &mut self.retrying {
             retrying.note_host(host);
@@ -405,7 +440,7 @@ impl Exchange {
     }
 
     /// The upstream request is counted as active until the exchange ends.
-    fn begin_upstream(&mut self, cluster: &ClusterHandle) {
+    pub(super) fn begin_upstream(&mut self, cluster: &ClusterHandle) {
         self.end_attempt(true);
         self.deadlines.begin_attempt();
         let Some(lease) = &self.lease else {

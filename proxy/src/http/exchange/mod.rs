@@ -15,6 +15,7 @@
 //! | `respond` | the response, and the body that carries the exchange to its end |
 //! | `deadlines` | how long each phase may take |
 //! | `retry` | sending a request again |
+//! | `hedge` | attempts beside each other |
 //! | `grpc_timeout` | how long a gRPC client waits |
 //! | `finish` | counters and access log |
 
@@ -23,6 +24,7 @@ mod finish;
 mod forward;
 mod grpc_timeout;
 mod health;
+mod hedge;
 mod measure;
 mod prepare;
 mod respond;
@@ -211,7 +213,10 @@ impl Exchange {
         self.response_tells_attempts = forward.retries.response_tells_attempts;
         let may_ask = self.is_internal || !found.keeps_request_headers();
         match retry::begin(self, (forward, &authority), may_ask, &mut parts) {
-            None => self.keep_request(parts, body),
+            None => {
+                self.deadlines.take_plan(); // without retries nothing is hedged, either
+                self.keep_request(parts, body);
+            }
             Some(state) => self.keep_for_retries(state, forward, (parts, body)),
         }
         Ok(Decision::Forward(cluster, authority))

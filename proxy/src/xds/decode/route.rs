@@ -144,7 +144,7 @@ fn virtual_host(
     } = host;
     // Rate limits only feed a filter, and a listener with that filter is refused.
     unsupported!(context, warn: virtual_clusters, rate_limits, retry_policy_typed_config,
-        hedge_policy, request_mirror_policies, metadata);
+        request_mirror_policies, metadata);
     unsupported!(context, reject: matcher, cors, route_specifiers);
     match value::enumeration(context, "require_tls", require_tls)? {
         TlsRequirementType::None => {}
@@ -167,7 +167,7 @@ fn virtual_host(
         request_tells_attempts: include_request_attempt_count,
         response_tells_attempts: include_attempt_count_in_response,
         request_tells_timeouts: include_is_timeout_retry_header,
-        ..retry::OfHost::new(context, retry_policy, body_limits)
+        ..retry::OfHost::new(context, (retry_policy, hedge_policy), body_limits)
     };
     let routes = context.each("routes", routes, |context, route| {
         self::route(context, route, (body_bytes_max, &retries))

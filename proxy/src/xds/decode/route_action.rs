@@ -103,7 +103,7 @@ fn forward(
     // For mirrors and rate limits see the route table; the rest is tuning.
     unsupported!(context, warn: append_x_forwarded_host, flush_timeout, early_data_policy,
         retry_policy_typed_config, request_mirror_policies, rate_limits,
-        include_vh_rate_limits, max_internal_redirects, hedge_policy);
+        include_vh_rate_limits, max_internal_redirects);
     unsupported!(context, reject: metadata_match, regex_rewrite, path_rewrite_policy, path_rewrite,
         cors, internal_redirect_policy);
     match value::enumeration(
@@ -136,6 +136,7 @@ fn forward(
     let hash_policies = hash_policy::list(context, hash_policy);
     let priority = circuit_breakers::priority(context, priority);
     let policy = retry::policy(context, retry_policy);
+    let hedges = retry::hedges(context, hedge_policy);
     let hash_chooses_cluster = match &cluster_specifier {
         Some(PbClusterSpecifier::WeightedClusters(clusters)) => uses_hash(clusters),
         _ => false,
@@ -156,7 +157,7 @@ fn forward(
         hash_policies,
         priority: priority?,
         hash_chooses_cluster,
-        retries: of_host.of_route(policy, replayed),
+        retries: of_host.of_route(policy, (replayed, hedges)),
     })
 }
 

@@ -45,6 +45,8 @@ pub(in crate::http::exchange) struct Timeouts {
     pub(in crate::http::exchange) route: Option<Duration>,
     /// Instead of the policy's; zero is no limit.
     pub(in crate::http::exchange) per_try: Option<Duration>,
+    /// Instead of what the route's hedge policy says of attempts that reach it.
+    pub(in crate::http::exchange) hedges: Option<bool>,
 }
 
 impl Timeouts {
@@ -55,9 +57,12 @@ impl Timeouts {
             let millis = value.to_str().ok()?.trim().parse().ok()?;
             Some(Duration::from_millis(millis))
         };
+        let (route, per_try) = (take(TIMEOUT), take(PER_TRY_TIMEOUT));
+        let hedges = headers.remove(HEDGE_ON_PER_TRY_TIMEOUT);
         Self {
-            route: take(TIMEOUT),
-            per_try: take(PER_TRY_TIMEOUT),
+            route,
+            per_try,
+            hedges: hedges.and_then(|value| value.to_str().ok()?.parse().ok()),
         }
     }
 }
@@ -129,9 +134,11 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(TIMEOUT, HeaderValue::from_static("250"));
         headers.insert(PER_TRY_TIMEOUT, HeaderValue::from_static("x"));
+        headers.insert(HEDGE_ON_PER_TRY_TIMEOUT, HeaderValue::from_static("true"));
         let wanted = Timeouts {
             route: Some(Duration::from_millis(250)),
             per_try: None,
+            hedges: Some(true),
         };
         assert_eq!(Timeouts::take(&mut headers), wanted);
         assert!(headers.is_empty());

@@ -75,6 +75,7 @@ impl Exchange {
             priority: forward.priority,
             request_tells_attempts: retries.request_tells_attempts,
             request_tells_timeouts: retries.request_tells_timeouts,
+            plan: self.deadlines.take_plan(),
         }));
     }
 }

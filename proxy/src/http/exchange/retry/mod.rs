@@ -38,6 +38,7 @@ use crate::http::codec::Incoming;
 use crate::http::codec::Replay;
 use crate::http::codec::RequestBody;
 use crate::http::exchange::Exchange;
+use crate::http::exchange::hedge::Plan;
 use crate::telemetry::ResponseFlag;
 use crate::telemetry::stats::ClusterStats;
 use crate::upstream::ClusterHandle;
@@ -45,6 +46,7 @@ use crate::upstream::Host;
 use crate::upstream::breaker::RetryPermit;
 pub(super) use asked::Timeouts;
 pub(super) use begin::begin;
+pub(super) use peek::poll_first_frame;
 use state::State;
 use state::Wait;
 
@@ -63,12 +65,14 @@ pub(super) struct Retrying {
     /// Members that were tried, if the policy avoids them.
     tried: Vec<u64>,
     /// For the attempt that is made.
-    permit: Option<RetryPermit>,
+    pub(super) permit: Option<RetryPermit>,
     /// Something of the request reached an upstream.
     was_sent: bool,
     priority: Priority,
     request_tells_attempts: bool,
     request_tells_timeouts: bool,
+    /// Only if several attempts may be on their way at once.
+    plan: Option<Plan>,
 }
 
 /// What came of an attempt.
@@ -77,6 +81,16 @@ type Outcome = Result<Response<Incoming>, ProxyError>;
 impl Retrying {
     fn policy(&self) -> &RetryPolicy {
         self.state.policy()
+    }
+
+    /// Whether several attempts may be on their way at once.
+    pub(super) fn has_plan(&self) -> bool {
+        self.plan.is_some()
+    }
+
+    /// When they are made; none if they never are.
+    pub(super) fn take_plan(&mut self) -> Option<Plan> {
+        self.plan.take()
     }
 
     /// An attempt is made at a member.
@@ -143,19 +157,7 @@ pub(super) async fn settle(
         return ControlFlow::Break(outcome);
     }
     let outcome = peek::peek(exchange, outcome).await;
-    let Some(retrying) = exchange.retrying.as_deref() else {
-        return ControlFlow::Break(outcome);
-    };
-    let minds = match &outcome {
-        Err(error) => retrying
-            .state
-            .minds_failure(error.reason, retrying.was_sent),
-        Ok(response) => {
-            let headers = response.headers();
-            retrying.state.minds_head(response.status(), headers)
-                || retrying.minds_trailers(response)
-        }
-    };
+    let minds = exchange.minds(&outcome);
     if !minds {
         exchange.accept(cluster, outcome.is_ok());
         return ControlFlow::Break(outcome);
@@ -178,9 +180,9 @@ async fn pause(exchange: &mut Exchange, wait: Duration) -> Result<(), Reason> {
 }
 
 /// What the next attempt waits for.
-struct Pause {
-    duration: Duration,
-    after_timeout: bool,
+pub(super) struct Pause {
+    pub(super) duration: Duration,
+    pub(super) after_timeout: bool,
 }
 
 impl Exchange {
@@ -201,7 +203,7 @@ impl Exchange {
     }
 
     /// There is no other attempt for a request whose body is too large to be kept.
-    fn gives_up(&mut self, cluster: &ClusterHandle) -> bool {
+    pub(super) fn gives_up(&mut self, cluster: &ClusterHandle) -> bool {
         let body = self
             .retrying
             .as_ref()
@@ -214,8 +216,25 @@ impl Exchange {
         overflowed || self.retrying.is_none()
     }
 
+    /// Whether an outcome is not good enough.
+    pub(super) fn minds(&self, outcome: &Outcome) -> bool {
+        let Some(retrying) = self.retrying.as_deref() else {
+            return false;
+        };
+        match outcome {
+            Err(error) => retrying
+                .state
+                .minds_failure(error.reason, retrying.was_sent),
+            Ok(response) => {
+                let headers = response.headers();
+                retrying.state.minds_head(response.status(), headers)
+                    || retrying.minds_trailers(response)
+            }
+        }
+    }
+
     /// The outcome is good enough, or cannot be helped.
-    fn accept(&mut self, cluster: &ClusterHandle, is_answer: bool) {
+    pub(super) fn accept(&mut self, cluster: &ClusterHandle, is_answer: bool) {
         let Some(retrying) = self.retrying.take() else {
             return;
         };
@@ -227,29 +246,39 @@ impl Exchange {
         }
     }
 
-    /// Takes one of the retries left, of the request and of the cluster.
+    /// Takes one of the retries left for the attempt after the one that ended; without one there is
+    /// no other.
     fn takes_retry(&mut self, cluster: &ClusterHandle) -> bool {
-        let Some(retrying) = &mut self.retrying else {
-            return false;
-        };
-        retrying.permit = None;
+        if let Some(retrying) = &mut self.retrying {
+            retrying.permit = None; // of the one that ended
+        }
+        let permit = self.take_retry(cluster);
+        if permit.is_none() {
+            self.accept(cluster, false);
+        } else if let Some(retrying) = &mut self.retrying {
+            retrying.permit = permit;
+        }
+        self.retrying.is_some()
+    }
+
+    /// Takes one of the retries left, of the request and of the cluster.
+    pub(super) fn take_retry(&mut self, cluster: &ClusterHandle) -> Option<RetryPermit> {
+        let retrying = self.retrying.as_mut()?;
         let flag = if !retrying.state.take() {
             cluster.stats().upstream_rq_retry_limit_exceeded().inc();
             ResponseFlag::UpstreamRetryLimitExceeded
         } else if let Some(permit) = cluster.breakers().try_retry(retrying.priority) {
             cluster.stats().upstream_rq_retry().inc();
-            retrying.permit = Some(permit);
-            return true;
+            return Some(permit);
         } else {
             ResponseFlag::UpstreamOverflow
         };
         self.flags.insert(flag);
-        self.accept(cluster, false);
-        false
+        None
     }
 
     /// The attempt is over, and what came of it goes no further.
-    fn leave_attempt(&mut self, cluster: &ClusterHandle, outcome: Outcome) -> Pause {
+    pub(super) fn leave_attempt(&mut self, cluster: &ClusterHandle, outcome: Outcome) -> Pause {
         let mut head = None;
         let mut after_timeout = false;
         match outcome {
@@ -285,7 +314,7 @@ impl Exchange {
         }
     }
 
-    fn wait(&mut self, cluster: &ClusterHandle, head: Option<&HeaderMap>) -> Duration {
+    pub(super) fn wait(&mut self, cluster: &ClusterHandle, head: Option<&HeaderMap>) -> Duration {
         let Some(retrying) = &mut self.retrying else {
             return Duration::ZERO;
         };
@@ -303,7 +332,7 @@ impl Exchange {
     }
 
     /// Another attempt begins.
-    fn begin_again(&mut self, after_timeout: bool) {
+    pub(super) fn begin_again(&mut self, after_timeout: bool) {
         if let Some(retrying) = &self.retrying {
             let mut request = retrying.request(self.attempts + 1, after_timeout);
             let suppress = self.connection.manager.suppress_envoy_headers;

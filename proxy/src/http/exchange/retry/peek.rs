@@ -6,9 +6,12 @@
 
 use std::pin::Pin;
 use std::pin::pin;
+use std::task::Context;
+use std::task::Poll;
 
 use bytes::Bytes;
 use http::Response;
+use http::response::Parts;
 use http_body::Body;
 use http_body::Frame;
 
@@ -21,7 +24,7 @@ use crate::http::exchange::retry::Retrying;
 
 impl Retrying {
     /// Whether a response has to be looked into.
-    fn minds_more_than(&self, response: &Response<Incoming>) -> bool {
+    pub(in crate::http::exchange) fn minds_more_than(&self, response: &Response<Incoming>) -> bool {
         let is_complete = self.body.as_ref().is_none_or(|body| body.is_complete());
         let head = response.headers();
         is_complete
@@ -46,12 +49,27 @@ pub(super) async fn peek(exchange: &mut Exchange, outcome: Outcome) -> Outcome {
         exchange.deadlines.bound(first).await
     };
     match first {
-        Ok(None) => Ok(Response::from_parts(parts, body)),
-        Ok(Some(Ok(frame))) => Ok(Response::from_parts(parts, body.put_back(frame))),
-        Ok(Some(Err(error))) => Err(failed(exchange, exchange.reason_of(&error))),
-        Err(reason) => Err(failed(exchange, reason)),
+        Ok(first) => exchange.peeked((parts, body), first),
+        Err(reason) => Err(failed(exchange, reason).into()),
     }
-    .map_err(Into::into)
+}
+
+impl Exchange {
+    /// The response with what was read of it put back.
+    pub(in crate::http::exchange) fn peeked(
+        &mut self,
+        (parts, body): (Parts, Incoming),
+        first: Option<Result<Frame<Bytes>, Error>>,
+    ) -> Outcome {
+        match first {
+            None => Ok(Response::from_parts(parts, body)),
+            Some(Ok(frame)) => Ok(Response::from_parts(parts, body.put_back(frame))),
+            Some(Err(error)) => {
+                let reason = self.reason_of(&error);
+                Err(failed(self, reason).into())
+            }
+        }
+    }
 }
 
 fn failed(exchange: &mut Exchange, reason: Reason) -> Reason {
@@ -62,13 +80,20 @@ fn failed(exchange: &mut Exchange, reason: Reason) -> Reason {
     reason
 }
 
-/// An empty piece of data is no message.
 async fn first_frame(body: &mut Incoming) -> Option<Result<Frame<Bytes>, Error>> {
+    std::future::poll_fn(|cx| poll_first_frame(body, cx)).await
+}
+
+/// The first frame with something in it: an empty piece of data is no message.
+pub(in crate::http::exchange) fn poll_first_frame(
+    body: &mut Incoming,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
     loop {
-        let frame = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await;
+        let frame = std::task::ready!(Pin::new(&mut *body).poll_frame(cx));
         let is_empty = |frame: &Frame<Bytes>| frame.data_ref().is_some_and(Bytes::is_empty);
         if !matches!(&frame, Some(Ok(frame)) if is_empty(frame)) {
-            return frame;
+            return Poll::Ready(frame);
         }
     }
 }

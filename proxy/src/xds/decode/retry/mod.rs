@@ -29,27 +29,34 @@ pub(crate) struct OfHost {
     pub(crate) request_tells_attempts: bool,
     pub(crate) response_tells_attempts: bool,
     pub(crate) request_tells_timeouts: bool,
+    /// For routes without such a policy.
+    pub(crate) hedges: Option<bool>,
 }
 
 /// The deprecated limit of a body, and the one in its place.
 type BodyLimits = (Option<UInt32Value>, Option<UInt64Value>);
 
 impl OfHost {
-    /// What it says of policy and bodies.
+    /// What it says of policies and bodies.
     pub(crate) fn new(
         context: &mut Context,
-        policy: Option<pb::RetryPolicy>,
+        (policy, hedging): (Option<pb::RetryPolicy>, Option<pb::HedgePolicy>),
         body_limits: BodyLimits,
     ) -> Self {
         Self {
             policy: self::policy(context, policy).map(Arc::new),
             body_bytes_max: body_bytes_max(context, body_limits),
+            hedges: hedges(context, hedging),
             ..Self::default()
         }
     }
 
     /// Of a route, with what it says itself: a policy of its own replaces the host's.
-    pub(crate) fn of_route(&self, policy: Option<RetryPolicy>, body: Option<usize>) -> Retries {
+    pub(crate) fn of_route(
+        &self,
+        policy: Option<RetryPolicy>,
+        (body, hedges): (Option<usize>, Option<bool>),
+    ) -> Retries {
         let body_bytes_max = body.or(self.body_bytes_max);
         Retries {
             policy: policy.map(Arc::new).or_else(|| self.policy.clone()),
@@ -57,6 +64,7 @@ impl OfHost {
             request_tells_attempts: self.request_tells_attempts,
             response_tells_attempts: self.response_tells_attempts,
             request_tells_timeouts: self.request_tells_timeouts,
+            hedges_on_per_try_timeout: hedges.or(self.hedges).unwrap_or(false),
         }
     }
 }
@@ -67,6 +75,24 @@ pub(crate) fn policy(
     policy: Option<pb::RetryPolicy>,
 ) -> Option<RetryPolicy> {
     context.optional("retry_policy", policy, policy::decode)
+}
+
+/// Whether an attempt that reaches its limit goes on beside another one.
+pub(crate) fn hedges(context: &mut Context, policy: Option<pb::HedgePolicy>) -> Option<bool> {
+    context.optional("hedge_policy", policy, |context, policy| {
+        let pb::HedgePolicy {
+            initial_requests,
+            additional_request_chance,
+            hedge_on_per_try_timeout,
+        } = policy;
+        if initial_requests.is_some_and(|requests| requests.value == 0) {
+            context.reject("initial_requests", "must be at least 1");
+        }
+        // Envoy reads both and does nothing with them.
+        let initial_requests = initial_requests.filter(|requests| requests.value > 1);
+        unsupported!(context, warn: initial_requests, additional_request_chance);
+        Some(hedge_on_per_try_timeout)
+    })
 }
 
 /// How much of a request body is kept for another attempt; the deprecated field never gives more

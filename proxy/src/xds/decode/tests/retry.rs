@@ -176,6 +176,41 @@ fn mistakes_in_policies() {
 }
 
 #[test]
+fn attempts_beside_others() {
+    let hedges = |json: Value| forward(json).retries.hedges_on_per_try_timeout;
+    assert!(!hedges(json!({})));
+    let on = json!({"hedge_policy": {"hedge_on_per_try_timeout": true}});
+    assert!(hedges(on.clone()));
+    let of_host = |action: Value| {
+        let mut table = forwarding(action);
+        table["virtual_hosts"][0]["hedge_policy"] = on["hedge_policy"].clone();
+        match super::route::only_route(table).action {
+            crate::config::route::Action::Forward(forward) => {
+                forward.retries.hedges_on_per_try_timeout
+            }
+            _ => panic!("it forwards"),
+        }
+    };
+    assert!(of_host(json!({})));
+    assert!(!of_host(json!({"hedge_policy": {}})));
+    let at = |field: &str| format!("virtual_hosts[0].routes[0].route.hedge_policy.{field}");
+    let chance = json!({"additional_request_chance": {"numerator": 1}});
+    check_table(
+        &|change: Value| forwarding(json!({"hedge_policy": change})),
+        &decode,
+        &[
+            (json!({"initial_requests": 1}), "ok"),
+            (json!({"initial_requests": 0}), &at("initial_requests")),
+            (
+                json!({"initial_requests": 2}),
+                &format!("warn {}", at("initial_requests")),
+            ),
+            (chance, &format!("warn {}", at("additional_request_chance"))),
+        ],
+    );
+}
+
+#[test]
 fn bodies_are_kept_within_bounds() {
     let kept = |json: Value| {
         let mut table = forwarding(json!({}));
