@@ -5,8 +5,10 @@ use serde_json::json;
 
 use super::cluster;
 use super::origin::Step;
+use super::origin::Step::AfterNext;
 use super::origin::Step::Answer;
 use super::origin::Step::Close;
+use super::origin::Step::CloseAfterNext;
 use super::origin::Step::Grpc;
 use super::origin::Step::Hang;
 use super::origin::Step::Nonsense;
@@ -135,6 +137,8 @@ pub(super) fn alike() -> Vec<Case> {
         limits(),
         durations(),
         requests(),
+        hedges(),
+        waits(),
     ]
     .into_iter()
     .flatten()
@@ -375,6 +379,137 @@ fn requests() -> Vec<Case> {
         Case::on("body-dead", "connect-failure", &[GOOD])
             .body(3000)
             .dead(),
+    ]
+}
+
+/// Attempts that go on beside others (`hedge_on_per_try_timeout`).
+fn hedges() -> Vec<Case> {
+    let hedge = json!({"hedge_on_per_try_timeout": true});
+    let case = |name, on, retries: u32, steps| {
+        let policy = json!({"retry_on": on, "per_try_timeout": "0.1s", "num_retries": retries});
+        Case::new(name, steps, policy).action(json!({"hedge_policy": hedge}))
+    };
+    let short = |name, on, retries: u32, steps| {
+        let action = json!({"hedge_policy": hedge, "timeout": "0.4s"});
+        case(name, on, retries, steps).action(action)
+    };
+    vec![
+        case("hedge", "5xx", 1, &[Hang, GOOD]),
+        case("hedge-http2", "5xx", 1, &[Hang, GOOD]).http2(),
+        case("hedge-first", "5xx", 1, &[AfterNext(200), Hang]),
+        case("hedge-first-http2", "5xx", 1, &[AfterNext(200), Hang]).http2(),
+        case("hedge-twice", "5xx", 2, &[Hang, Hang, GOOD]),
+        case("hedge-body", "5xx", 1, &[Hang, GOOD]).body(3000),
+        case("hedge-body-first", "5xx", 1, &[AfterNext(200), Hang]).body(3000),
+        case("hedge-before", "5xx", 1, &[Answer(500, &[]), GOOD]),
+        case("hedge-condition", "retriable-4xx", 1, &[Hang, GOOD]),
+        case("hedge-and-fail", "5xx", 2, &[Hang, Answer(500, &[]), GOOD]),
+        short("hedge-bad", "5xx", 1, &[AfterNext(500), Hang]),
+        short("hedge-bad-http2", "5xx", 1, &[AfterNext(500), Hang]).http2(),
+        short("hedge-closed", "5xx", 1, &[CloseAfterNext, Hang]),
+        short("hedge-none-left", "5xx", 0, &[Hang]),
+        short("hedge-no-condition", "", 1, &[Hang]),
+        short("hedge-all-hang", "5xx", 1, &[Hang]),
+        case("hedge-dead", "connect-failure", 1, &[GOOD]).dead(),
+        case("hedge-told", "5xx", 1, &[GOOD]),
+        Case {
+            action: json!({"hedge_policy": {"initial_requests": 1}}),
+            ..case("hedge-not", "5xx", 1, &[Hang, GOOD])
+        },
+    ]
+}
+
+/// Responses that say when to come again; a wait that is heard is longer than the route's time.
+fn waits() -> Vec<Case> {
+    const IN_1: Step = Answer(503, &[("x-reset", "1")]);
+    const IN_9: Step = Answer(503, &[("x-reset", "9")]);
+    const AT_ONCE: Step = Answer(503, &[("x-reset", "0")]);
+    const NEVER: Step = Answer(503, &[("x-reset", "soon")]);
+    const LATER: Step = Answer(503, &[("x-reset", "soon"), ("x-later", " 1 ")]);
+    const IN_1970: Step = Answer(503, &[("x-until", "1000")]);
+    const IN_2200: Step = Answer(503, &[("x-until", "7258118400")]);
+    let case = |name, steps| {
+        let headers = json!([
+            {"name": "x-reset", "format": "SECONDS"},
+            {"name": "x-later", "format": "SECONDS"},
+            {"name": "x-until", "format": "UNIX_TIMESTAMP"},
+        ]);
+        let heard = json!({"reset_headers": headers, "max_interval": "5s"});
+        let policy = json!({"retry_on": "5xx", "rate_limited_retry_back_off": heard});
+        Case::new(name, steps, policy).action(json!({"timeout": "0.5s"}))
+    };
+    vec![
+        case("wait-1", &[IN_1, GOOD]),
+        case("wait-9", &[IN_9, GOOD]),
+        case("wait-0", &[AT_ONCE, GOOD]),
+        case("wait-nonsense", &[NEVER, GOOD]),
+        case("wait-second", &[LATER, GOOD]),
+        case("wait-past", &[IN_1970, GOOD]),
+        case("wait-too-far", &[IN_2200, GOOD]),
+    ]
+}
+
+/// What requests ask for themselves.
+pub(super) fn asked() -> Vec<Case> {
+    const BAD: Step = Answer(500, &[]);
+    const GRPC_DOWN: Step = Answer(200, &[("grpc-status", "14")]);
+    let plain = |name, fields, steps| Case::new(name, steps, json!({})).fields(fields);
+    let on = |name, fields, steps| Case::on(name, "5xx", steps).fields(fields);
+    let hedge = json!({"hedge_policy": {"hedge_on_per_try_timeout": true}, "timeout": "2s"});
+    vec![
+        plain(
+            "asks-5xx",
+            "x-envoy-retry-on: 5xx\r\nx-envoy-max-retries: 3\r\n",
+            &[BAD, BAD, BAD, GOOD],
+        ),
+        plain("asks-one", "x-envoy-retry-on: gateway-error\r\n", &[Answer(502, &[]), GOOD]),
+        plain("asks-other", "x-envoy-retry-on: reset\r\n", &[BAD, GOOD]),
+        plain("asks-of-grpc", "x-envoy-retry-on: unavailable\r\n", &[GRPC_DOWN, GOOD]),
+        plain("asks-grpc", "x-envoy-retry-grpc-on: unavailable\r\n", &[GRPC_DOWN, GOOD]),
+        plain("asks-grpc-5xx", "x-envoy-retry-grpc-on: 5xx\r\n", &[BAD, GOOD]),
+        plain("asks-more", "x-envoy-max-retries: 3\r\n", &[BAD, GOOD]),
+        plain(
+            "asks-codes",
+            "x-envoy-retry-on: retriable-status-codes\r\nx-envoy-retriable-status-codes: 404,418\r\n",
+            &[Answer(418, &[]), GOOD],
+        ),
+        plain(
+            "asks-headers",
+            "x-envoy-retry-on: retriable-headers\r\nx-envoy-retriable-header-names: x-again\r\n",
+            &[Answer(200, &[("x-again", "1")]), GOOD],
+        ),
+        on("asks-none", "x-envoy-max-retries: 0\r\n", &[BAD, GOOD]),
+        on("asks-three", "x-envoy-max-retries: 3\r\n", &[BAD, BAD, BAD, GOOD]),
+        on("asks-nonsense", "x-envoy-max-retries: many\r\n", &[BAD, BAD, GOOD]),
+        on("asks-timeout", "x-envoy-upstream-rq-timeout-ms: 100\r\n", &[Hang]),
+        on("asks-no-timeout", "x-envoy-upstream-rq-timeout-ms: 0\r\n", &[GOOD]),
+        on(
+            "asks-per-try",
+            "x-envoy-upstream-rq-per-try-timeout-ms: 100\r\n",
+            &[Hang, GOOD],
+        ),
+        on(
+            "asks-per-try-longer",
+            "x-envoy-upstream-rq-per-try-timeout-ms: 900\r\nx-envoy-upstream-rq-timeout-ms: 100\r\n",
+            &[Hang],
+        ),
+        on(
+            "asks-hedge",
+            "x-envoy-upstream-rq-per-try-timeout-ms: 100\r\nx-envoy-hedge-on-per-try-timeout: true\r\n",
+            &[AfterNext(200), Hang],
+        ),
+        on(
+            "asks-no-hedge",
+            "x-envoy-upstream-rq-per-try-timeout-ms: 100\r\nx-envoy-hedge-on-per-try-timeout: false\r\n",
+            &[Hang, GOOD],
+        )
+        .action(hedge.clone()),
+        on(
+            "asks-hedge-nonsense",
+            "x-envoy-upstream-rq-per-try-timeout-ms: 100\r\nx-envoy-hedge-on-per-try-timeout: yes\r\n",
+            &[AfterNext(200), Hang],
+        )
+        .action(hedge),
     ]
 }
 

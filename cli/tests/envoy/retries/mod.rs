@@ -4,14 +4,18 @@
 //! | file | holds |
 //! |---|---|
 //! | `cases` | conditions and outcomes |
+//! | `limit` | how many retries there are at once |
 //! | `memory` | what bodies take that are kept |
 //! | `origin` | an origin that does with each attempt what its script says |
 //! | `storm` | how much retries add when every member fails |
+//! | `targets` | which members another attempt avoids |
 
 mod cases;
+mod limit;
 mod memory;
 mod origin;
 mod storm;
+mod targets;
 
 use std::path::Path;
 use std::sync::atomic::AtomicU32;
@@ -52,16 +56,34 @@ async fn the_same_is_tried_again() {
     if !envoy_is_there() {
         return;
     }
-    let (wanted, found) = Box::pin(both(cases::alike())).await;
+    let (wanted, found) = Box::pin(both(cases::alike(), &json!({}))).await;
+    compare(&wanted, &found);
+}
+
+/// Of clients that are trusted, headers say how they want to be tried again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_is_tried_again_because_clients_ask() {
+    if !envoy_is_there() {
+        return;
+    }
+    let trusted = json!({
+        "use_remote_address": true,
+        "internal_address_config": {"cidr_ranges": [{"address_prefix": "127.0.0.0", "prefix_len": 8}]},
+    });
+    let (wanted, found) = Box::pin(both(cases::asked(), &trusted)).await;
+    compare(&wanted, &found);
+}
+
+fn compare(wanted: &[Told], found: &[Told]) {
     let pairs = wanted
         .iter()
-        .zip(&found)
+        .zip(found)
         .filter(|(wanted, found)| wanted != found);
     let pairs: Vec<String> = pairs
         .map(|(wanted, found)| format!("Envoy {wanted:#?}\nWeir {found:#?}"))
         .collect();
     assert!(pairs.is_empty(), "{}", pairs.join("\n\n"));
-    for told in &found {
+    for told in found {
         assert!(!told.log.is_empty(), "{told:?}");
     }
     // Otherwise nothing would have been seen.
@@ -74,7 +96,7 @@ async fn a_status_in_trailers_is_tried_again_if_no_message_came() {
     if !envoy_is_there() {
         return;
     }
-    let (envoy, weir) = Box::pin(both(cases::trailers())).await;
+    let (envoy, weir) = Box::pin(both(cases::trailers(), &json!({}))).await;
     let attempts = |told: &[Told]| -> Vec<(&'static str, usize)> {
         told.iter()
             .map(|told| (told.case, told.attempts.len()))
@@ -94,7 +116,7 @@ async fn a_status_in_trailers_is_tried_again_if_no_message_came() {
 }
 
 /// What became of a request for each case, with Envoy and with Weir.
-async fn both(cases: Vec<Case>) -> (Vec<Told>, Vec<Told>) {
+async fn both(cases: Vec<Case>, more: &Value) -> (Vec<Told>, Vec<Told>) {
     let mut origins = Vec::new();
     for case in &cases {
         origins.push(Origin::start(case.steps).await);
@@ -107,7 +129,7 @@ async fn both(cases: Vec<Case>) -> (Vec<Told>, Vec<Told>) {
     let clusters: Vec<Value> = clusters
         .map(|(case, origin)| case.cluster(origin.address.port(), dead.number()))
         .collect();
-    let listener = listener(port.number(), &cases, &file);
+    let listener = listener(port.number(), (&cases, more), &file);
     let run = AtomicU32::new(0);
     let look = || async {
         let run = run.fetch_add(1, Ordering::Relaxed);
@@ -124,7 +146,7 @@ async fn both(cases: Vec<Case>) -> (Vec<Told>, Vec<Told>) {
     of_both(&bootstrap(&[listener], &clusters), &ports[..1], look).await
 }
 
-fn listener(port: u16, cases: &[Case], file: &Path) -> Value {
+fn listener(port: u16, (cases, more): (&[Case], &Value), file: &Path) -> Value {
     let format =
         "%REQ(:PATH)% %RESPONSE_FLAGS% %UPSTREAM_REQUEST_ATTEMPT_COUNT% %RESPONSE_CODE_DETAILS%\n";
     let log = json!({
@@ -142,10 +164,9 @@ fn listener(port: u16, cases: &[Case], file: &Path) -> Value {
         "include_is_timeout_retry_header": true,
         "retry_policy": cases::of_host(),
     });
-    let more = json!({
-        "access_log": [{"name": "file", "typed_config": log}],
-        "route_config": {"virtual_hosts": [host]},
-    });
+    let mut more = more.clone();
+    more["access_log"] = json!([{"name": "file", "typed_config": log}]);
+    more["route_config"] = json!({"virtual_hosts": [host]});
     json!({
         "name": "http",
         "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},

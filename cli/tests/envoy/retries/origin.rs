@@ -12,6 +12,9 @@ use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
+/// Between two looks at what other connections have seen.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -25,10 +28,14 @@ const REFUSED_STREAM: u32 = 7;
 /// What becomes of an attempt.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
+    /// A response of that status once there is another attempt.
+    AfterNext(u16),
     /// A response with these fields and an empty body.
     Answer(u16, &'static [(&'static str, &'static str)]),
     /// The connection is closed.
     Close,
+    /// The connection is closed once there is another attempt.
+    CloseAfterNext,
     /// A gRPC response: head, messages of one byte, trailers with this status.
     Grpc(usize, &'static str),
     /// Nothing.
@@ -92,6 +99,18 @@ struct Script {
 }
 
 impl Script {
+    /// Waits until there is another attempt, or the case is over.
+    async fn another(&self) {
+        let count = || {
+            let attempts = self.attempts.lock();
+            attempts.unwrap_or_else(PoisonError::into_inner).len()
+        };
+        let before = count();
+        while count() == before {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
     fn next(&self, seen: Seen) -> Step {
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         let place = attempts.len().min(self.steps.len() - 1);
@@ -124,8 +143,16 @@ impl Script {
                 }
             };
             let answer = match self.next(seen(&head, body)) {
+                Step::AfterNext(status) => {
+                    self.another().await;
+                    answer(status, &[])
+                }
                 Step::Answer(status, fields) => answer(status, fields),
                 Step::Close => return Ok(()),
+                Step::CloseAfterNext => {
+                    self.another().await;
+                    return Ok(());
+                }
                 Step::Grpc(messages, status) => grpc_answer(messages, status),
                 Step::Hang => {
                     while stream.read_buf(&mut read).await? > 0 {}
@@ -147,6 +174,7 @@ impl Script {
             }
         }
         read.drain(..PREFACE.len());
+        let mut owed: Option<Vec<u8>> = None;
         loop {
             let Some((kind, flags, id)) = next_frame(&mut read) else {
                 if stream.read_buf(&mut read).await? == 0 {
@@ -160,12 +188,21 @@ impl Script {
             if !matches!(kind, DATA | HEADERS) || flags & END_STREAM == 0 {
                 continue;
             }
-            let answer = match self.next("a stream".to_owned()) {
+            let step = self.next("a stream".to_owned());
+            if let Some(answer) = owed.take() {
+                stream.write_all(&answer).await?;
+            }
+            let answer = match step {
+                Step::AfterNext(status) => {
+                    let block = block(Some(status), &[]);
+                    owed = Some(frame(HEADERS, END_HEADERS | END_STREAM, id, &block));
+                    continue;
+                }
                 Step::Answer(status, fields) => {
                     let block = block(Some(status), fields);
                     frame(HEADERS, END_HEADERS | END_STREAM, id, &block)
                 }
-                Step::Close => return Ok(()),
+                Step::Close | Step::CloseAfterNext => return Ok(()),
                 Step::Grpc(messages, status) => grpc_frames(id, messages, status),
                 Step::Hang => continue,
                 Step::Nonsense => frame(SETTINGS, 0, id, &[0]),
