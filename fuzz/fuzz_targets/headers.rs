@@ -7,6 +7,7 @@ use http::HeaderValue;
 use libfuzzer_sys::fuzz_target;
 use proxy::config::client_certificate::ForwardClientCertificate;
 use proxy::config::listener::Underscores;
+use proxy::config::prefix_map::IpPrefix;
 use proxy::http::headers::Peer;
 use proxy::http::headers::RequestPolicy;
 use proxy::http::headers::sanitize_request;
@@ -29,6 +30,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let policy = RequestPolicy {
         use_remote_address: flags & 1 != 0,
+        internal_addresses: (hops & 4 != 0).then(|| vec![IpPrefix::new([192, 0, 2, 0].into(), 24)]),
         xff_trusted_hops: u32::from(hops % 4),
         skip_xff_append: flags & 2 != 0,
         generate_request_id: flags & 4 != 0,
@@ -55,11 +57,12 @@ fn check(mut headers: HeaderMap, policy: &RequestPolicy, keep_upgrade: bool) {
         assert_eq!(policy.underscores, Underscores::Reject);
         return;
     }
+    let is_internal = sanitized.is_ok_and(|outcome| outcome.is_internal);
+    assert_eq!(headers.contains_key("x-envoy-internal"), is_internal);
     for name in [
         "keep-alive",
         "proxy-connection",
         "transfer-encoding",
-        "x-envoy-internal",
         "x-forwarded-client-cert",
     ] {
         assert!(!headers.contains_key(name));

@@ -46,17 +46,18 @@ fn judge(limits: DecodeLimits, stream: &[u8], step: usize) -> Option<(usize, Vio
     None
 }
 
-/// The first head that passes ends where httparse says; the first that does not never completes.
+/// The first head that passes ends where httparse says; the first that does not never completes, but for
+/// line feeds alone, which httparse takes.
 fn compare_heads(stream: &[u8]) {
     let mut decoder = RequestDecoder::new(DecodeLimits::default());
     for at in 0..stream.len() {
         let was_inside = decoder.is_inside_head();
-        let is_violation = decoder.next(&stream[at..=at]).is_err();
+        let violation = decoder.next(&stream[at..=at]).err();
         let mut fields = [httparse::EMPTY_HEADER; 128];
         let parsed = httparse::Request::new(&mut fields).parse(&stream[..=at]);
         let is_complete = matches!(parsed, Ok(httparse::Status::Complete(_)));
-        if is_violation {
-            assert!(!is_complete);
+        if let Some(violation) = violation {
+            assert!(!is_complete || violation.kind == ViolationKind::BareLf);
             return;
         }
         if was_inside && !decoder.is_inside_head() {
