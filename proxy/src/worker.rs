@@ -21,6 +21,7 @@ use crate::drain::DrainSignal;
 use crate::listener::ActiveChain;
 use crate::listener::ActiveListener;
 use crate::listener::acceptor;
+use crate::listener::balance::Handed;
 use crate::listener::peers;
 use crate::listener::peers::Peers;
 use crate::net::BoundSocket;
@@ -50,6 +51,8 @@ pub enum Command {
     DrainAll(oneshot::Sender<()>),
     /// Hosts may have left: their idle connections go.
     FollowHosts,
+    /// A connection that another worker accepted.
+    Serve(Handed),
     /// Give back what memory is not needed.
     Shrink,
     /// Accept no more on the listener with this id; its socket is closed.
@@ -222,6 +225,11 @@ impl WorkerHandle {
         Arc::clone(&self.beat)
     }
 
+    /// Where commands are sent to, as long as this is there.
+    pub fn inbox(&self) -> mpsc::WeakSender<Command> {
+        self.commands.downgrade()
+    }
+
     /// Sends a command; waits if the worker has many to do already. A worker that is gone ignores it.
     pub async fn send(&self, command: Command) {
         if self.commands.send(command).await.is_err() {
@@ -289,6 +297,7 @@ fn obey(
             });
         }
         Command::FollowHosts => context.pools.follow_hosts(),
+        Command::Serve(handed) => handed.spawn(context),
         Command::Shrink => context.shrink(),
         Command::VerifyAgain(chain) => {
             tokio::task::spawn_local(peers::verify_again(Rc::clone(context), chain));

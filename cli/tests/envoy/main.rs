@@ -15,7 +15,7 @@
 //! | `identity` | who the client is, told to upstreams, routes and logs alike |
 //! | `retries` | requests that are sent again |
 //! | `overload` | what is refused when memory runs short |
-//! | `sockets` | what is set on listening sockets |
+//! | `sockets` | what is set on listening sockets, and which listener a redirected connection gets |
 //! | `streams` | what becomes of TCP streams, and what is logged of them |
 //! | `upstream` | how servers are met: transports, names, sessions |
 //! | `secrets` | certificates and trust by name, and their rotation |

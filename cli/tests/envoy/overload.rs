@@ -23,15 +23,20 @@ async fn requests_are_refused_alike() {
         return;
     }
     let origin = Origin::start("origin").expect("a free port");
-    let ports = free_ports(1);
+    let ports = free_ports(2);
     let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": "c"}}]);
-    let listener = json!({
-        "name": "l",
-        "address": {"socket_address": {"address": "127.0.0.1", "port_value": ports[0].number()}},
-        "filter_chains": [{"filters": [{
-            "name": "http", "typed_config": manager(&routes, &json!({})),
-        }]}],
-    });
+    let listener = |port: u16, is_apart: bool| {
+        json!({
+            "name": port.to_string(),
+            "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+            "bypass_overload_manager": is_apart,
+            "filter_chains": [{"filters": [{
+                "name": "http", "typed_config": manager(&routes, &json!({})),
+            }]}],
+        })
+    };
+    let listeners = [(&ports[0], false), (&ports[1], true)];
+    let listeners = listeners.map(|(port, is_apart)| listener(port.number(), is_apart));
     let heap = typed(
         "extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig",
         json!({"max_heap_size_bytes": 1024}),
@@ -46,10 +51,10 @@ async fn requests_are_refused_alike() {
             {"name": "envoy.overload_actions.stop_accepting_requests", "triggers": trigger(0.7)},
         ],
     });
-    let statics = bootstrap(&[listener], &[cluster("c", origin.addr().port())]);
+    let statics = bootstrap(&listeners, &[cluster("c", origin.addr().port())]);
     let text = format!("{statics}overload_manager: {overload}\n");
-    let address = ports[0].addr();
-    let ask = async || {
+    let [busy, apart] = [0, 1].map(|place: usize| ports[place].addr());
+    let ask = async |address| {
         let request = Request::get("/")
             .body(Empty::<Bytes>::new())
             .expect("valid");
@@ -63,15 +68,15 @@ async fn requests_are_refused_alike() {
     let look = || async {
         // The first look of either may come after its first request.
         let refused = until(|| async {
-            let answer = ask().await;
+            let answer = ask(busy).await;
             (answer.0 == 503)
                 .then_some(())
                 .ok_or_else(|| format!("{answer:?}"))
         });
         refused.await.expect("it is refused");
-        ask().await
+        (ask(busy).await, ask(apart).await)
     };
     let (envoy, weir) = Box::pin(of_both(&text, &ports, look)).await;
     assert_eq!(envoy, weir);
-    assert_eq!(weir, (503, true));
+    assert_eq!(weir, ((503, true), (200, false)));
 }

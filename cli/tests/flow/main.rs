@@ -31,6 +31,7 @@
 //! | `reload` | SIGHUP makes what stands in the bootstrap live, or leaves all as it is |
 //! | `restart` | the control plane may go and come back |
 //! | `slow` | who says almost nothing is let go at a deadline, and costs nothing |
+//! | `spread` | workers have equally many connections where they are to |
 //! | `tcp` | any stream passes exactly, mostly without copies, and leaves nothing behind |
 //! | `tear` | no push, in any order, fails a request |
 
@@ -60,6 +61,7 @@ mod redirect;
 mod reload;
 mod restart;
 mod slow;
+mod spread;
 mod support;
 mod tcp;
 mod tear;

@@ -114,7 +114,7 @@ fn manager(port: u16) -> TcpManager {
     TcpManager::new(
         Arc::new(config),
         |_| Some(cluster.clone()),
-        stats,
-        Vec::new(),
+        (stats, Vec::new()),
+        Allowance::default(),
     )
 }

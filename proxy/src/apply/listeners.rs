@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
+use tokio::sync::mpsc::WeakSender;
+
 use crate::apply::ApplyError;
 use crate::apply::clusters::Clusters;
 use crate::apply::routes::LiveTable;
@@ -17,6 +19,7 @@ use crate::config::Secrets;
 use crate::config::Snapshot;
 use crate::config::access_log::AccessLog;
 use crate::config::endpoint::Address;
+use crate::config::filter_chain::Allowance;
 use crate::config::filter_chain::FilterChain;
 use crate::config::filter_chain::NetworkFilter;
 use crate::config::listener::HttpConnectionManager;
@@ -26,9 +29,11 @@ use crate::listener::ActiveChain;
 use crate::listener::ActiveFilter;
 use crate::listener::ActiveListener;
 use crate::listener::active::Chains;
+use crate::listener::balance::Balance;
 use crate::listener::budget::Budget;
 use crate::listener::budget::Budgets;
 use crate::listener::budget::ChainLimit;
+use crate::listener::directory::Directory;
 use crate::net::BoundSocket;
 use crate::net::How;
 use crate::tcp::TcpManager;
@@ -46,6 +51,9 @@ pub(super) struct Listeners {
     limits: ConnectionLimits,
     process: Arc<Budget>,
     secrets: Arc<Secrets>,
+    /// The inboxes of all workers.
+    workers: Vec<WeakSender<Command>>,
+    directory: Arc<Directory>,
     live: BTreeMap<Name, Live>,
 }
 
@@ -78,6 +86,7 @@ impl Listeners {
         registry: Arc<Registry>,
         logs: Arc<AccessLogWriter>,
         limits: ConnectionLimits,
+        workers: Vec<WeakSender<Command>>,
     ) -> Self {
         Self {
             registry,
@@ -85,6 +94,8 @@ impl Listeners {
             process: Arc::new(Budget::new(limits.process)),
             limits,
             secrets: Arc::default(),
+            workers,
+            directory: Arc::default(),
             live: BTreeMap::new(),
         }
     }
@@ -116,7 +127,7 @@ impl Listeners {
                     live.refresh(clusters);
                     if !Arc::ptr_eq(&live.active.chains().config, config) {
                         let active = Arc::clone(&live.active);
-                        let whose = (name, active.addresses.first());
+                        let whose = (active.addresses.first(), active.chains().balance.clone());
                         let made = self.make_chains(config, tables, clusters, whose);
                         self.swap(name, made, workers, &mut outcome);
                     }
@@ -126,6 +137,7 @@ impl Listeners {
                 }
             }
         }
+        self.directory.set(self.iter());
         let stats = self.registry.listener_manager();
         stats.total_listeners_active().set_count(self.live.len());
         outcome
@@ -154,7 +166,13 @@ impl Listeners {
         workers: usize,
         outcome: &mut Outcome,
     ) {
-        let (sockets, addresses) = match bind(config, workers) {
+        let bound = match &config.address {
+            address if !config.binds && self.directory.is_taken(address, name) => {
+                Err((address.clone(), io::ErrorKind::AddrInUse.into()))
+            }
+            _ => bind(config, workers),
+        };
+        let (sockets, addresses) = match bound {
             Ok(bound) => bound,
             Err((address, source)) => {
                 let stats = self.registry.listener_manager();
@@ -167,15 +185,15 @@ impl Listeners {
                 return;
             }
         };
-        let whose = (name, addresses.first());
+        let whose = (addresses.first(), None);
         let (chains, inline) = self.make_chains(config, tables, clusters, whose);
-        let stats = self.registry.listener(&stat_name(addresses.first()));
         let inspectors = self.registry.inspectors().clone();
         let budgets = Budgets {
             listener: Arc::new(Budget::new(self.limits.listener(name))),
             process: Arc::clone(&self.process),
         };
-        let active = ActiveListener::new(chains, addresses, (stats, inspectors), budgets);
+        let directory = Arc::clone(&self.directory);
+        let active = ActiveListener::new(chains, addresses, inspectors, budgets, directory);
         let active = Arc::new(active);
         for (worker, socket) in sockets {
             outcome
@@ -189,6 +207,7 @@ impl Listeners {
             bound: Arc::clone(config),
             inline,
         };
+
         if let Some(old) = self.live.insert(Arc::clone(name), live) {
             end(&old, workers, outcome);
             self.registry.listener_manager().listener_modified().inc();
@@ -199,6 +218,9 @@ impl Listeners {
             .listener_manager()
             .listener_create_success()
             .inc();
+        if !config.binds {
+            self.directory.set(self.iter()); // the system looks after those that have some
+        }
     }
 
     fn swap(
@@ -250,10 +272,11 @@ impl Listeners {
         config: &Arc<config::Listener>,
         tables: &Tables,
         clusters: &Clusters,
-        (name, address): (&Name, Option<&Address>),
+        (address, balance): (Option<&Address>, Option<Arc<Balance>>),
     ) -> Made {
+        let name = &config.name;
         let mut inline = HashMap::new();
-        let tls_stats = || self.registry.listener_tls(&stat_name(address));
+        let tls_stats = || self.registry.listener_tls(&stat_name(config, address));
         let mut make = |chain: &Arc<FilterChain>| match &chain.filter {
             NetworkFilter::HttpConnectionManager(http) => {
                 let (routes, own) = match &http.routes {
@@ -263,7 +286,8 @@ impl Listeners {
                     }
                     RouteSource::Rds(name) => (tables.handle(name), None),
                 };
-                let filter = ActiveFilter::Http(Arc::new(self.make_manager(http, routes, name)));
+                let manager = self.make_manager(http, routes, (name, chain.allowance));
+                let filter = ActiveFilter::Http(Arc::new(manager));
                 let chain = Arc::new(self.make_chain(chain, filter, tls_stats));
                 if let Some(own) = own {
                     inline.insert(chain.id, own);
@@ -274,13 +298,21 @@ impl Listeners {
                 let resolve = |name: &Name| clusters.get(name).cloned();
                 let stats = self.registry.tcp(&proxy.stat_prefix);
                 let loggers = self.loggers(&proxy.access_logs, name);
-                let manager = TcpManager::new(Arc::clone(proxy), resolve, stats, loggers);
+                let manager = TcpManager::new(
+                    Arc::clone(proxy),
+                    resolve,
+                    (stats, loggers),
+                    chain.allowance,
+                );
                 let filter = ActiveFilter::Tcp(Arc::new(manager));
                 Arc::new(self.make_chain(chain, filter, tls_stats))
             }
         };
+        let balance = balance.or_else(|| Some(Arc::new(Balance::new(&self.workers))));
         let chains = Chains {
             config: Arc::clone(config),
+            stats: self.registry.listener(&stat_name(config, address)),
+            balance: balance.filter(|_| config.balances_exactly),
             loggers: Arc::new(self.loggers(&config.access_logs, name)),
             chains: config.filter_chains.iter().map(&mut make).collect(),
             default: config.default_filter_chain.as_ref().map(&mut make),
@@ -306,11 +338,11 @@ impl Listeners {
         &self,
         http: &Arc<HttpConnectionManager>,
         routes: crate::http::connection_manager::RouteHandle,
-        listener: &Name,
+        (listener, allowance): (&Name, Allowance),
     ) -> HttpManager {
         let stats = self.registry.http(&http.stat_prefix);
         let loggers = self.loggers(&http.access_logs, listener);
-        HttpManager::new(Arc::clone(http), routes, stats, loggers)
+        HttpManager::new(Arc::clone(http), routes, (stats, loggers), allowance)
     }
 
     /// Those that can be opened.
@@ -375,10 +407,14 @@ fn end(live: &Live, workers: usize, outcome: &mut Outcome) {
 /// Sockets with the worker each is for, and where they are bound.
 type Bound = (Vec<(usize, BoundSocket)>, Vec<Address>);
 
-/// Binds all addresses, or none.
+/// Binds all addresses, or none; none either of a listener without sockets.
 fn bind(config: &config::Listener, workers: usize) -> Result<Bound, (Address, io::Error)> {
     let (mut sockets, mut addresses) = (Vec::new(), Vec::new());
     for (address, options) in config.binding().0 {
+        if !config.binds {
+            addresses.push(address.clone());
+            continue;
+        }
         let how = How {
             backlog: config.backlog,
             reuse_port: config.reuse_port,
@@ -392,8 +428,12 @@ fn bind(config: &config::Listener, workers: usize) -> Result<Bound, (Address, io
     Ok((sockets, addresses))
 }
 
-/// Envoy's name for a listener in statistics: its first address, with `_` for the colon.
-fn stat_name(address: Option<&Address>) -> String {
+/// Envoy's name for a listener in statistics: its first address, with `_` for the colon, unless it has
+/// another.
+fn stat_name(config: &config::Listener, address: Option<&Address>) -> String {
+    if !config.stat_prefix.is_empty() {
+        return config.stat_prefix.to_string();
+    }
     match address {
         None => String::new(),
         Some(Address::Pipe(path)) => path.to_string_lossy().into_owned(),

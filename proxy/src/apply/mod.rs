@@ -77,7 +77,12 @@ impl Applier {
         Self {
             clusters: Clusters::new(Arc::clone(&registry), workers.len(), monitor),
             tables: Tables::default(),
-            listeners: Listeners::new(registry, logs, limits),
+            listeners: Listeners::new(
+                registry,
+                logs,
+                limits,
+                workers.iter().map(WorkerHandle::inbox).collect(),
+            ),
             workers,
             has_stopped: false,
         }

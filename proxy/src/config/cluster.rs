@@ -15,6 +15,7 @@ use crate::config::endpoint::Traits;
 use crate::config::health::EndpointCheck;
 use crate::config::health::Health;
 use crate::config::listener_filter::KeptTlvs;
+use crate::config::limits;
 use crate::config::load_balancing::LoadBalancing;
 use crate::config::tls::UpstreamTls;
 use crate::downstream::Tlv;
@@ -55,6 +56,8 @@ pub struct Cluster {
     pub http2: Http2Options,
     /// What is done about unfit members.
     pub health: Health,
+    /// Bytes kept of a connection to a member, each way: bounds what is smaller anyway.
+    pub buffer_bytes: usize,
 }
 
 /// Where members come from (`Cluster.type`).
@@ -208,6 +211,11 @@ pub const CAN_BE_ASKED: &str = "it needs http2_protocol_options, members that st
     by DNS, and neither a PROXY protocol header nor transport_socket_matches";
 
 impl Cluster {
+    /// What is read at once of a member.
+    pub fn read_bytes_max(&self) -> usize {
+        self.buffer_bytes.max(limits::BUFFER_BYTES_MIN)
+    }
+
     /// Members of `old` are the same here, and only chosen otherwise, or may be asked more or less
     /// at once, or are spared by another measure. One that counts the requests of the
     /// whole cluster counts them from the first on.
@@ -241,9 +249,9 @@ impl Cluster {
 impl Default for Http2Options {
     fn default() -> Self {
         Self {
-            max_concurrent_streams: crate::config::limits::HTTP2_STREAMS_MAX,
-            initial_stream_window: crate::config::limits::HTTP2_STREAM_WINDOW,
-            initial_connection_window: crate::config::limits::HTTP2_CONNECTION_WINDOW,
+            max_concurrent_streams: limits::HTTP2_STREAMS_MAX,
+            initial_stream_window: limits::HTTP2_STREAM_WINDOW,
+            initial_connection_window: limits::HTTP2_CONNECTION_WINDOW,
             keepalive_interval: None,
             keepalive_timeout: Duration::from_secs(10),
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::Name;
 use crate::config::connection_limits::ConnectionLimit;
+use crate::config::limits;
 use crate::config::listener::HttpConnectionManager;
 use crate::config::prefix_map::IpPrefix;
 use crate::config::tcp_proxy::TcpProxy;
@@ -27,6 +28,34 @@ pub struct FilterChain {
     pub connection_limits: Vec<ConnectionLimit>,
     /// The one terminal filter.
     pub filter: NetworkFilter,
+    /// What its listener lets each connection have.
+    pub allowance: Allowance,
+}
+
+/// What a listener lets each of its connections have; part of a chain, so that connections keep what
+/// they began with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// Bytes kept of it, each way: bounds what is smaller anyway.
+    pub buffer_bytes: usize,
+    /// What is done because of overload is not done to it.
+    pub ignores_overload: bool,
+}
+
+impl Allowance {
+    /// What is read at once.
+    pub fn read_bytes_max(&self) -> usize {
+        self.buffer_bytes.max(limits::BUFFER_BYTES_MIN)
+    }
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self {
+            buffer_bytes: limits::CONNECTION_BUFFER_BYTES,
+            ignores_overload: false,
+        }
+    }
 }
 
 /// Which connections a chain takes (`FilterChainMatch`); an empty list is no condition.

@@ -13,6 +13,14 @@ pub const HEADER_COUNT_MAX: usize = 100;
 /// backpressure tests hold resident memory flat against it.
 pub const BUFFER_BYTES: usize = 32 * 1024;
 
+/// Bytes kept of a connection, each way, when its listener or cluster says nothing: Envoy's default. What
+/// is buffered of a stream is less anyway; bodies kept for another attempt are not.
+pub const CONNECTION_BUFFER_BYTES: usize = 1024 * 1024;
+
+/// What is read at once, however little may be kept: a page. Less would be one system call after the
+/// other.
+pub const BUFFER_BYTES_MIN: usize = 4 * 1024;
+
 /// Concurrent streams of one downstream HTTP/2 connection: Envoy's edge guide.
 pub const HTTP2_STREAMS_MAX: u32 = 100;
 
@@ -190,13 +198,8 @@ pub const FAILED_REQUESTS_MAX: usize = 16;
 /// Longest id of a failed request that is kept, bytes: a UUID has 36.
 pub const FAILED_REQUEST_ID_BYTES_MAX: usize = 64;
 
-/// Bytes of one request body kept for another attempt, when the route says nothing: Envoy's default
-/// bound of what is buffered for a connection. A longer body makes its request one that is not tried
-/// again.
-pub const REPLAY_BYTES_MAX: usize = 1024 * 1024;
-
-/// The same of all requests of the process together: 1,000 of them with 1 MiB each would be a
-/// gigabyte. What is beyond is not tried again.
+/// Bytes of request bodies kept for another attempt, of all of the process: 1,000 of them with 1 MiB
+/// each would be a gigabyte. What is beyond is not tried again.
 pub const REPLAY_BYTES_TOTAL: usize = 64 * 1024 * 1024;
 
 /// Attempts of one request that are on their way at the same time (`HedgePolicy`). Clients may say how

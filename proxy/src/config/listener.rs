@@ -51,15 +51,31 @@ pub struct Listener {
     pub accepts_per_event: u32,
     /// The limit of the process is not for its connections, which count all the same.
     pub ignores_process_limit: bool,
+    /// What is done because of overload is not done to its connections.
+    pub ignores_overload: bool,
+    /// It has sockets of its own; if not, connections come from a listener that hands them over.
+    pub binds: bool,
+    /// A connection that was redirected goes to the listener for the address it wanted, if there is one.
+    pub hands_over: bool,
+    /// Each worker gets as many connections as the others.
+    pub balances_exactly: bool,
+    /// Its name in statistics; its address if it is empty.
+    pub stat_prefix: Name,
 }
 
 impl Listener {
     /// What decides whether its sockets can stay: where they are bound, and how.
-    pub fn binding(&self) -> (Vec<(&Address, &SocketOptions)>, bool) {
+    pub fn binding(&self) -> (Vec<(&Address, &SocketOptions)>, bool, bool) {
         let first = std::iter::once((&self.address, &self.socket_options));
         let others = self.additional_addresses.iter();
         let others = others.map(|other| (&other.address, &other.options));
-        (first.chain(others).collect(), self.reuse_port)
+        (first.chain(others).collect(), self.reuse_port, self.binds)
+    }
+
+    /// The options of all addresses, in the order of [`Self::binding`].
+    pub fn all_options(&self) -> impl Iterator<Item = &SocketOptions> {
+        let others = self.additional_addresses.iter().map(|other| &other.options);
+        std::iter::once(&self.socket_options).chain(others)
     }
 }
 

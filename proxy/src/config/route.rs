@@ -11,7 +11,6 @@ use regex::bytes::Regex;
 use crate::config::Name;
 use crate::config::circuit_breakers::Priority;
 use crate::config::hash_policy::HashPolicy;
-use crate::config::limits;
 use crate::config::matcher::HeaderMatch;
 use crate::config::matcher::StringMatch;
 use crate::config::retry::RetryPolicy;
@@ -192,7 +191,7 @@ pub struct Retries {
     /// The route's own, else the virtual host's.
     pub policy: Option<Arc<RetryPolicy>>,
     /// Bytes of a request body that are kept for another attempt.
-    pub body_bytes_max: usize,
+    pub body_bytes_max: BodyLimit,
     /// Tell upstreams which attempt it is (`x-envoy-attempt-count`).
     pub request_tells_attempts: bool,
     /// Tell clients how many there were.
@@ -207,11 +206,36 @@ impl Default for Retries {
     fn default() -> Self {
         Self {
             policy: None,
-            body_bytes_max: limits::REPLAY_BYTES_MAX,
+            body_bytes_max: BodyLimit::default(),
             request_tells_attempts: false,
             response_tells_attempts: false,
             request_tells_timeouts: false,
             hedges_on_per_try_timeout: false,
+        }
+    }
+}
+
+/// How much of a request body is kept for another attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLimit {
+    /// So many bytes, but no more than are buffered of a connection (`per_request_buffer_limit_bytes`).
+    AtMost(usize),
+    /// So many bytes (`request_body_buffer_limit`).
+    Exactly(usize),
+}
+
+impl Default for BodyLimit {
+    fn default() -> Self {
+        Self::AtMost(usize::MAX)
+    }
+}
+
+impl BodyLimit {
+    /// For a request on a connection of which so many bytes are buffered.
+    pub fn bytes(self, connection: usize) -> usize {
+        match self {
+            Self::AtMost(bytes) => bytes.min(connection),
+            Self::Exactly(bytes) => bytes,
         }
     }
 }

@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 use http::Version;
 use tokio::time::Instant;
 
+use crate::config::filter_chain::Allowance;
 use crate::config::limits;
 use crate::config::listener::Codec;
 use crate::config::listener::HttpConnectionManager;
@@ -85,6 +86,8 @@ pub struct HttpManager {
     pub suppress_envoy_headers: bool,
     /// Headers the loggers need at the end.
     pub logged: LoggedHeaders,
+    /// What its listener lets each connection have.
+    pub allowance: Allowance,
     options: ServerOptions,
 }
 
@@ -93,8 +96,8 @@ impl HttpManager {
     pub fn new(
         config: Arc<HttpConnectionManager>,
         routes: RouteHandle,
-        stats: Arc<HttpStats>,
-        loggers: Vec<Logger>,
+        (stats, loggers): (Arc<HttpStats>, Vec<Logger>),
+        allowance: Allowance,
     ) -> Self {
         let suppress_envoy_headers = config.http_filters.iter().any(|filter| {
             matches!(
@@ -116,7 +119,9 @@ impl HttpManager {
                 head_bytes_max: config.request_headers_bytes_max,
                 header_count_max: config.header_count_max,
                 http2: config.http2,
+                read_bytes_max: allowance.read_bytes_max(),
             },
+            allowance,
             config,
         }
     }
@@ -157,7 +162,7 @@ impl Connection {
     pub fn enter(&self) {
         self.active.set(self.active.get() + 1);
         self.served.set(self.served.get().saturating_add(1));
-        if !self.closing.get() && self.worker.loads().hits(Action::DisableKeepalive) {
+        if !self.closing.get() && self.is_hit_by(Action::DisableKeepalive) {
             let stats = &self.manager.stats;
             stats.downstream_cx_overload_disable_keepalive().inc();
             self.closing.set(true);
@@ -197,7 +202,12 @@ impl Connection {
 
     /// Whether it ends after its exchanges because of overload.
     pub fn is_shed(&self) -> bool {
-        self.closing.get() && self.worker.loads().hits(Action::DisableKeepalive)
+        self.closing.get() && self.is_hit_by(Action::DisableKeepalive)
+    }
+
+    /// Whether this is done to it because of overload.
+    pub fn is_hit_by(&self, action: Action) -> bool {
+        !self.manager.allowance.ignores_overload && self.worker.loads().hits(action)
     }
 
     /// Closes the connection once its exchanges have ended.

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::config::overload::Action;
 use crate::listener::ActiveListener;
+use crate::listener::balance;
 use crate::listener::connection;
 use crate::net::Acceptor;
 use crate::worker::WorkerContext;
@@ -34,7 +35,7 @@ pub async fn run(
         Ok(waiting) => {
             waiting
                 .into_iter()
-                .for_each(|stream| connection::spawn(&worker, &listener, stream, true));
+                .for_each(|stream| connection::spawn(&worker, &listener, (stream, None), true));
         }
         Err(error) => tracing::warn!(listener = %listener.name, %error, "cannot close in order"),
     }
@@ -44,13 +45,15 @@ async fn accept(worker: &Rc<WorkerContext>, listener: &Arc<ActiveListener>, acce
     let batch_max = listener.chains().config.accepts_per_event.max(1);
     let (mut batch, mut has_failed) = (0, false);
     loop {
-        while worker.loads().is_full(Action::StopAcceptingConnections) {
+        while worker.loads().is_full(Action::StopAcceptingConnections)
+            && !listener.chains().config.ignores_overload
+        {
             tokio::time::sleep(EXHAUSTED_PAUSE).await;
         }
         match acceptor.accept().await {
             Ok(stream) => {
                 has_failed = false;
-                connection::spawn(worker, listener, stream, false);
+                balance::begin(worker, listener, stream);
                 batch += 1;
                 if batch >= batch_max {
                     batch = 0;
@@ -59,7 +62,7 @@ async fn accept(worker: &Rc<WorkerContext>, listener: &Arc<ActiveListener>, acce
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                listener.stats.downstream_cx_accept_fail().inc();
+                listener.chains().stats.downstream_cx_accept_fail().inc();
                 if !std::mem::replace(&mut has_failed, true) {
                     tracing::warn!(listener = %listener.name, %error, "cannot accept; trying again");
                 }

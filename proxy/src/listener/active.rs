@@ -3,6 +3,8 @@
 //! Its sockets stay; what is done with a new connection is swapped. A connection pins the chain it
 //! began with, so a change drains only connections of chains that are gone.
 
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
@@ -18,8 +20,10 @@ use crate::config::endpoint::Address;
 use crate::config::filter_chain::FilterChain;
 use crate::downstream::Downstream;
 use crate::http::connection_manager::HttpManager;
+use crate::listener::balance::Balance;
 use crate::listener::budget::Budgets;
 use crate::listener::budget::ChainLimit;
+use crate::listener::directory::Directory;
 use crate::listener::transport::Transport;
 use crate::tcp::TcpManager;
 use crate::telemetry::access_log::Logger;
@@ -36,12 +40,12 @@ pub struct ActiveListener {
     pub name: Name,
     /// Where it really listens; at least one.
     pub addresses: Vec<Address>,
-    /// Its counters.
-    pub stats: Arc<ListenerStats>,
-    /// Those of its listener filters.
+    /// The counters of all listener filters.
     pub inspector_stats: InspectorStats,
     /// How many connections it may have.
     pub budgets: Budgets,
+    /// All listeners.
+    directory: Arc<Directory>,
     is_closed: AtomicBool,
     current: ArcSwap<Chains>,
 }
@@ -51,6 +55,10 @@ pub struct ActiveListener {
 pub struct Chains {
     /// The configuration it was made from.
     pub config: Arc<config::Listener>,
+    /// The listener's counters.
+    pub stats: Arc<ListenerStats>,
+    /// Which worker takes a connection, if that does not depend on who accepts it.
+    pub balance: Option<Arc<Balance>>,
     /// What is written at the end of each connection.
     pub loggers: Arc<Vec<Logger>>,
     /// In the order of the configuration.
@@ -112,20 +120,46 @@ impl ActiveListener {
     pub fn new(
         chains: Chains,
         addresses: Vec<Address>,
-        (stats, inspector_stats): (Arc<ListenerStats>, InspectorStats),
+        inspector_stats: InspectorStats,
         budgets: Budgets,
+        directory: Arc<Directory>,
     ) -> Self {
         let name = Arc::clone(&chains.config.name);
         Self {
             id: next_id(),
             name,
             addresses,
-            stats,
             inspector_stats,
             budgets,
+            directory,
             is_closed: AtomicBool::new(false),
             current: ArcSwap::from_pointee(chains),
         }
+    }
+
+    /// What connections to it ask for, if they were redirected.
+    pub fn taken(&self) -> impl Iterator<Item = SocketAddr> {
+        let config = Arc::clone(&self.chains().config);
+        let options: Vec<bool> = config.all_options().map(|one| one.takes_ipv4).collect();
+        let addresses = self.addresses.iter().zip(options);
+        addresses
+            .flat_map(|(address, takes_ipv4)| {
+                let Address::Socket(address) = *address else {
+                    return [None, None];
+                };
+                let ipv4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+                [Some(address), takes_ipv4.then_some(ipv4)]
+            })
+            .flatten()
+    }
+
+    /// The listener a redirected connection wanted, if this one hands it over, and it is another.
+    pub fn wanted_by(&self, downstream: &Downstream) -> Option<Arc<Self>> {
+        if !downstream.found().local_is_restored || !self.chains().config.hands_over {
+            return None;
+        }
+        let other = self.directory.find(downstream.local?)?;
+        (other.id != self.id && !other.is_closed()).then_some(other)
     }
 
     /// Whether it accepts no more, so that connections without a chain yet should not stay.

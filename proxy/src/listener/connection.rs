@@ -12,6 +12,8 @@ use crate::http::connection_manager;
 use crate::listener::ActiveChain;
 use crate::listener::ActiveFilter;
 use crate::listener::ActiveListener;
+use crate::listener::active::Chains;
+use crate::listener::balance::Seat;
 use crate::listener::budget::ChainLimit;
 use crate::listener::budget::ChainPlace;
 use crate::listener::budget::Full;
@@ -32,29 +34,30 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// Serves the connection as a task of this worker; refuses it at once above the limit. One that was
 /// still waiting when its listener stopped gets its first answer, and no more.
-pub fn spawn(
+pub(super) fn spawn(
     worker: &Rc<WorkerContext>,
     listener: &Arc<ActiveListener>,
-    stream: NetStream,
+    (stream, seat): (NetStream, Option<Seat>),
     is_stopping: bool,
 ) {
-    if worker.loads().hits(Action::RejectConnections) {
-        listener.stats.downstream_cx_overload_reject().inc();
+    let chains = listener.chains();
+    if worker.loads().hits(Action::RejectConnections) && !chains.config.ignores_overload {
+        chains.stats.downstream_cx_overload_reject().inc();
         return;
     }
-    let Some(places) = admit(listener, &stream) else {
+    let Some(places) = admit(listener, &chains, &stream) else {
         return;
     };
     let (worker, listener) = (Rc::clone(worker), Arc::clone(listener));
     tokio::task::spawn_local(async move {
-        let _places = places;
-        serve(worker, &listener, stream, is_stopping).await;
+        let _seat = seat;
+        serve(worker, listener, (stream, places), is_stopping).await;
     });
 }
 
 /// Its places among the open connections, if there are some, and enough descriptors.
-fn admit(listener: &ActiveListener, stream: &NetStream) -> Option<[Place; 2]> {
-    let ignores_process = listener.chains().config.ignores_process_limit;
+fn admit(listener: &ActiveListener, chains: &Chains, stream: &NetStream) -> Option<[Place; 2]> {
+    let ignores_process = chains.config.ignores_process_limit;
     let places = if descriptors::are_scarce(stream) {
         Err(Full::Process)
     } else {
@@ -62,8 +65,8 @@ fn admit(listener: &ActiveListener, stream: &NetStream) -> Option<[Place; 2]> {
     };
     match places {
         Ok(places) => return Some(places),
-        Err(Full::Listener) => listener.stats.downstream_cx_overflow().inc(),
-        Err(Full::Process) => listener.stats.downstream_global_cx_overflow().inc(),
+        Err(Full::Listener) => chains.stats.downstream_cx_overflow().inc(),
+        Err(Full::Process) => chains.stats.downstream_global_cx_overflow().inc(),
     }
     None
 }
@@ -71,30 +74,44 @@ fn admit(listener: &ActiveListener, stream: &NetStream) -> Option<[Place; 2]> {
 /// From the socket to the end of the connection: listener filters, chain, its transport, its filter.
 async fn serve(
     worker: Rc<WorkerContext>,
-    listener: &Arc<ActiveListener>,
-    stream: NetStream,
+    mut listener: Arc<ActiveListener>,
+    (stream, mut taken): (NetStream, [Place; 2]),
     is_stopping: bool,
 ) {
     let mut downstream = facts(&stream);
     let mut entry = Entry::new(&listener.chains().loggers, &downstream);
-    let inspected = inspected(&worker, listener, stream, &mut downstream).await;
+    let mut inspected = inspected(&worker, &listener, stream, &mut downstream).await;
+    if let Some(other) = listener.wanted_by(&downstream)
+        && let Some(stream) = inspected.take()
+    {
+        let [_process, place] = &mut taken;
+        *place = other.budgets.listener.take_anyway(); // it was let in already
+        listener = other;
+        entry.hand_over(); // the other's logs tell of it
+        entry = Entry::new(&listener.chains().loggers, &downstream);
+        let again = self::inspected(&worker, &listener, stream, &mut downstream);
+        inspected = Box::pin(again).await; // apart, because it is rare
+    }
     entry.learn(&downstream);
     let Some(stream) = inspected else {
         return;
     };
-    let Some(chain) = listener.chains().find(&downstream).cloned() else {
-        listener.stats.no_filter_chain_match().inc();
+    let chains = listener.chains();
+    let stats = Arc::clone(&chains.stats);
+    let Some(chain) = chains.find(&downstream).cloned() else {
+        stats.no_filter_chain_match().inc();
         entry.has_no_chain();
         return;
     };
+    drop(chains);
     let mut drain = worker.drain_guard(chain.id, is_stopping || listener.is_closed());
-    let _counted = Counted::enter(Arc::clone(&listener.stats));
+    let counted = Counted::enter(stats);
     let Some(_places) = places(&chain, &mut drain).await else {
         return;
     };
     let mut ticket = None;
     let learned = (&mut downstream, &mut ticket);
-    let stream = match transport::accept(&chain, &listener.stats, stream, learned).await {
+    let stream = match transport::accept(&chain, &counted.0, stream, learned).await {
         Ok(stream) => stream,
         Err(refused) => return refuse(&chain, downstream, &refused, entry),
     };
@@ -103,7 +120,7 @@ async fn serve(
     match &chain.filter {
         ActiveFilter::Http(manager) => {
             let manager = Arc::clone(manager);
-            let client = (downstream, territory::of(listener, &chain));
+            let client = (downstream, territory::of(&listener, &chain));
             drop(chain);
             // Apart, so that a stream of TCP has no room for it.
             let serving = connection_manager::serve(worker, manager, client, stream, drain);
@@ -226,10 +243,10 @@ mod tests {
 
     /// Bytes of every open connection, from socket to filter; what its stream of TCP needs is in it. A
     /// change is recorded here, in a commit that says why.
-    const CONNECTION_BYTES: usize = 1824;
+    const CONNECTION_BYTES: usize = 1872;
 
     /// Bytes of an HTTP connection besides; for HTTP/1 with the room of one exchange.
-    const HTTP_BYTES: usize = 2680;
+    const HTTP_BYTES: usize = 2688;
 
     /// Bytes of an exchange while it waits: in the above for HTTP/1, in a task for HTTP/2. The
     /// exchange itself is apart: it goes on in the body of the response.
@@ -246,8 +263,7 @@ mod tests {
 
     #[test]
     fn futures_of_connections_and_exchanges_are_as_large_as_recorded() {
-        let connection =
-            size_of_future(|| serve(any(), any::<&'static Arc<ActiveListener>>(), any(), any()));
+        let connection = size_of_future(|| serve(any(), any(), any(), any()));
         let http = size_of_future(|| connection_manager::serve(any(), any(), any(), any(), any()));
         let exchange = size_of_future(|| exchange::run(any(), any()));
         let recorded = (CONNECTION_BYTES, HTTP_BYTES, EXCHANGE_BYTES);

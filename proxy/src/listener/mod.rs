@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `active` | a listener as it lives: its filter chains behind one swap |
 //! | `acceptor` | the accept loop of one worker |
+//! | `balance` | which worker serves it, if they are to have equally many |
 //! | `budget` | how many connections may be open |
+//! | `directory` | which listener is for an address |
 //! | `entry` | what the listener's access logs say of a connection |
 //! | `connection` | one accepted connection, step by step |
 //! | `inspect` | listener filters: what the first bytes tell |
@@ -14,8 +16,10 @@
 
 pub mod acceptor;
 pub mod active;
+pub mod balance;
 pub mod budget;
 pub mod connection;
+pub mod directory;
 mod entry;
 pub mod inspect;
 pub mod peers;

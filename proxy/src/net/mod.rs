@@ -23,4 +23,5 @@ pub use listen::BoundSocket;
 pub use listen::How;
 pub use pipe::Pipe;
 pub use stream::NetStream;
+pub use stream::PlainSocket;
 pub use tls::TlsStream;

@@ -58,14 +58,16 @@ impl Pipe {
         self.held
     }
 
-    /// Moves bytes from a socket into the pipe, which must be empty; 0 is the end of the stream.
+    /// Moves bytes from a socket into the pipe, which must be empty, at most `bytes_max` of them; 0 is
+    /// the end of the stream.
     ///
     /// # Errors
     /// `WouldBlock` if the socket has none; whatever else the system says.
-    pub fn fill(&mut self, from: &impl AsFd) -> io::Result<usize> {
+    pub fn fill(&mut self, from: &impl AsFd, bytes_max: usize) -> io::Result<usize> {
         let (_, into) = self.ends()?;
         let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-        let moved = rustix::pipe::splice(from, None, into, None, CAPACITY_BYTES, flags)?;
+        let moved =
+            rustix::pipe::splice(from, None, into, None, bytes_max.min(CAPACITY_BYTES), flags)?;
         self.held += moved;
         Ok(moved)
     }

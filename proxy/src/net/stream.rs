@@ -42,6 +42,28 @@ pub enum NetStream {
     Unix(UnixStream),
 }
 
+/// A connected socket that belongs to no thread.
+#[derive(Debug)]
+pub enum PlainSocket {
+    /// TCP.
+    Tcp(std::net::TcpStream),
+    /// Unix.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl PlainSocket {
+    /// Gives it to this thread's runtime.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn into_stream(self) -> io::Result<NetStream> {
+        match self {
+            Self::Tcp(stream) => TcpStream::from_std(stream).map(NetStream::Tcp),
+            Self::Unix(stream) => UnixStream::from_std(stream).map(NetStream::Unix),
+        }
+    }
+}
+
 impl NetStream {
     /// Connects; `TCP_NODELAY` is set, as a proxy has already gathered what belongs together.
     ///
@@ -224,10 +246,18 @@ impl NetStream {
     /// # Errors
     /// Whatever the system says.
     pub fn look_again(self) -> io::Result<Self> {
+        self.into_plain()?.into_stream()
+    }
+
+    /// Takes the socket away from this thread's runtime.
+    ///
+    /// # Errors
+    /// Whatever the system says; of TLS, which is more than a socket.
+    pub fn into_plain(self) -> io::Result<PlainSocket> {
         match self {
-            Self::Tcp(stream) => TcpStream::from_std(stream.into_std()?).map(Self::Tcp),
-            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()), // it was never peeked at
-            Self::Unix(stream) => UnixStream::from_std(stream.into_std()?).map(Self::Unix),
+            Self::Tcp(stream) => stream.into_std().map(PlainSocket::Tcp),
+            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+            Self::Unix(stream) => stream.into_std().map(PlainSocket::Unix),
         }
     }
 

@@ -61,7 +61,9 @@ pub(super) struct Direction {
     rest_taken: usize,
     pipe: Option<Pipe>,
     /// Size of the next read, if it is not the least.
-    read_bytes: usize,
+    read_bytes: u32,
+    /// Most bytes that are held.
+    bytes_max: u32,
     is_splicing: bool,
     /// The system has refused.
     cannot_splice: bool,
@@ -85,9 +87,10 @@ enum State {
 }
 
 impl Direction {
-    /// One of which these bytes were read before.
-    pub(super) fn after(early: Vec<u8>) -> Self {
+    /// One of which `early` was read before, and no more than `bytes_max` are held.
+    pub(super) fn new(early: Vec<u8>, bytes_max: usize) -> Self {
         Self {
+            bytes_max: u32::try_from(bytes_max.max(limits::BUFFER_BYTES_MIN)).unwrap_or(u32::MAX),
             received: early.len() as u64,
             needs_flush: !early.is_empty(),
             rest: early,
@@ -207,7 +210,9 @@ impl Direction {
                 return Ok(None);
             };
             let pipe = self.pipe.insert(pipe);
-            match from.try_io(Interest::READABLE, || pipe.fill(from)) {
+            match from.try_io(Interest::READABLE, || {
+                pipe.fill(from, self.bytes_max as usize)
+            }) {
                 Ok(0) => {
                     self.state = State::Ending;
                     return Ok(Some(Poll::Ready(())));
@@ -257,7 +262,8 @@ impl Direction {
             } else {
                 READ_BYTES_USUAL
             };
-            let size = self.read_bytes.clamp(least, limits::BUFFER_BYTES);
+            let most = limits::BUFFER_BYTES.min(self.bytes_max as usize);
+            let size = (self.read_bytes as usize).clamp(least.min(most), most);
             let mut buffer = ReadBuf::new(scratch.get_mut(..size).unwrap_or_default());
             match Pin::new(from).poll_read(cx, &mut buffer) {
                 Poll::Pending => return Ok(Poll::Pending),
@@ -278,7 +284,8 @@ impl Direction {
                 Poll::Ready(Ok(_) | Err(_)) => return Err(Broken::To),
             };
             self.needs_flush = true;
-            self.read_bytes = next_size(size, bytes.len(), written);
+            let next = next_size(size, bytes.len(), written);
+            self.read_bytes = u32::try_from(next).unwrap_or(u32::MAX);
             self.rest
                 .extend_from_slice(bytes.get(written..).unwrap_or_default());
             Ok(Poll::Ready(()))
@@ -307,6 +314,41 @@ fn is_refusal(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn pair() -> (NetStream, tokio::net::UnixStream) {
+        let (ours, theirs) = tokio::net::UnixStream::pair().unwrap();
+        (NetStream::Unix(ours), theirs)
+    }
+
+    /// What is held, at most, of a stream in bulk whose reader takes nothing.
+    async fn held(bytes_max: usize) -> usize {
+        let ((mut from, client), (mut to, _origin)) = (pair(), pair());
+        let mut direction = Direction::new(Vec::new(), bytes_max);
+        let mut most = 0;
+        let chunk = vec![7; 256 * 1024];
+        // The first reads are taken, so that the stream is one in bulk; then all buffers fill.
+        for _ in 0..64 {
+            let _ = client.try_write(&chunk); // once all is full nothing goes in
+            tokio::task::yield_now().await;
+            let polled = std::future::poll_fn(|cx| {
+                Poll::Ready(direction.poll(&mut from, &mut to, cx).is_ready())
+            });
+            assert!(!polled.await, "nobody ends it");
+            let piped = direction.pipe.as_ref().map_or(0, Pipe::held);
+            most = most.max(piped + direction.rest.len() - direction.rest_taken);
+        }
+        assert!(direction.spliced > 0, "it was in bulk");
+        most
+    }
+
+    #[tokio::test]
+    async fn no_more_is_held_than_may_be() {
+        let usual = held(limits::CONNECTION_BUFFER_BYTES).await;
+        assert!(usual > 8192, "{usual} is what it is without a limit");
+        assert!((1..=8192).contains(&held(8192).await));
+        let least = held(1).await;
+        assert!((1..=limits::BUFFER_BYTES_MIN).contains(&least), "{least}");
+    }
 
     #[test]
     fn reads_grow_with_what_is_taken_and_shrink_with_what_is_not() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::config::Name;
+use crate::config::filter_chain::Allowance;
 use crate::config::tcp_proxy::TcpProxy;
 use crate::telemetry::access_log::Logger;
 use crate::telemetry::stats::TcpStats;
@@ -19,6 +20,8 @@ pub struct TcpManager {
     pub stats: Arc<TcpStats>,
     /// What it writes.
     pub loggers: Vec<Logger>,
+    /// What its listener lets each connection have.
+    pub allowance: Allowance,
     /// In the order of the configuration; none where the snapshot has no such cluster.
     clusters: ArcSwap<Vec<Option<ClusterHandle>>>,
     /// Sum of all weights.
@@ -30,8 +33,8 @@ impl TcpManager {
     pub fn new(
         config: Arc<TcpProxy>,
         resolve: impl Fn(&Name) -> Option<ClusterHandle>,
-        stats: Arc<TcpStats>,
-        loggers: Vec<Logger>,
+        (stats, loggers): (Arc<TcpStats>, Vec<Logger>),
+        allowance: Allowance,
     ) -> Self {
         Self {
             clusters: ArcSwap::from_pointee(resolved(&config, resolve)),
@@ -43,6 +46,7 @@ impl TcpManager {
             config,
             stats,
             loggers,
+            allowance,
         }
     }
 

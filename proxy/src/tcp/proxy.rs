@@ -92,7 +92,9 @@ pub async fn serve(
     let patience = patience(&session, worker.drain_time());
     let early = std::mem::take(&mut session.early);
     session.upstream_tls = tls;
-    let both = Relay::new((stream, early), (upstream, ties), patience);
+    let buffer_bytes = session.manager.allowance.buffer_bytes;
+    let buffer_bytes = buffer_bytes.min(cluster.load().config.buffer_bytes);
+    let both = Relay::new((stream, early), (upstream, ties), patience, buffer_bytes);
     session.relay = Some((both, counted));
     if session.manager.config.log_times.on_connected {
         session.log(Occasion::TcpUpstreamConnected);

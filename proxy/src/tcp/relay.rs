@@ -111,18 +111,19 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    /// `early` was read from `downstream` before.
+    /// `early` was read from `downstream` before. No more than `buffer_bytes` are held, each way.
     pub(super) fn new(
         (downstream, early): (NetStream, Vec<u8>),
         (upstream, ties): (NetStream, Ties),
         patience: Patience,
+        buffer_bytes: usize,
     ) -> Self {
         let now = Instant::now();
         Self {
             downstream,
             upstream,
-            received: Direction::after(early),
-            sent: Direction::default(),
+            received: Direction::new(early, buffer_bytes),
+            sent: Direction::new(Vec::new(), buffer_bytes),
             patience,
             moved_at: now,
             log_at: patience.log_interval.map(|interval| now + interval),

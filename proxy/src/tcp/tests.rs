@@ -27,6 +27,7 @@ use crate::config::endpoint::LocalityEndpoints;
 use crate::config::listener_filter::KeptTlvs;
 use crate::config::tcp_proxy::ConnectWhen;
 use crate::config::tcp_proxy::LogTimes;
+use crate::config::filter_chain::Allowance;
 use crate::config::tcp_proxy::TcpProxy;
 use crate::config::tcp_proxy::WeightedCluster;
 use crate::downstream::Downstream;
@@ -118,7 +119,12 @@ impl World {
         let stats = registry.cluster("c");
         let cluster = ClusterHandle::new(cluster, transports, Arc::new(endpoints), stats, 1);
         let stats = registry.tcp("t");
-        let manager = TcpManager::new(Arc::new(config), |_| Some(cluster.clone()), stats, vec![]);
+        let manager = TcpManager::new(
+            Arc::new(config),
+            |_| Some(cluster.clone()),
+            (stats, vec![]),
+            Allowance::default(),
+        );
         Self {
             registry,
             origin,

@@ -266,6 +266,9 @@ fn grpc() -> Vec<Case> {
     CASES.into_iter().map(case).collect()
 }
 
+/// What is buffered of a client's connection; other cases need less.
+pub(super) const CONNECTION_BUFFER_BYTES: usize = 40_000;
+
 const GRPC: &str = "content-type: application/grpc\r\n";
 
 fn limits() -> Vec<Case> {
@@ -376,6 +379,11 @@ fn requests() -> Vec<Case> {
         Case::on("body-large", "5xx", &[Answer(500, &[]), GOOD])
             .body(3000)
             .more(json!({"request_body_buffer_limit": 3000})),
+        Case::on("body-of-connection", "5xx", &[Answer(500, &[]), GOOD])
+            .body(CONNECTION_BUFFER_BYTES + 10_000),
+        Case::on("body-of-its-own", "5xx", &[Answer(500, &[]), GOOD])
+            .body(CONNECTION_BUFFER_BYTES + 10_000)
+            .more(json!({"request_body_buffer_limit": 2 * CONNECTION_BUFFER_BYTES})),
         Case::on("body-dead", "connect-failure", &[GOOD])
             .body(3000)
             .dead(),

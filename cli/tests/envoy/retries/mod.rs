@@ -170,6 +170,7 @@ fn listener(port: u16, (cases, more): (&[Case], &Value), file: &Path) -> Value {
     json!({
         "name": "http",
         "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+        "per_connection_buffer_limit_bytes": cases::CONNECTION_BUFFER_BYTES,
         "filter_chains": [{"filters": [{
             "name": "http",
             "typed_config": manager(&json!([]), &more),

@@ -2,6 +2,7 @@
 //! it: Envoy and Weir set the same.
 
 mod fast_open;
+mod handed;
 
 use std::process::Command;
 

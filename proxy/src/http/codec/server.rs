@@ -66,6 +66,8 @@ pub struct ServerOptions {
     pub header_count_max: usize,
     /// HTTP/2 settings.
     pub http2: Http2Options,
+    /// Content of HTTP/1 read at once, bytes.
+    pub read_bytes_max: usize,
 }
 
 /// Finds the protocol by the first bytes, which are returned to be replayed.
@@ -116,6 +118,7 @@ where
             let closing = Rc::new(Cell::new(Closing::No));
             let told = Rc::clone(&closing);
             let limits = decode_limits(options);
+            let limits = (limits, options.read_bytes_max);
             let connection = http1::server::serve((stream, first), limits, facts, service, closing);
             let tell = |_: Pin<&mut _>, stop| told.set(closing_of(stop));
             drive(pin!(connection), control, tell).await

@@ -166,12 +166,7 @@ impl Exchange {
         if let Some(reply) = reply {
             return Ok(Decision::Reply(reply));
         }
-        if self
-            .connection
-            .worker
-            .loads()
-            .hits(Shed::StopAcceptingRequests)
-        {
+        if self.connection.is_hit_by(Shed::StopAcceptingRequests) {
             let stats = &self.connection.manager.stats;
             stats.downstream_rq_overload_close().inc();
             return Err(Reason::Overloaded.into());

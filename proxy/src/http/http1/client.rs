@@ -58,12 +58,12 @@ struct ClientIo {
 pub struct Http1Sender(Rc<ClientIo>);
 
 impl Http1Sender {
-    /// A new connection.
-    pub fn new(stream: NetStream) -> Self {
+    /// A new connection, of which so many bytes of content are read at once.
+    pub fn new(stream: NetStream, read_bytes_max: usize) -> Self {
         let decoder = ResponseDecoder::new(DecodeLimits::default());
         Self(Rc::new(ClientIo {
             stream: RefCell::new(stream),
-            reader: RefCell::new(Reader::new(decoder, Bytes::new())),
+            reader: RefCell::new(Reader::new(decoder, Bytes::new(), read_bytes_max)),
             out: RefCell::default(),
             request: RefCell::default(),
             begun_at: Cell::new(0),

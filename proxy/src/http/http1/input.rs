@@ -11,6 +11,7 @@ use std::pin::pin;
 use std::task::Context;
 use std::task::Poll;
 
+use bytes::BufMut;
 use bytes::Bytes;
 use bytes::BytesMut;
 use tokio::io::AsyncRead;
@@ -71,16 +72,18 @@ pub(super) fn keep(bytes: &[u8]) -> Bytes {
     })
 }
 
-/// Reads content once; none is the end of the stream.
+/// Reads content once, at most `bytes_max` of it; none is the end of the stream.
 pub(super) fn poll_read_content(
     stream: &mut NetStream,
+    bytes_max: usize,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<Bytes>> {
     SPARE.with_borrow_mut(|spare| {
         if spare.capacity() < CONTENT_BYTES / 4 {
             spare.reserve(CONTENT_BYTES);
         }
-        let len = std::task::ready!(pin!(stream.read_buf(spare)).poll(cx))?;
+        let mut limited = (&mut *spare).limit(bytes_max);
+        let len = std::task::ready!(pin!(stream.read_buf(&mut limited)).poll(cx))?;
         Poll::Ready(Ok(if len < COPY_BELOW {
             let content = Bytes::copy_from_slice(spare);
             spare.clear();

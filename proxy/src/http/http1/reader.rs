@@ -111,11 +111,13 @@ pub(super) struct Reader<D> {
     /// The body was decoded to its end.
     is_complete: bool,
     received: u64,
+    read_bytes_max: usize,
 }
 
 impl<D: Decode> Reader<D> {
-    /// Between two messages. `ahead` was read before.
-    pub(super) fn new(decoder: D, ahead: Bytes) -> Self {
+    /// Between two messages. `ahead` was read before; of content no more than `read_bytes_max` is read
+    /// at once.
+    pub(super) fn new(decoder: D, ahead: Bytes, read_bytes_max: usize) -> Self {
         Self {
             decoder,
             partial: Vec::new(),
@@ -125,6 +127,7 @@ impl<D: Decode> Reader<D> {
             is_in_trailers: false,
             trailers: None,
             is_complete: true,
+            read_bytes_max,
         }
     }
 
@@ -249,7 +252,8 @@ impl<D: Decode> Reader<D> {
                 return Poll::Ready(Ok(None));
             }
             if self.ahead.is_empty() {
-                self.ahead = std::task::ready!(input::poll_read_content(stream, cx))?;
+                self.ahead =
+                    std::task::ready!(input::poll_read_content(stream, self.read_bytes_max, cx))?;
                 self.received += self.ahead.len() as u64;
                 if self.ahead.is_empty() {
                     if !self.decoder.may_end() {

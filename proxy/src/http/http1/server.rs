@@ -88,7 +88,7 @@ struct ServerIo {
 /// The connection broke, or broke a rule of HTTP.
 pub(in crate::http) async fn serve<F, Fut, B>(
     (stream, first): (NetStream, Vec<u8>),
-    limits: DecodeLimits,
+    limits: (DecodeLimits, usize),
     facts: Rc<IoFacts>,
     service: F,
     closing: Rc<Cell<Closing>>,
@@ -190,10 +190,16 @@ fn says_close(headers: &HeaderMap) -> bool {
 }
 
 impl ServerIo {
-    fn new(stream: NetStream, first: Vec<u8>, limits: DecodeLimits, facts: Rc<IoFacts>) -> Self {
+    fn new(
+        stream: NetStream,
+        first: Vec<u8>,
+        (limits, read_bytes_max): (DecodeLimits, usize),
+        facts: Rc<IoFacts>,
+    ) -> Self {
+        let decoder = RequestDecoder::new(limits);
         Self {
             stream: RefCell::new(stream),
-            reader: RefCell::new(Reader::new(RequestDecoder::new(limits), first.into())),
+            reader: RefCell::new(Reader::new(decoder, first.into(), read_bytes_max)),
             out: RefCell::default(),
             facts,
             expects_continue: Cell::new(false),

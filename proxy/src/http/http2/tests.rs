@@ -51,6 +51,7 @@ fn options() -> ServerOptions {
         head_bytes_max: 16 * 1024,
         header_count_max: 100,
         http2: Http2Options::default(),
+        read_bytes_max: usize::MAX,
     }
 }
 

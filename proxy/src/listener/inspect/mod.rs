@@ -49,7 +49,7 @@ pub(super) async fn run(
     if config.listener_filters.is_empty() {
         return Some(stream);
     }
-    let stats = &listener.stats;
+    let stats = &chains.stats;
     let _waiting = GaugeGuard::new(Arc::clone(stats), ListenerStats::downstream_pre_cx_active);
     let all = run_all(listener, &stream, downstream);
     let result = match config.listener_filters_timeout {

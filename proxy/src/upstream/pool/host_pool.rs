@@ -255,7 +255,7 @@ impl HostPool {
         let connection = Http1Connection {
             local: stream.local_address(),
             tls,
-            sender: Sender::new(stream),
+            sender: Sender::new(stream, pool.config.read_bytes_max()),
             _open: Open::enter(begun, &pool.counts, permit),
             born: now,
             idle_since: now,

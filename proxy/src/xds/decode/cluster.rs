@@ -98,7 +98,7 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
         lb_config,
     } = cluster;
     // Tuning and observation.
-    unsupported!(context, warn: stats_matcher, per_connection_buffer_limit_bytes,
+    unsupported!(context, warn: stats_matcher,
         per_connection_buffer_high_watermark_timeout, cleanup_interval, upstream_connection_options, lrs_server,
         lrs_report_endpoint_metrics, track_timeout_budgets, track_cluster_stats, preconnect_policy,
         queuing_policies);
@@ -225,6 +225,7 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
         max_requests_per_connection: http.common.max_requests_per_connection,
         http2: http.http2,
         health,
+        buffer_bytes: value::buffer_limit(per_connection_buffer_limit_bytes),
     })
 }
 

@@ -23,6 +23,7 @@ use crate::config::chain_selector::ChainIndex;
 use crate::config::chain_selector::ChainSelector;
 use crate::config::chain_selector::Overlap;
 use crate::config::connection_limits::ConnectionLimit;
+use crate::config::filter_chain::Allowance;
 use crate::config::filter_chain::FilterChain;
 use crate::config::filter_chain::FilterChainMatch;
 use crate::config::filter_chain::NetworkFilter;
@@ -40,9 +41,9 @@ pub(crate) struct Chains {
 /// Reads the chains of a listener and how one is chosen.
 pub(crate) fn chains(
     context: &mut Context,
-    chains: Vec<pb::FilterChain>,
-    default: Option<pb::FilterChain>,
+    (chains, default): (Vec<pb::FilterChain>, Option<pb::FilterChain>),
     matcher: Option<Matcher>,
+    allowance: Allowance,
 ) -> Option<Chains> {
     if chains.is_empty() && default.is_none() {
         context.reject("filter_chains", "must not be empty");
@@ -53,10 +54,10 @@ pub(crate) fn chains(
         if has_matcher && chain.name.is_empty() {
             context.reject("name", "is required with a filter_chain_matcher");
         }
-        filter_chain(context, chain).map(Arc::new)
+        filter_chain(context, chain, allowance).map(Arc::new)
     });
     let default = context.optional("default_filter_chain", default, |context, chain| {
-        filter_chain(context, chain).map(Arc::new)
+        filter_chain(context, chain, allowance).map(Arc::new)
     });
     if chains.len() != count {
         return None; // what is wrong was said
@@ -99,7 +100,11 @@ pub(crate) fn needs_tls_inspector(chain: &FilterChain) -> bool {
     }
 }
 
-fn filter_chain(context: &mut Context, chain: pb::FilterChain) -> Option<FilterChain> {
+fn filter_chain(
+    context: &mut Context,
+    chain: pb::FilterChain,
+    allowance: Allowance,
+) -> Option<FilterChain> {
     let pb::FilterChain {
         filter_chain_match,
         filters,
@@ -139,6 +144,7 @@ fn filter_chain(context: &mut Context, chain: pb::FilterChain) -> Option<FilterC
         transport_timeout,
         connection_limits,
         filter,
+        allowance,
     })
 }
 

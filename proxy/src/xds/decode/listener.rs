@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use xds_proto::pb::envoy::config::listener::v3 as pb;
+use xds_proto::pb::envoy::config::listener::v3::listener::ConnectionBalanceConfig;
 use xds_proto::pb::envoy::config::listener::v3::listener::DeprecatedV1;
+use xds_proto::pb::envoy::config::listener::v3::listener::DrainType;
+use xds_proto::pb::envoy::config::listener::v3::listener::connection_balance_config::BalanceType;
+use xds_proto::pb::envoy::config::listener::v3::listener::connection_balance_config::ExactBalance;
 
 use super::Context;
 use super::access_log;
@@ -14,6 +18,7 @@ use super::value;
 use crate::config::Listener;
 use crate::config::Name;
 use crate::config::endpoint::Address;
+use crate::config::filter_chain::Allowance;
 use crate::config::filter_chain::FilterChain;
 use crate::config::limits;
 use crate::config::listener_filter::ListenerFilter;
@@ -77,29 +82,30 @@ pub(crate) fn decode(
         tcp_keepalive,
         listener_specifier,
     } = listener;
-    unsupported!(context, warn: stat_prefix, stats_matcher, per_connection_buffer_limit_bytes,
-        per_connection_buffer_high_watermark_timeout, metadata, drain_type,
-        traffic_direction, connection_balance_config, bypass_overload_manager);
-    let use_original_dst = value::is_true(use_original_dst);
+    unsupported!(context, warn: stats_matcher, per_connection_buffer_high_watermark_timeout, metadata,
+        traffic_direction);
+    // What DEFAULT adds is for health that an operator takes away, which nobody can here.
+    let _: Option<DrainType> = value::enumeration(context, "drain_type", drain_type);
     let internal_listener = listener_specifier;
-    unsupported!(context, reject: fcds_config, use_original_dst, udp_listener_config, internal_listener);
+    unsupported!(context, reject: fcds_config, udp_listener_config, internal_listener);
     unsupported!(context, reject "is for gRPC clients, not for proxies": api_listener);
-    let bind_to_port = value::is_false(bind_to_port);
-    unsupported!(context, reject "false is not supported": bind_to_port);
-    context.optional(
-        "deprecated_v1",
-        deprecated_v1,
-        |context, DeprecatedV1 { bind_to_port }| {
-            let bind_to_port = value::is_false(bind_to_port);
-            unsupported!(context, reject "false is not supported": bind_to_port);
-            Some(())
-        },
+    let DeprecatedV1 {
+        bind_to_port: old_bind_to_port,
+    } = deprecated_v1.unwrap_or_default();
+    let balances_exactly = context.optional(
+        "connection_balance_config",
+        connection_balance_config,
+        balance,
     );
     let mut listener_filters = context.each(
         "listener_filters",
         listener_filters,
         listener_filter::decode,
     );
+    let hands_over = value::is_true(use_original_dst);
+    if hands_over {
+        listener_filters.push(listener_filter::original_dst()); // as Envoy does
+    }
     let listener_filters_timeout = value::timeout(
         context,
         "listener_filters_timeout",
@@ -123,11 +129,15 @@ pub(crate) fn decode(
         .map(|address| (address.address, address.options))
         .unzip();
     let name = self::name(context, name, address.as_ref(), origin);
+    let allowance = Allowance {
+        buffer_bytes: value::buffer_limit(per_connection_buffer_limit_bytes),
+        ignores_overload: bypass_overload_manager,
+    };
     let chains = filter_chain::chains(
         context,
-        filter_chains,
-        default_filter_chain,
+        (filter_chains, default_filter_chain),
         filter_chain_matcher,
+        allowance,
     );
     let accepts_per_event = value::number(
         context,
@@ -161,7 +171,27 @@ pub(crate) fn decode(
         reuse_port,
         accepts_per_event: accepts_per_event.unwrap_or(limits::ACCEPTS_PER_EVENT),
         ignores_process_limit: ignore_global_conn_limit,
+        ignores_overload: bypass_overload_manager,
+        binds: !value::is_false(bind_to_port) && !value::is_false(old_bind_to_port),
+        hands_over,
+        balances_exactly: balances_exactly.is_some(),
+        stat_prefix: stat_prefix.into(),
     })
+}
+
+/// Nothing, if it is the exact one, which is the only one.
+fn balance(context: &mut Context, balance: ConnectionBalanceConfig) -> Option<()> {
+    let ConnectionBalanceConfig { balance_type } = balance;
+    match balance_type {
+        Some(BalanceType::ExactBalance(ExactBalance {})) => Some(()),
+        Some(BalanceType::ExtendBalance(_)) => {
+            context.unsupported("extend_balance", "not supported")
+        }
+        Some(BalanceType::CpuLocalityBalance(_)) => {
+            context.unsupported("cpu_locality_balance", "not supported")
+        }
+        None => context.refuse("", "needs exact_balance"),
+    }
 }
 
 fn name(

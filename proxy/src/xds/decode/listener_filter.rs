@@ -84,6 +84,14 @@ pub(crate) fn decode(context: &mut Context, filter: pb::ListenerFilter) -> Optio
 
 /// The TLS inspector as Envoy adds it where filter chains need one.
 pub(crate) fn default_tls_inspector() -> ListenerFilter {
+/// What `use_original_dst` needs.
+pub(crate) fn original_dst() -> ListenerFilter {
+    ListenerFilter {
+        kind: ListenerFilterKind::OriginalDst,
+        disabled: None,
+    }
+}
+
     ListenerFilter {
         kind: ListenerFilterKind::TlsInspector(TlsInspector {
             bytes_max: limits::CLIENT_HELLO_BYTES_MAX,

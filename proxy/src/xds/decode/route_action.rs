@@ -27,6 +27,7 @@ use super::timeout;
 use super::value;
 use crate::config::limits;
 use crate::config::route::Action;
+use crate::config::route::BodyLimit;
 use crate::config::route::ClusterSpecifier;
 use crate::config::route::Forward;
 use crate::config::route::HostRewrite;
@@ -40,7 +41,7 @@ pub(crate) fn decode(
     context: &mut Context,
     action: PbAction,
     body_bytes_max: usize,
-    retries: (&retry::OfHost, Option<usize>),
+    retries: (&retry::OfHost, Option<BodyLimit>),
 ) -> Option<Action> {
     match action {
         PbAction::Route(action) => context
@@ -67,7 +68,7 @@ pub(crate) fn decode(
 fn forward(
     context: &mut Context,
     action: pb::RouteAction,
-    (of_host, replayed): (&retry::OfHost, Option<usize>),
+    (of_host, replayed): (&retry::OfHost, Option<BodyLimit>),
 ) -> Option<Forward> {
     let pb::RouteAction {
         cluster_not_found_response_code,

@@ -88,6 +88,15 @@ pub(crate) fn number(
     Some(value)
 }
 
+/// `per_connection_buffer_limit_bytes`; zero is none, as in Envoy.
+pub(crate) fn buffer_limit(value: Option<UInt32Value>) -> usize {
+    match value.map(|value| value.value) {
+        None => limits::CONNECTION_BUFFER_BYTES,
+        Some(0) => usize::MAX,
+        Some(bytes) => usize::try_from(bytes).unwrap_or(usize::MAX),
+    }
+}
+
 /// A number of the schema's enumeration.
 pub(crate) fn enumeration<E: TryFrom<i32>>(
     context: &mut Context,

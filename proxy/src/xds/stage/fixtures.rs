@@ -29,6 +29,7 @@ use crate::config::endpoint::HealthStatus;
 use crate::config::endpoint::Locality;
 use crate::config::endpoint::LocalityEndpoints;
 use crate::config::endpoint::Policy;
+use crate::config::filter_chain::Allowance;
 use crate::config::filter_chain::FilterChain;
 use crate::config::filter_chain::FilterChainMatch;
 use crate::config::filter_chain::NetworkFilter;
@@ -109,6 +110,7 @@ pub(crate) fn cluster(name: &str, discovery: Discovery, mark: u64) -> Arc<Cluste
         max_requests_per_connection: None,
         http2: Http2Options::default(),
         health: crate::config::health::Health::default(),
+        buffer_bytes: crate::config::limits::CONNECTION_BUFFER_BYTES,
     })
 }
 
@@ -239,6 +241,7 @@ pub(crate) fn listener(name: &str, routes: RouteSource) -> Arc<Listener> {
         transport_socket: TransportSocket::Raw,
         transport_timeout: None,
         connection_limits: Vec::new(),
+        allowance: Allowance::default(),
         filter: NetworkFilter::HttpConnectionManager(Arc::new(manager)),
     };
     Arc::new(Listener {
@@ -257,6 +260,11 @@ pub(crate) fn listener(name: &str, routes: RouteSource) -> Arc<Listener> {
         reuse_port: true,
         accepts_per_event: 1,
         ignores_process_limit: false,
+        ignores_overload: false,
+        binds: true,
+        hands_over: false,
+        balances_exactly: false,
+        stat_prefix: "".into(),
     })
 }
 

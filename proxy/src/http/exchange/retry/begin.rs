@@ -59,9 +59,10 @@ impl Exchange {
     ) {
         parts.headers.remove(EXPECT); // answered by the codec when the body is first read
         let retries = &forward.retries;
+        let buffered = self.connection.manager.allowance.buffer_bytes;
+        let bytes_max = retries.body_bytes_max.bytes(buffered);
         let progress = self.deadlines.progress.as_ref();
-        let replay =
-            progress.map(|progress| Replay::new(body, Rc::clone(progress), retries.body_bytes_max));
+        let replay = progress.map(|progress| Replay::new(body, Rc::clone(progress), bytes_max));
         let body = replay.as_ref();
         let body = body.map_or_else(RequestBody::empty, |body| body.read().into());
         self.request = Some(Request::from_parts(parts.clone(), body));

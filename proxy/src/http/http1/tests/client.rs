@@ -19,7 +19,11 @@ fn run<F: Future<Output = ()>>(test: impl FnOnce(Http1Sender, UnixStream) -> F) 
         .unwrap();
     runtime.block_on(async {
         let (client, server) = UnixStream::pair().unwrap();
-        test(Http1Sender::new(NetStream::Unix(client)), server).await;
+        test(
+            Http1Sender::new(NetStream::Unix(client), usize::MAX),
+            server,
+        )
+        .await;
     });
 }
 

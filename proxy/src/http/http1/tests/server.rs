@@ -53,7 +53,7 @@ fn with_server<T: Future<Output = ()>>(
         let (client, server) = UnixStream::pair().unwrap();
         let (closing, facts) = (Rc::new(Cell::new(Closing::No)), Rc::new(IoFacts::new()));
         let stream = (NetStream::Unix(server), Vec::new());
-        let limits = DecodeLimits::default();
+        let limits = (DecodeLimits::default(), usize::MAX);
         let world = World {
             client,
             closing: Rc::clone(&closing),

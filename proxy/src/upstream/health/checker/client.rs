@@ -9,6 +9,7 @@ use tokio::task::AbortHandle;
 
 use super::Peer;
 use crate::config::cluster::Http2Options;
+use crate::config::limits;
 use crate::http::codec;
 use crate::http::codec::Http1Sender;
 use crate::http::codec::Http2Sender;
@@ -40,7 +41,7 @@ impl Client {
     pub(super) async fn connect(peer: &Peer, is_http2: bool) -> Result<Self, Failure> {
         if !is_http2 {
             let stream = peer.connect(&[b"http/1.1"]).await?;
-            return Ok(Self::Http1(Http1Sender::new(stream)));
+            return Ok(Self::Http1(Http1Sender::new(stream, limits::BUFFER_BYTES)));
         }
         let stream = peer.connect(&[b"h2"]).await?;
         let made = codec::connect_http2(stream, &Http2Options::default()).await;

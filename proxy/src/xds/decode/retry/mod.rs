@@ -15,8 +15,8 @@ use xds_proto::pb::google::protobuf::UInt32Value;
 use xds_proto::pb::google::protobuf::UInt64Value;
 
 use super::Context;
-use crate::config::limits;
 use crate::config::retry::RetryPolicy;
+use crate::config::route::BodyLimit;
 use crate::config::route::Retries;
 
 /// What a virtual host says for all its routes.
@@ -25,7 +25,7 @@ pub(crate) struct OfHost {
     /// For routes without one.
     pub(crate) policy: Option<Arc<RetryPolicy>>,
     /// For routes without one.
-    pub(crate) body_bytes_max: Option<usize>,
+    pub(crate) body_bytes_max: Option<BodyLimit>,
     pub(crate) request_tells_attempts: bool,
     pub(crate) response_tells_attempts: bool,
     pub(crate) request_tells_timeouts: bool,
@@ -55,12 +55,12 @@ impl OfHost {
     pub(crate) fn of_route(
         &self,
         policy: Option<RetryPolicy>,
-        (body, hedges): (Option<usize>, Option<bool>),
+        (body, hedges): (Option<BodyLimit>, Option<bool>),
     ) -> Retries {
         let body_bytes_max = body.or(self.body_bytes_max);
         Retries {
             policy: policy.map(Arc::new).or_else(|| self.policy.clone()),
-            body_bytes_max: body_bytes_max.unwrap_or(limits::REPLAY_BYTES_MAX),
+            body_bytes_max: body_bytes_max.unwrap_or_default(),
             request_tells_attempts: self.request_tells_attempts,
             response_tells_attempts: self.response_tells_attempts,
             request_tells_timeouts: self.request_tells_timeouts,
@@ -95,17 +95,17 @@ pub(crate) fn hedges(context: &mut Context, policy: Option<pb::HedgePolicy>) -> 
     })
 }
 
-/// How much of a request body is kept for another attempt; the deprecated field never gives more
-/// than the usual.
+/// How much of a request body is kept for another attempt.
 pub(crate) fn body_bytes_max(
     context: &mut Context,
     (deprecated, limit): BodyLimits,
-) -> Option<usize> {
+) -> Option<BodyLimit> {
     if deprecated.is_some() && limit.is_some() {
         let reason = "is given together with per_request_buffer_limit_bytes";
         context.reject("request_body_buffer_limit", reason);
     }
     let size = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
-    let deprecated = deprecated.map(|most| size(most.value.into()).min(limits::REPLAY_BYTES_MAX));
-    limit.map(|most| size(most.value)).or(deprecated)
+    let deprecated = deprecated.map(|most| BodyLimit::AtMost(size(most.value.into())));
+    let limit = limit.map(|most| BodyLimit::Exactly(size(most.value)));
+    limit.or(deprecated)
 }

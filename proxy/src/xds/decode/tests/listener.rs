@@ -218,9 +218,9 @@ fn listeners() {
             ),
             (json!({"api_listener": {}}), "api_listener"),
             (json!({"use_original_dst": false}), "ok"),
-            (json!({"use_original_dst": true}), "use_original_dst"),
+            (json!({"use_original_dst": true}), "ok"),
             (json!({"bind_to_port": true}), "ok"),
-            (json!({"bind_to_port": false}), "bind_to_port"),
+            (json!({"bind_to_port": false}), "ok"),
             (json!({"internal_listener": {}}), "internal_listener"),
             (
                 json!({"max_connections_to_accept_per_socket_event": 0}),
@@ -233,8 +233,33 @@ fn listeners() {
                 "warn traffic_direction",
             ),
             (json!({"udp_listener_config": {}}), "udp_listener_config"),
+            (json!({"drain_type": "MODIFY_ONLY"}), "ok"),
+            (json!({"bypass_overload_manager": true}), "ok"),
+            (
+                json!({"connection_balance_config": {"exact_balance": {}}}),
+                "ok",
+            ),
+            (
+                json!({"connection_balance_config": {"extend_balance": {"name": "x"}}}),
+                "connection_balance_config.extend_balance",
+            ),
+            (
+                json!({"connection_balance_config": {}}),
+                "connection_balance_config",
+            ),
         ],
     );
+}
+
+#[test]
+fn buffers() {
+    let bytes = |more: Value| {
+        let decoded = decode(listener(more)).expect("it is sound");
+        decoded.value.filter_chains[0].allowance.buffer_bytes
+    };
+    let limit = |bytes: u32| json!({"per_connection_buffer_limit_bytes": bytes});
+    assert_eq!(bytes(json!({})), 1024 * 1024);
+    assert_eq!((bytes(limit(9)), bytes(limit(0))), (9, usize::MAX));
 }
 
 #[test]

@@ -224,14 +224,12 @@ fn bodies_are_kept_within_bounds() {
         crate::config::route::Action::Forward(forward) => forward.retries.body_bytes_max,
         _ => panic!("it forwards"),
     };
-    assert_eq!(bytes(json!({})), limits::REPLAY_BYTES_MAX);
-    assert_eq!(bytes(json!({"per_request_buffer_limit_bytes": 9})), 9);
-    let large = 4 * limits::REPLAY_BYTES_MAX;
-    assert_eq!(
-        bytes(json!({"per_request_buffer_limit_bytes": large})),
-        limits::REPLAY_BYTES_MAX
-    );
-    assert_eq!(bytes(json!({"request_body_buffer_limit": large})), large);
+    let usual = limits::CONNECTION_BUFFER_BYTES;
+    assert_eq!(bytes(json!({})).bytes(usual), usual);
+    let old = |size: usize| bytes(json!({"per_request_buffer_limit_bytes": size})).bytes(usual);
+    assert_eq!((old(9), old(4 * usual)), (9, usual));
+    let new = bytes(json!({"request_body_buffer_limit": 4 * usual}));
+    assert_eq!(new.bytes(usual), 4 * usual);
 }
 
 #[test]

@@ -59,6 +59,10 @@ const SILENT: &[(&str, &str)] = &[
     ),
     ("envoy.config.listener.v3.Filter.name", BY_TYPE),
     (
+        "envoy.config.listener.v3.Listener.drain_type",
+        "there is no health to be taken away, the one thing DEFAULT drains for that MODIFY_ONLY does not",
+    ),
+    (
         "envoy.config.listener.v3.Listener.reuse_port",
         "true is the default",
     ),

@@ -76,6 +76,7 @@ pub(super) fn base(message: &str) -> Value {
         "ExplicitHttpConfig" => json!({"http_protocol_options": {}}),
         "FileAccessLog" => json!({"path": "/a"}),
         "Filter" => network_filter(),
+        "ConnectionBalanceConfig" => json!({"exact_balance": {}}),
         "FilterChain" => json!({"filters": [network_filter()]}),
         "GrpcService" => json!({"envoy_grpc": {"cluster_name": "cp"}}),
         "HashPolicy" if message.starts_with("envoy.type.") => json!({"source_ip": {}}),
