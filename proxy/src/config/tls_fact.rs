@@ -28,6 +28,10 @@ pub enum TlsFact {
     PeerChainSerials,
     /// `PEER_FINGERPRINT_...`.
     PeerFingerprint(Hash),
+    /// `PEER_ISSUER_FINGERPRINT_256`.
+    PeerIssuerFingerprint,
+    /// `PEER_ISSUER_SERIAL`.
+    PeerIssuerSerial,
     /// `PEER_SERIAL`.
     PeerSerial,
     /// `PEER_CERT_V_END`, with its format.
@@ -51,6 +55,8 @@ pub enum Name {
     Ip,
     /// `ISSUER`.
     Issuer,
+    /// `OTHERNAME_SAN`.
+    Other,
     /// `SUBJECT`.
     Subject,
     /// `URI_SAN`.

@@ -140,6 +140,10 @@ impl ServerContext {
             .map_err(|error| Failure::of_io(&error))?;
         let mut facts = Facts::new(stream.state());
         facts.is_validated = self.verify_again(&facts)?;
+        if facts.is_validated {
+            let verifier = self.verifier.as_ref();
+            facts.trusted = verifier.map(|verifier| Arc::clone(verifier.validation()));
+        }
         facts.server_name = hello.server_name;
         facts.local = hello.local;
         Ok((NetStream::Tls(stream), facts))

@@ -11,6 +11,7 @@ use rcgen::ExtendedKeyUsagePurpose;
 use rcgen::IsCa;
 use rcgen::KeyPair;
 use rcgen::KeyUsagePurpose;
+use rcgen::OtherNameValue;
 use rcgen::SanType;
 use rustls::ClientConfig;
 use rustls::RootCertStore;
@@ -207,6 +208,7 @@ fn server() -> CertificateParams {
         dns(SERVER),
         dns("also.test"),
         SanType::IpAddress([127, 0, 0, 1].into()),
+        other("server@realm"),
     ]);
     params.distinguished_name.push(DnType::CommonName, SERVER);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -221,6 +223,8 @@ fn client(name: &str) -> CertificateParams {
             dns("one.test"),
             dns("*.two.test"),
             SanType::Rfc822Name("me@one.test".try_into().expect("ASCII")),
+            other("me@realm"),
+            other("ü"),
             SanType::IpAddress([10, 1, 2, 3].into()),
             SanType::IpAddress("2001:db8::1".parse().expect("literal")),
         ],
@@ -254,6 +258,12 @@ fn leaf(names: &[SanType]) -> CertificateParams {
 
 fn uri(text: &str) -> SanType {
     SanType::URI(text.try_into().expect("ASCII"))
+}
+
+/// A name of another kind: the user principal name of Windows.
+fn other(text: &str) -> SanType {
+    let kind = vec![1, 3, 6, 1, 4, 1, 311, 20, 2, 3];
+    SanType::OtherName((kind, OtherNameValue::Utf8String(text.to_owned())))
 }
 
 fn dns(text: &str) -> SanType {

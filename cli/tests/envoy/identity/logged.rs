@@ -26,10 +26,11 @@ use super::typed;
 use crate::setting::envoy_is_there;
 use crate::setting::until;
 
-const DOWNSTREAM: [&str; 24] = [
+const DOWNSTREAM: [&str; 28] = [
     "LOCAL_DNS_SAN",
     "LOCAL_EMAIL_SAN",
     "LOCAL_IP_SAN",
+    "LOCAL_OTHERNAME_SAN",
     "LOCAL_SUBJECT",
     "LOCAL_URI_SAN",
     "PEER_CERT",
@@ -45,6 +46,9 @@ const DOWNSTREAM: [&str; 24] = [
     "PEER_FINGERPRINT_256",
     "PEER_IP_SAN",
     "PEER_ISSUER",
+    "PEER_ISSUER_FINGERPRINT_256",
+    "PEER_ISSUER_SERIAL",
+    "PEER_OTHERNAME_SAN",
     "PEER_SERIAL",
     "PEER_SUBJECT",
     "PEER_URI_SAN",

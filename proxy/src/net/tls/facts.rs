@@ -22,7 +22,10 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
+use crate::config::tls::Validation;
 use crate::net::tls::distinguished_name;
+use crate::net::tls::issuer;
+use crate::net::tls::other_name;
 
 /// RFC 7468 section 2.
 const PEM_LINE_SYMBOLS: usize = 64;
@@ -48,6 +51,8 @@ pub struct Facts {
     pub peer: Option<Presented>,
     /// Our certificate.
     pub local: Option<Arc<Names>>,
+    /// By what the peer was verified, if it was.
+    pub trusted: Option<Arc<Validation>>,
 }
 
 /// The certificates a peer presented, the leaf first.
@@ -74,6 +79,8 @@ pub struct Names {
     pub emails: Vec<Box<str>>,
     /// `iPAddress`, as text.
     pub ips: Vec<Box<str>>,
+    /// `otherName`, without their types.
+    pub others: Vec<Box<str>>,
     /// Seconds since 1970.
     pub not_before: i64,
     /// Seconds since 1970.
@@ -105,6 +112,7 @@ impl Facts {
             is_validated: false,
             peer,
             local: None,
+            trusted: None,
         }
     }
 
@@ -114,6 +122,12 @@ impl Facts {
         let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
         let shown = self.local.as_ref().map(|local| local.not_after);
         shown.filter(|until| *until >= now).unwrap_or(i64::MAX)
+    }
+
+    /// The certificate of the peer's issuer, if the peer was verified. Looked for each time.
+    pub fn issuer(&self) -> Option<&CertificateDer<'static>> {
+        let (leaf, presented) = self.peer.as_ref()?.chain().split_first()?;
+        issuer::of(leaf, presented, &self.trusted.as_ref()?.trust)
     }
 
     /// Whether HTTP/2 was agreed on, or HTTP/1.1; `None` if nothing was.
@@ -203,6 +217,7 @@ impl Names {
                 GeneralName::IPAddress(bytes) => {
                     names.ips.extend(ip(bytes).map(|ip| ip.to_string().into()));
                 }
+                GeneralName::OtherName(_, value) => names.others.extend(other_name::text(value)),
                 GeneralName::RFC822Name(text) => names.emails.push((*text).into()),
                 GeneralName::URI(text) => names.uris.push((*text).into()),
                 _ => {}
@@ -210,6 +225,12 @@ impl Names {
         }
         names
     }
+}
+
+/// The serial number of a certificate, as [`Names::serial`] has it.
+pub fn serial_of(certificate: &[u8]) -> Option<String> {
+    let (_, read) = X509Certificate::from_der(certificate).ok()?;
+    Some(serial(read.raw_serial()))
 }
 
 /// The number without the zero byte that only says it is not negative.

@@ -11,6 +11,8 @@
 mod distinguished_name;
 mod engine;
 pub mod facts;
+mod issuer;
+mod other_name;
 
 use std::cell::RefCell;
 use std::io;

@@ -30,6 +30,10 @@ pub(super) fn value<'a>(fact: &'a TlsFact, tls: &'a Facts) -> Value<'a> {
             let leaf = peer.and_then(|peer| peer.chain().first());
             made(leaf.map(|leaf| fingerprint(leaf, *hash)))
         }
+        TlsFact::PeerIssuerFingerprint => {
+            made(tls.issuer().map(|issuer| fingerprint(issuer, Hash::Sha256)))
+        }
+        TlsFact::PeerIssuerSerial => made(tls.issuer().and_then(|issuer| facts::serial_of(issuer))),
         TlsFact::PeerSerial => peer.map_or(Value::Absent, |peer| text(&peer.names().serial)),
         TlsFact::PeerValidSince(format) => {
             time(peer.map(|peer| peer.names().not_before), format.as_deref())
@@ -51,6 +55,7 @@ fn named(names: Option<&Names>, name: Name) -> Value<'_> {
         Name::Email => &names.emails,
         Name::Ip => &names.ips,
         Name::Issuer => return text(&names.issuer),
+        Name::Other => &names.others,
         Name::Subject => return text(&names.subject),
         Name::Uri => &names.uris,
     };

@@ -219,6 +219,11 @@ impl Verifier {
         }
     }
 
+    /// What it was made of.
+    pub(crate) fn validation(&self) -> &Arc<Validation> {
+        &self.validation
+    }
+
     /// Whether a certificate that passed is validated.
     pub(crate) fn proves_something(&self) -> bool {
         self.validation.proves_something()

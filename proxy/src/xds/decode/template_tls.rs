@@ -45,6 +45,7 @@ fn split(name: &str) -> Option<(Side, &str)> {
 fn downstream(name: &str) -> Option<TlsFact> {
     Some(match name {
         "LOCAL_EMAIL_SAN" => TlsFact::Local(Name::Email),
+        "LOCAL_OTHERNAME_SAN" => TlsFact::Local(Name::Other),
         "LOCAL_SUBJECT" => TlsFact::Local(Name::Subject),
         "PEER_CHAIN_FINGERPRINTS_1" => TlsFact::PeerChainFingerprints(Hash::Sha1),
         "PEER_CHAIN_FINGERPRINTS_256" => TlsFact::PeerChainFingerprints(Hash::Sha256),
@@ -52,6 +53,9 @@ fn downstream(name: &str) -> Option<TlsFact> {
         "PEER_EMAIL_SAN" => TlsFact::Peer(Name::Email),
         "PEER_FINGERPRINT_1" => TlsFact::PeerFingerprint(Hash::Sha1),
         "PEER_FINGERPRINT_256" => TlsFact::PeerFingerprint(Hash::Sha256),
+        "PEER_ISSUER_FINGERPRINT_256" => TlsFact::PeerIssuerFingerprint,
+        "PEER_ISSUER_SERIAL" => TlsFact::PeerIssuerSerial,
+        "PEER_OTHERNAME_SAN" => TlsFact::Peer(Name::Other),
         "PEER_SERIAL" => TlsFact::PeerSerial,
         _ => either(name)?,
     })

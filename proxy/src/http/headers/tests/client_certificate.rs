@@ -35,6 +35,7 @@ pub(super) fn connection(client: Option<&Leaf>) -> Arc<Facts> {
         is_validated: client.is_some(),
         peer: client.map(|leaf| Presented::new(vec![leaf.der.clone(), CA.der.clone()])),
         local: Some(Arc::new(local)),
+        trusted: None,
     })
 }
 

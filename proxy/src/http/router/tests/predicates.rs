@@ -208,6 +208,7 @@ fn a_certificate_is_there_and_good_or_not() {
             is_validated,
             peer: presented.then(|| Presented::new(vec![leaf])),
             local: None,
+            trusted: None,
         })
     };
     let clients = [
