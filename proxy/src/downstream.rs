@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use crate::net::tls::Facts;
 
+/// Envoy's name of the filter state that holds TLVs.
+pub const TLV_STATE: &str = "envoy.network.proxy_protocol.tlv";
+
 /// A client connection, as far as filter chains, logs and forwarding headers want to know.
 #[derive(Clone, Debug)]
 pub struct Downstream {
@@ -28,6 +31,8 @@ pub struct Downstream {
 pub struct Found {
     /// `local` is not our end of the socket.
     pub local_is_restored: bool,
+    /// It came with a PROXY protocol header.
+    pub is_announced: bool,
     /// What the first bytes are.
     pub transport: Transport,
     /// The server name a TLS client asks for, in lower case.
@@ -36,7 +41,7 @@ pub struct Found {
     pub application_protocols: ProtocolList,
     /// TLVs of a PROXY protocol header that are to be kept.
     pub tlvs: Vec<Tlv>,
-    /// Dynamic metadata, for logs; no two have the same label.
+    /// Dynamic metadata and filter state, for logs; no two have the same label.
     pub metadata: Vec<Metadatum>,
 }
 
@@ -80,6 +85,8 @@ pub struct Label {
     pub namespace: Box<str>,
     /// Its name there.
     pub key: Box<str>,
+    /// It is filter state and not dynamic metadata, which have nothing to do with each other.
+    pub is_state: bool,
 }
 
 impl Transport {
@@ -97,6 +104,7 @@ impl Found {
     pub const fn nothing() -> &'static Self {
         static NOTHING: Found = Found {
             local_is_restored: false,
+            is_announced: false,
             transport: Transport::RawBuffer,
             server_name: None,
             application_protocols: ProtocolList(Vec::new()),

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use proxy::config::Secrets;
+use proxy::config::added_tlv::TlvMerge;
+use proxy::config::filter_chain::Allowance;
 use proxy::config::tcp_proxy::{ConnectWhen, LogTimes, TcpProxy, WeightedCluster};
 use proxy::downstream::Downstream;
 use proxy::net::NetStream;
@@ -109,6 +111,8 @@ fn manager(port: u16) -> TcpManager {
         backoff: None,
         access_logs: Vec::new(),
         log_times: LogTimes::default(),
+        added_tlvs: Vec::new(),
+        tlv_merge: TlvMerge::default(),
     };
     let stats = registry.tcp("relay");
     TcpManager::new(

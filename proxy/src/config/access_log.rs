@@ -71,6 +71,17 @@ pub enum TemplatePart {
     Literal(Box<str>),
 }
 
+/// How filter state is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FilterState {
+    /// `FIELD:KEY`: one value.
+    Field(Box<str>),
+    /// `PLAIN`: all as text.
+    Plain,
+    /// `TYPED`: all as an object.
+    Typed,
+}
+
 /// Envoy's command operators that are supported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -111,6 +122,8 @@ pub enum Command {
         /// Which one; all as an object if there is none.
         key: Option<Box<str>>,
     },
+    /// `FILTER_STATE(KEY:FIELD)` of a connection, for the one key there is.
+    FilterState(FilterState),
     /// `HOSTNAME` of this machine.
     Hostname,
     /// What never has a value here: `VIRTUAL_CLUSTER_NAME`, ids of TLS sessions.

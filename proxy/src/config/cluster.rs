@@ -9,16 +9,16 @@ use crate::config::CircuitBreakers;
 use crate::config::Endpoints;
 use crate::config::Name;
 use crate::config::OutcomeBreaker;
+use crate::config::added_tlv::AddedTlv;
 use crate::config::endpoint::Labels;
 use crate::config::endpoint::Policy;
 use crate::config::endpoint::Traits;
 use crate::config::health::EndpointCheck;
 use crate::config::health::Health;
-use crate::config::listener_filter::KeptTlvs;
 use crate::config::limits;
+use crate::config::listener_filter::KeptTlvs;
 use crate::config::load_balancing::LoadBalancing;
 use crate::config::tls::UpstreamTls;
-use crate::downstream::Tlv;
 use crate::net::proxy_protocol::Version;
 
 /// One upstream cluster.
@@ -102,8 +102,8 @@ pub struct ProxyHeader {
     pub version: Version,
     /// Which TLVs of the client's own header are passed on; for version 2.
     pub passed_tlvs: KeptTlvs,
-    /// TLVs that are always there; for version 2.
-    pub added_tlvs: Vec<Tlv>,
+    /// TLVs that are always there; for version 2. Templates know nothing but the connection itself.
+    pub added_tlvs: Vec<AddedTlv>,
 }
 
 /// The names of a `STRICT_DNS` cluster.

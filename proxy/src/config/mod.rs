@@ -37,6 +37,7 @@
 //! | `limits` | every bound of the data plane, each with its reason |
 
 pub mod access_log;
+pub mod added_tlv;
 pub mod chain_selector;
 pub mod circuit_breakers;
 pub mod client_certificate;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::config::Name;
 use crate::config::access_log::AccessLog;
+use crate::config::added_tlv::AddedTlv;
+use crate::config::added_tlv::TlvMerge;
 
 /// The TCP proxy.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +33,10 @@ pub struct TcpProxy {
     pub access_logs: Vec<AccessLog>,
     /// When, besides at the end.
     pub log_times: LogTimes,
+    /// Told to upstreams that take the PROXY protocol, like TLVs of the client's own header.
+    pub added_tlvs: Vec<AddedTlv>,
+    /// What becomes of those then.
+    pub tlv_merge: TlvMerge,
 }
 
 /// `UpstreamConnectMode`. The handshake of the client's TLS is always over by then.

@@ -126,6 +126,7 @@ impl Drop for Known {
             requested_server_name: downstream.found().server_name.as_deref(),
             downstream_transport_failure_reason: self.transport_failure.as_deref(),
             metadata: &downstream.found().metadata,
+            state: &downstream.found().metadata,
             downstream_tls: downstream.tls.as_deref(),
             ..ExchangeRecord::new(self.start)
         };

@@ -2,6 +2,7 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `announce` | TLVs that are added to the client's |
 //! | `proxy` | one connection, from its cluster to its log entry |
 //! | `live` | the filter as it lives: clusters resolved, logs open |
 //! | `session` | what is known of a connection; counted and logged once |
@@ -9,6 +10,7 @@
 //! | `relay` | both directions, with their deadlines |
 //! | `direction` | one direction: spliced or copied, half-closed at its end |
 
+mod announce;
 mod direction;
 mod live;
 mod measure;

@@ -75,6 +75,7 @@ pub async fn serve(
         return;
     };
     session.cluster = Some(cluster.clone());
+    session.announce();
     let connected = Box::pin(connect_upstream(&worker, &mut session, &cluster)).await;
     let Some((
         Connected {

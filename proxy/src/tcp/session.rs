@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::downstream::Downstream;
 use crate::net::tls::Facts;
 use crate::tcp::TcpManager;
+use crate::tcp::announce::announce;
 use crate::tcp::proxy::Counted;
 use crate::tcp::relay::Relay;
 use crate::telemetry::ResponseFlag;
@@ -90,6 +91,14 @@ impl Session {
         self.flags.insert(flag);
     }
 
+    /// Adds what upstreams are to be told of the client beside what it told itself.
+    pub(super) fn announce(&mut self) {
+        let (config, start) = (&self.manager.config, self.start);
+        announce(config, &mut self.downstream, |downstream| {
+            of_client(downstream, start)
+        });
+    }
+
     /// Ends one whose client's transport failed.
     pub(super) fn refuse(mut self, refused: Refused) {
         let after = refused.after;
@@ -120,18 +129,11 @@ impl Session {
             upstream_cluster: self.cluster.as_ref().map(|cluster| &**cluster.name()),
             upstream_transport_failure_reason: self.failure.as_deref(),
             attempts: self.attempts,
-            connection_id: self.downstream.connection_id,
-            downstream_direct_remote_address: self.downstream.direct_peer,
-            downstream_remote_address: self.downstream.peer,
-            downstream_local_address: self.downstream.local,
-            requested_server_name: self.downstream.found().server_name.as_deref(),
-            downstream_tls: self.downstream.tls.as_deref(),
             upstream_tls: self.upstream_tls.as_deref(),
             connection_termination_details: refused.and_then(|refused| refused.details),
             downstream_transport_failure_reason: refused
                 .and_then(|refused| refused.reason.as_deref()),
-            metadata: &self.downstream.found().metadata,
-            ..ExchangeRecord::new(self.start)
+            ..of_client(&self.downstream, self.start)
         };
         for logger in loggers {
             logger.log(&record);
@@ -163,6 +165,22 @@ impl Session {
             let spliced = received.spliced + sent.spliced;
             [received.received, sent.received, spliced]
         })
+    }
+}
+
+/// What is known of a client alone.
+fn of_client(downstream: &Downstream, start: SystemTime) -> ExchangeRecord<'_> {
+    let found = downstream.found();
+    ExchangeRecord {
+        connection_id: downstream.connection_id,
+        downstream_direct_remote_address: downstream.direct_peer,
+        downstream_remote_address: downstream.peer,
+        downstream_local_address: downstream.local,
+        requested_server_name: found.server_name.as_deref(),
+        downstream_tls: downstream.tls.as_deref(),
+        metadata: &found.metadata,
+        state: &found.metadata,
+        ..ExchangeRecord::new(start)
     }
 }
 

@@ -17,6 +17,9 @@ use super::TcpManager;
 use crate::config::Cluster;
 use crate::config::Endpoints;
 use crate::config::Secrets;
+use crate::config::added_tlv::AddedTlv;
+use crate::config::added_tlv::TlvMerge;
+use crate::config::added_tlv::TlvValue;
 use crate::config::cluster::Discovery;
 use crate::config::cluster::ProxyHeader;
 use crate::config::cluster::UpstreamTransport;
@@ -24,10 +27,10 @@ use crate::config::endpoint::Address;
 use crate::config::endpoint::Endpoint;
 use crate::config::endpoint::HealthStatus;
 use crate::config::endpoint::LocalityEndpoints;
+use crate::config::filter_chain::Allowance;
 use crate::config::listener_filter::KeptTlvs;
 use crate::config::tcp_proxy::ConnectWhen;
 use crate::config::tcp_proxy::LogTimes;
-use crate::config::filter_chain::Allowance;
 use crate::config::tcp_proxy::TcpProxy;
 use crate::config::tcp_proxy::WeightedCluster;
 use crate::downstream::Downstream;
@@ -70,6 +73,8 @@ pub(super) fn config() -> TcpProxy {
         backoff: None,
         access_logs: Vec::new(),
         log_times: LogTimes::default(),
+        added_tlvs: Vec::new(),
+        tlv_merge: TlvMerge::default(),
     }
 }
 
@@ -324,7 +329,10 @@ fn the_upstream_is_told_who_the_client_is() {
                     proxy_protocol: Some(ProxyHeader {
                         version,
                         passed_tlvs: KeptTlvs::All,
-                        added_tlvs: vec![added.clone()],
+                        added_tlvs: vec![AddedTlv {
+                            kind: added.kind,
+                            value: TlvValue::Bytes(added.value.clone()),
+                        }],
                     }),
                     tls: None,
                 },

@@ -10,6 +10,7 @@
 //! | `dns` | the names of `STRICT_DNS` clusters |
 //! | `health` | who is fit |
 //! | `in_flight` | how many requests a host answers right now |
+//! | `introduction` | PROXY protocol headers: who the client is |
 //! | `latency` | what was measured of members, and weights that follow it |
 //! | `learned` | all that balancing learns while a cluster lives |
 //! | `load_balancer` | which member takes the next request |
@@ -29,6 +30,7 @@ pub mod dns;
 pub mod health;
 pub mod host;
 pub mod in_flight;
+mod introduction;
 pub mod latency;
 pub mod learned;
 pub mod load_balancer;
@@ -46,3 +48,4 @@ pub use cluster::UpstreamCluster;
 pub use host::Host;
 pub use host::HostCounts;
 pub use host::HostSet;
+pub(crate) use introduction::made as made_tlv;

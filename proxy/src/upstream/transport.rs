@@ -19,8 +19,6 @@ use crate::config::tls::CommonTls;
 use crate::config::tls::UpstreamTls;
 use crate::downstream::Downstream;
 use crate::net::NetStream;
-use crate::net::proxy_protocol;
-use crate::net::proxy_protocol::Version;
 use crate::net::tls::Facts;
 use crate::telemetry::stats::TlsStats;
 use crate::tls;
@@ -28,6 +26,7 @@ use crate::tls::ClientContext;
 use crate::tls::Failure;
 use crate::tls::client::Target;
 use crate::tls::live::Following;
+use crate::upstream::introduction;
 
 /// A transport.
 #[derive(Debug, Default)]
@@ -245,7 +244,9 @@ impl Transport {
         client: Option<&Downstream>,
     ) -> Result<Established, TransportFailure> {
         if let Some(header) = &self.proxy_protocol {
-            stream.write_all(&introduction(header, client)).await?;
+            let place = (target.address, stream.local_address());
+            let header = introduction::write(header, client, place);
+            stream.write_all(&header).await?;
         }
         let Some(tls) = &self.tls else {
             return Ok(Established {
@@ -271,22 +272,6 @@ impl Transport {
                 tls::count::failure(&tls.stats, failure.kind);
                 Err(TransportFailure::Tls(failure))
             }
-        }
-    }
-}
-
-/// Who the client is, as a PROXY protocol header; of a connection for several it says nothing.
-fn introduction(header: &ProxyHeader, client: Option<&Downstream>) -> Vec<u8> {
-    let addresses = client.and_then(|client| client.peer.zip(client.local));
-    match header.version {
-        Version::V1 => proxy_protocol::write_v1(addresses),
-        Version::V2 => {
-            let own = client.map_or(&[][..], |client| &client.found().tlvs);
-            // What is added takes the place of what came, as in Envoy.
-            let is_added = |kind: u8| header.added_tlvs.iter().any(|added| added.kind == kind);
-            let is_passed = |kind: u8| header.passed_tlvs.keeps(kind) && !is_added(kind);
-            let passed = own.iter().filter(|tlv| is_passed(tlv.kind));
-            proxy_protocol::write_v2(addresses, header.added_tlvs.iter().chain(passed))
         }
     }
 }

@@ -39,7 +39,7 @@ const METADATA: [&str; 7] = [
 ];
 
 /// A header of version 2 with these TLVs.
-fn header(tlvs: &[(u8, &[u8])]) -> Vec<u8> {
+pub(super) fn header(tlvs: &[(u8, &[u8])]) -> Vec<u8> {
     let mut body = Vec::new();
     body.extend_from_slice(&Ipv4Addr::new(10, 1, 2, 3).octets());
     body.extend_from_slice(&Ipv4Addr::new(10, 9, 9, 9).octets());
@@ -253,7 +253,7 @@ async fn tlvs_are_passed_added_and_logged_alike() {
 }
 
 /// What reaches the upstream of a client with this header.
-async fn passed(back: &TcpListener, port: &ReservedPort, header: &[u8]) -> Vec<u8> {
+pub(super) async fn passed(back: &TcpListener, port: &ReservedPort, header: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(port.addr()).await.expect("it listens");
     let bytes = [header, END].concat();
     stream.write_all(&bytes).await.expect("it reads");
@@ -272,7 +272,7 @@ async fn passed(back: &TcpListener, port: &ReservedPort, header: &[u8]) -> Vec<u
 }
 
 /// The entries, sorted, once there are as many.
-async fn entries(file: &Path, count: usize) -> Vec<String> {
+pub(super) async fn entries(file: &Path, count: usize) -> Vec<String> {
     let read = || {
         let text = std::fs::read_to_string(file).unwrap_or_default();
         let whole = text.split_inclusive('\n');

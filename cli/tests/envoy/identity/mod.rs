@@ -9,6 +9,7 @@
 //! | `logged` | access logs and edited headers |
 //! | `refused` | access logs of listeners, however far a connection came |
 //! | `routed` | routes that ask for the client's certificate |
+//! | `written` | TLVs that are written by templates, and kept as filter state |
 
 mod announced;
 mod certificates;
@@ -17,6 +18,7 @@ mod forwarded;
 mod logged;
 mod refused;
 mod routed;
+mod written;
 
 use bench::peer::Envoy;
 use bench::peer::StartOptions;

@@ -150,6 +150,7 @@ impl Exchange {
             downstream_local_address: self.connection.downstream.local,
             requested_server_name: self.connection.downstream.found().server_name.as_deref(),
             downstream_tls: self.connection.downstream.tls.as_deref(),
+            state: &self.connection.downstream.found().metadata,
             upstream_tls: self.upstream_tls.as_deref(),
             ..ExchangeRecord::new(log.start)
         }
@@ -407,6 +408,7 @@ pub fn log_refused(connection: &Connection, violation: Violation) {
         downstream_local_address: connection.downstream.local,
         requested_server_name: connection.downstream.found().server_name.as_deref(),
         downstream_tls: connection.downstream.tls.as_deref(),
+        state: &connection.downstream.found().metadata,
         ..ExchangeRecord::new(start)
     };
     for logger in &connection.manager.loggers {

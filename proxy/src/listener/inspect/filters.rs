@@ -101,7 +101,8 @@ fn kept_tlvs(config: &ProxyProtocol, header: &Header, bytes: &[u8]) -> Vec<Tlv> 
         .collect()
 }
 
-/// What rules make of TLVs; the first of a label counts, as in Envoy.
+/// What rules make of TLVs; of a label the first counts as metadata and the last as filter state, as in
+/// Envoy.
 fn metadata<'a>(rules: &[TlvRule], tlvs: impl Iterator<Item = (u8, &'a [u8])>) -> Vec<Metadatum> {
     let mut found: Vec<Metadatum> = Vec::new();
     if rules.is_empty() {
@@ -109,14 +110,16 @@ fn metadata<'a>(rules: &[TlvRule], tlvs: impl Iterator<Item = (u8, &'a [u8])>) -
     }
     let mut seen = [false; 256]; // so that many TLVs of one type cost next to nothing
     for (kind, value) in tlvs {
-        if std::mem::replace(&mut seen[usize::from(kind)], true) {
-            continue;
-        }
         let Some(rule) = rules.iter().find(|rule| rule.kind == kind) else {
             continue;
         };
-        if found.iter().any(|known| known.label == rule.label) {
+        let is_again = std::mem::replace(&mut seen[usize::from(kind)], true);
+        let known = found.iter().position(|known| known.label == rule.label);
+        if !rule.label.is_state && (is_again || known.is_some()) {
             continue;
+        }
+        if let Some(known) = known {
+            found.swap_remove(known);
         }
         let value = if rule.is_base64 {
             STANDARD.encode(value)
@@ -151,12 +154,10 @@ fn take_header(
         downstream.peer = Some(source);
         restore_local(downstream, destination);
     }
-    if !tlvs.is_empty() {
-        downstream.found_mut().tlvs = tlvs;
-    }
-    if !metadata.is_empty() {
-        downstream.found_mut().metadata = metadata;
-    }
+    let found = downstream.found_mut();
+    found.is_announced = true;
+    found.tlvs = tlvs;
+    found.metadata = metadata;
 }
 
 fn count_found(stats: &ProxyProtocolStats, version: Version) {
@@ -262,6 +263,7 @@ mod tests {
             label: Arc::new(Label {
                 namespace: "n".into(),
                 key: key.into(),
+                is_state: false,
             }),
             is_base64,
         }

@@ -12,9 +12,12 @@ use http::HeaderMap;
 use http::Version;
 
 use crate::config::access_log::Command;
+use crate::config::access_log::FilterState;
 use crate::config::endpoint::Address;
 use crate::config::tls_fact::Side;
+use crate::downstream::Label;
 use crate::downstream::Metadatum;
+use crate::telemetry::access_log::format;
 use crate::telemetry::access_log::record::ExchangeRecord;
 use crate::telemetry::access_log::tls;
 use crate::telemetry::response_flag::ResponseFlags;
@@ -52,8 +55,11 @@ impl<'a> Value<'a> {
             Command::ConnectionId => Self::Number(record.connection_id),
             Command::Duration => millis(record.duration),
             Command::DynamicMetadata { namespace, key } => {
-                metadata(namespace, key.as_deref(), record.metadata)
+                let of_namespace =
+                    |label: &Label| !label.is_state && *label.namespace == **namespace;
+                metadata(of_namespace, key.as_deref(), record.metadata)
             }
+            Command::FilterState(how) => state(how, record.state),
             Command::Hostname => hostname(),
             Command::Protocol => record.protocol.map_or(Self::Absent, protocol),
             Command::RequestDuration => millis(record.request_duration),
@@ -131,22 +137,41 @@ impl<'a> Value<'a> {
 }
 
 /// One piece of dynamic metadata as text, all of a namespace as an object.
-fn metadata<'a>(namespace: &str, key: Option<&str>, all: &'a [Metadatum]) -> Value<'a> {
-    let of_namespace = all
-        .iter()
-        .filter(|metadatum| *metadatum.label.namespace == *namespace);
+fn metadata<'a>(
+    is_there: impl Fn(&Label) -> bool,
+    key: Option<&str>,
+    all: &'a [Metadatum],
+) -> Value<'a> {
+    let there = all.iter().filter(|metadatum| is_there(&metadatum.label));
     if let Some(key) = key {
-        let mut of_key = of_namespace.filter(|metadatum| *metadatum.label.key == *key);
+        let mut of_key = there.filter(|metadatum| *metadatum.label.key == *key);
         let found = of_key.next();
         return found.map_or(Value::Absent, |found| bytes(found.value.as_bytes()));
     }
-    let members = of_namespace.map(|metadatum| (&*metadatum.label.key, &*metadatum.value));
+    let members = there.map(|metadatum| (&*metadatum.label.key, &*metadatum.value));
     let mut members: Vec<_> = members.collect();
     if members.is_empty() {
         return Value::Absent;
     }
     members.sort_unstable();
     Value::Object(members)
+}
+
+/// What the PROXY protocol filter left as filter state.
+fn state<'a>(how: &FilterState, all: &'a [Metadatum]) -> Value<'a> {
+    let is_state = |label: &Label| label.is_state;
+    match how {
+        FilterState::Field(key) => metadata(is_state, Some(key), all),
+        FilterState::Typed => metadata(is_state, None, all),
+        FilterState::Plain => match metadata(is_state, None, all) {
+            Value::Object(members) => {
+                let mut text = Vec::new();
+                format::append_object(&members, &mut text);
+                Value::Text(Cow::Owned(text))
+            }
+            absent => absent,
+        },
+    }
 }
 
 fn millis<'a>(duration: Option<Duration>) -> Value<'a> {

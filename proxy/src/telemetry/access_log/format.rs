@@ -52,6 +52,11 @@ pub fn eval(template: &Template, record: &ExchangeRecord<'_>, out: &mut Vec<u8>)
     parts(template, record, Place::Header, b"", out);
 }
 
+/// Appends what a template gives as it is; a command without a value gives `-`.
+pub fn plain(template: &Template, record: &ExchangeRecord<'_>, out: &mut Vec<u8>) {
+    parts(template, record, Place::Header, b"-", out);
+}
+
 fn parts(
     template: &Template,
     record: &ExchangeRecord<'_>,
@@ -86,7 +91,11 @@ fn append(value: Value<'_>, place: Place, bytes_max: Option<usize>, out: &mut Ve
         Value::Number(number) => {
             out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
         }
-        // JSON in any place: what is in its strings is escaped already.
+        Value::Object(members) if matches!(place, Place::Json) => {
+            let mut text = Vec::new(); // rare: part of a longer string
+            append_object(&members, &mut text);
+            escape::json(&text, out);
+        }
         Value::Object(members) => append_object(&members, out),
         Value::Socket(socket) => append_display(socket, out),
         Value::Time(time, format) => {
@@ -108,7 +117,7 @@ fn append(value: Value<'_>, place: Place, bytes_max: Option<usize>, out: &mut Ve
     true
 }
 
-fn append_object(members: &[(&str, &str)], out: &mut Vec<u8>) {
+pub(super) fn append_object(members: &[(&str, &str)], out: &mut Vec<u8>) {
     out.push(b'{');
     for (at, (key, value)) in members.iter().enumerate() {
         if at > 0 {
@@ -204,7 +213,8 @@ fn json_template(
         match value {
             Value::Absent if omit_empty => return false,
             Value::Absent => out.extend_from_slice(b"null"),
-            Value::Number(_) | Value::Object(_) => {
+            Value::Object(members) => append_object(&members, out),
+            Value::Number(_) => {
                 append(value, Place::Json, None, out);
             }
             _ => {

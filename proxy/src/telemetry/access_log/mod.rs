@@ -29,6 +29,7 @@ mod writer;
 pub use format::DEFAULT_FORMAT;
 pub use format::eval;
 pub use format::format;
+pub use format::plain;
 pub use logger::Logger;
 pub use logger::flush_aged;
 pub use logger::flush_all;

@@ -110,6 +110,8 @@ pub struct ExchangeRecord<'a> {
     pub downstream_transport_failure_reason: Option<&'a str>,
     /// What listener filters left of the client's connection.
     pub metadata: &'a [Metadatum],
+    /// The same, where only filter state is looked for: a request sees its connection's.
+    pub state: &'a [Metadatum],
     /// TLS of the client's connection.
     pub downstream_tls: Option<&'a Facts>,
     /// TLS of the connection to the upstream.
@@ -168,6 +170,7 @@ impl ExchangeRecord<'_> {
             requested_server_name: None,
             downstream_transport_failure_reason: None,
             metadata: &[],
+            state: &[],
             downstream_tls: None,
             upstream_tls: None,
         }

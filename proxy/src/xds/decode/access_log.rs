@@ -142,7 +142,11 @@ fn template(context: &mut Context, field: &str, text: &str) -> Option<Template> 
     template::parse(text).map_or_else(|error| context.refuse(field, error.to_string()), Some)
 }
 
-fn log_format(context: &mut Context, format: core::SubstitutionFormatString) -> Option<Format> {
+/// Reads a format.
+pub(super) fn log_format(
+    context: &mut Context,
+    format: core::SubstitutionFormatString,
+) -> Option<Format> {
     let core::SubstitutionFormatString {
         omit_empty_values,
         content_type,

@@ -30,6 +30,7 @@ use crate::config::listener_filter::ProxyProtocol;
 use crate::config::listener_filter::TlsInspector;
 use crate::config::listener_filter::TlvRule;
 use crate::downstream::Label;
+use crate::downstream::TLV_STATE;
 use crate::net::proxy_protocol::Version;
 
 /// Deepest nesting of predicates: enough for anything written by hand, and for the stack.
@@ -83,7 +84,6 @@ pub(crate) fn decode(context: &mut Context, filter: pb::ListenerFilter) -> Optio
 }
 
 /// The TLS inspector as Envoy adds it where filter chains need one.
-pub(crate) fn default_tls_inspector() -> ListenerFilter {
 /// What `use_original_dst` needs.
 pub(crate) fn original_dst() -> ListenerFilter {
     ListenerFilter {
@@ -92,6 +92,7 @@ pub(crate) fn original_dst() -> ListenerFilter {
     }
 }
 
+pub(crate) fn default_tls_inspector() -> ListenerFilter {
     ListenerFilter {
         kind: ListenerFilterKind::TlsInspector(TlsInspector {
             bytes_max: limits::CLIENT_HELLO_BYTES_MAX,
@@ -141,10 +142,8 @@ fn proxy_protocol(
     } = filter;
     unsupported!(context, warn: stat_prefix);
     let location = value::enumeration::<TlvLocation>(context, "tlv_location", tlv_location)?;
-    if location == TlvLocation::FilterState {
-        context.reject_unsupported("tlv_location", "only DYNAMIC_METADATA is supported");
-    }
-    let rules = context.each("rules", rules, rule);
+    let is_state = location == TlvLocation::FilterState;
+    let rules = context.each("rules", rules, |context, one| rule(context, one, is_state));
     let disallowed = context.each("disallowed_versions", disallowed_versions, version);
     let kept_tlvs = context.optional("pass_through_tlvs", pass_through_tlvs, kept_tlvs);
     Some(ProxyProtocol {
@@ -162,7 +161,11 @@ fn one_of_each_type(rules: Vec<TlvRule>) -> Vec<TlvRule> {
     by_type.into_values().collect()
 }
 
-fn rule(context: &mut Context, rule: pb_proxy_protocol::proxy_protocol::Rule) -> Option<TlvRule> {
+fn rule(
+    context: &mut Context,
+    rule: pb_proxy_protocol::proxy_protocol::Rule,
+    is_state: bool,
+) -> Option<TlvRule> {
     let pb_proxy_protocol::proxy_protocol::Rule {
         tlv_type,
         on_tlv_present,
@@ -170,7 +173,11 @@ fn rule(context: &mut Context, rule: pb_proxy_protocol::proxy_protocol::Rule) ->
     let Ok(kind) = u8::try_from(tlv_type) else {
         return context.refuse("tlv_type", format!("{tlv_type} is not within 0 and 255"));
     };
-    let (label, is_base64) = context.required("on_tlv_present", on_tlv_present, label)?;
+    let (mut label, is_base64) = context.required("on_tlv_present", on_tlv_present, label)?;
+    if is_state {
+        label.namespace = TLV_STATE.into(); // one object holds them all
+        label.is_state = true;
+    }
     Some(TlvRule {
         kind,
         label: Arc::new(label),
@@ -200,6 +207,7 @@ fn label(
     let label = Label {
         namespace: namespace.into(),
         key: key.into(),
+        is_state: false,
     };
     Some((label, encoding == Encoding::Base64))
 }

@@ -26,6 +26,7 @@
 //! | `retry` `timeout` | `RetryPolicy`, on a route or its virtual host; how long a stream may take |
 //! | `access_log` `template` `template_tls` | access logs and `%COMMAND%` templates |
 //! | `address` `config_source` `matcher` `protocol` `regex_rewrite` `value` | what several of them share |
+//! | `added_tlv` | TLVs of PROXY protocol headers to upstreams |
 //! | `transport_socket` `tls` | what stands between a socket and the filters |
 //! | `grpc_service` `metadata` | gRPC services that are asked for something |
 //! | `secret_source` | where secrets come from that have a name |
@@ -39,6 +40,7 @@
 pub(crate) mod context;
 
 mod access_log;
+mod added_tlv;
 pub(crate) mod address;
 mod binding;
 mod chain_matcher;

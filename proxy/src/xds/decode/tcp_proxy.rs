@@ -13,6 +13,7 @@ use xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy
 
 use super::Context;
 use super::access_log;
+use super::added_tlv;
 use super::hash_policy;
 use super::value;
 use crate::config::limits;
@@ -58,9 +59,13 @@ pub(crate) fn decode(context: &mut Context, proxy: pb::TcpProxy) -> Option<TcpPr
         check_drain_close,
         cluster_specifier,
     } = proxy;
-    unsupported!(context, reject: on_demand, metadata_match, tunneling_config, proxy_protocol_tlvs);
-    let proxy_protocol_tlv_merge_policy = proxy_protocol_tlv_merge_policy != 0;
-    unsupported!(context, warn: proxy_protocol_tlv_merge_policy);
+    unsupported!(context, reject: on_demand, metadata_match, tunneling_config);
+    let added_tlvs = context.each(
+        "proxy_protocol_tlvs",
+        proxy_protocol_tlvs,
+        added_tlv::decode,
+    );
+    let tlv_merge = added_tlv::merge(context, proxy_protocol_tlv_merge_policy);
     unsupported!(context, warn "has no effect, as in Envoy": downstream_idle_timeout, upstream_idle_timeout);
     let check_drain_close = value::is_true(check_drain_close);
     unsupported!(context, warn: check_drain_close);
@@ -136,6 +141,8 @@ pub(crate) fn decode(context: &mut Context, proxy: pb::TcpProxy) -> Option<TcpPr
         backoff,
         access_logs,
         log_times,
+        added_tlvs,
+        tlv_merge: tlv_merge?,
     })
 }
 

@@ -7,8 +7,10 @@ use http::HeaderName;
 
 use super::template_tls;
 use crate::config::access_log::Command;
+use crate::config::access_log::FilterState;
 use crate::config::access_log::Template;
 use crate::config::access_log::TemplatePart;
+use crate::downstream::TLV_STATE;
 
 /// Why a template cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -149,6 +151,7 @@ fn command(raw: &Raw<'_>) -> Result<Command, TemplateError> {
             return Ok(Command::Trailer { name, alternative });
         }
         "DYNAMIC_METADATA" => return dynamic_metadata(raw),
+        "FILTER_STATE" => return filter_state(raw),
         "START_TIME" => {
             let format = raw.argument.filter(|format| !format.is_empty());
             return Ok(Command::StartTime(format.map(Into::into)));
@@ -227,6 +230,27 @@ fn dynamic_metadata(raw: &Raw<'_>) -> Result<Command, TemplateError> {
         namespace: namespace.into(),
         key,
     })
+}
+
+/// `KEY`, `KEY:PLAIN`, `KEY:TYPED` or `KEY:FIELD:NAME`.
+fn filter_state(raw: &Raw<'_>) -> Result<Command, TemplateError> {
+    let argument = raw.argument.unwrap_or_default();
+    let (key, how) = match argument.split_once(':') {
+        Some((key, how)) => (key, Some(how)),
+        None => (argument, None),
+    };
+    if key != TLV_STATE {
+        return Err(raw.problem("has nothing but envoy.network.proxy_protocol.tlv here"));
+    }
+    let how = match how {
+        None | Some("TYPED") => FilterState::Typed,
+        Some("PLAIN") => FilterState::Plain,
+        Some(how) => match how.strip_prefix("FIELD:") {
+            Some(field) if !field.is_empty() => FilterState::Field(field.into()),
+            _ => return Err(raw.problem("takes PLAIN, TYPED or FIELD:NAME after its key")),
+        },
+    };
+    Ok(Command::FilterState(how))
 }
 
 type Names = (Box<str>, Option<Box<str>>);

@@ -10,6 +10,7 @@ use xds_proto::pb::envoy::extensions::transport_sockets::tls::v3::DownstreamTlsC
 use xds_proto::pb::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
 
 use super::Context;
+use super::added_tlv;
 use super::extension;
 use super::listener_filter;
 use super::tls;
@@ -17,7 +18,6 @@ use crate::config::cluster::ProxyHeader;
 use crate::config::cluster::UpstreamTransport;
 use crate::config::filter_chain::TransportSocket;
 use crate::config::tls::UpstreamTls;
-use crate::downstream::Tlv;
 
 /// Reads the transport socket of a filter chain.
 pub(crate) fn downstream(
@@ -114,30 +114,11 @@ fn proxy_header(context: &mut Context, config: core::ProxyProtocolConfig) -> Opt
         pass_through_tlvs,
         listener_filter::kept_tlvs,
     );
-    let added_tlvs = context.each("added_tlvs", added_tlvs, tlv);
+    let added_tlvs = context.each("added_tlvs", added_tlvs, added_tlv::decode);
     Some(ProxyHeader {
         version,
         passed_tlvs: passed.unwrap_or_default(),
         added_tlvs,
-    })
-}
-
-fn tlv(context: &mut Context, tlv: core::TlvEntry) -> Option<Tlv> {
-    let core::TlvEntry {
-        r#type,
-        value,
-        format_string,
-    } = tlv;
-    unsupported!(context, reject: format_string);
-    let Ok(kind) = u8::try_from(r#type) else {
-        return context.refuse("type", format!("{type} is not within 0 and 255"));
-    };
-    if value.is_empty() {
-        context.reject("value", "must not be empty");
-    }
-    Some(Tlv {
-        kind,
-        value: value.into(),
     })
 }
 

@@ -382,7 +382,7 @@ fn rules_for_tlvs() {
                 json!({"rules": [{"tlv_type": 2}]}),
                 &at("rules[0].on_tlv_present"),
             ),
-            (json!({"tlv_location": "FILTER_STATE"}), &at("tlv_location")),
+            (json!({"tlv_location": "FILTER_STATE"}), "ok"),
         ],
     );
 }

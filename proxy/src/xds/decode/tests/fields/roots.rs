@@ -266,7 +266,12 @@ fn in_cluster(message: &str, base: Value, path: &'static [&str], rest: Value) ->
 /// A listener filter.
 fn listener_filter(message: &str) -> Target {
     let name = message.to_owned();
-    target(message, vec![json!({})], move |bytes| {
+    let base = if name.ends_with(".ProxyProtocol") {
+        json!({"rules": [base("Rule")]})
+    } else {
+        json!({})
+    };
+    target(message, vec![base], move |bytes| {
         // The name is field 1, typed_config field 3.
         let element = [delimited(1, b"x"), delimited(3, &any(&name, bytes))].concat();
         listener(
