@@ -1,8 +1,10 @@
 //! `weir control-plane`: serves a directory of resources over xDS.
 
+use std::fs::Permissions;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,6 +31,7 @@ use tokio::net::UnixListener;
 Examples:
   weir control-plane --resources ./resources --listen 127.0.0.1:18000
   weir control-plane --resources ./resources --ca ca --tls-identity spiffe://mesh.example/control-plane
+  weir control-plane --resources ./resources --api 127.0.0.1:18001 --state-dir /var/lib/weir
 
 The directory holds YAML or JSON files shaped like Envoy's file-based discovery responses; it is
 watched. Files in a subdirectory serve only nodes whose id or cluster is the subdirectory's name.
@@ -59,6 +62,13 @@ pub(crate) struct ControlPlaneArgs {
         default_value = "127.0.0.1:18000"
     )]
     listen: String,
+    /// Serve the API that changes how clusters balance, for this machine alone: a loopback address or
+    /// unix:PATH; see weir lb set --help
+    #[arg(long, value_name = "ADDR", env = "WEIR_API")]
+    api: Option<String>,
+    /// Keep what the API changes in this directory
+    #[arg(long, value_name = "DIR", env = "WEIR_STATE_DIR", requires = "api")]
+    state_dir: Option<PathBuf>,
     /// Directory of a certificate authority whose secrets are served
     #[arg(long, value_name = "DIR", env = "WEIR_CA_DIR")]
     ca: Option<PathBuf>,
@@ -109,6 +119,7 @@ fn serve(args: &ControlPlaneArgs) -> Result<ExitCode, String> {
             dir.display()
         ));
     }
+    let api = args.api.as_deref().map(Place::of_api).transpose()?;
     let server = server(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -116,11 +127,16 @@ fn serve(args: &ControlPlaneArgs) -> Result<ExitCode, String> {
     let runtime = runtime.map_err(|error| format!("error: cannot start: {error}"))?;
     runtime.block_on(async {
         let listener = place.listen(args).await?;
+        let server = match &api {
+            Some(place) => server.with_api(place.listen_privately().await?),
+            None => server,
+        };
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             address = args.listen,
             resources = ?args.resources,
             ca = ?args.ca,
+            api = ?args.api,
             tls = ?args.tls_identity.as_ref().map(SpiffeId::to_string),
             "weir control plane started",
         );
@@ -163,7 +179,13 @@ fn server(args: &ControlPlaneArgs) -> Result<Server, String> {
         });
         builder = builder.authority(authority, tls);
     }
-    Ok(builder.build())
+    let server = builder.build();
+    match &args.state_dir {
+        Some(dir) => server
+            .with_state(dir)
+            .map_err(|error| format!("error: --state-dir {error}")),
+        None => Ok(server),
+    }
 }
 
 /// No core file, and nobody of the same user who looks into the memory: keys that sign are in it.
@@ -208,6 +230,44 @@ impl Place {
                     format!("error: cannot listen on {}: {error}", path.display())
                 })?;
                 Ok(Listener::Local { listener, users })
+            }
+        }
+    }
+
+    /// Where only this machine comes.
+    fn of_api(text: &str) -> Result<Self, String> {
+        let place: Self = text
+            .parse()
+            .map_err(|error: String| error.replace("--listen", "--api"))?;
+        if place.is_local() {
+            return Ok(place);
+        }
+        Err(format!(
+            "error: --api {text}: whoever reaches it changes what everybody is served, so it is on \
+             loopback or unix:PATH"
+        ))
+    }
+
+    /// A socket is for its owner alone.
+    async fn listen_privately(&self) -> Result<Listener, String> {
+        match self {
+            Self::Network(address) => match TcpListener::bind(address).await {
+                Ok(listener) => Ok(listener.into()),
+                Err(error) => Err(format!("error: --api {address}: cannot listen: {error}")),
+            },
+            Self::Unix(path) => {
+                let closed = || {
+                    let listener = bind(path)?;
+                    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+                    Ok(listener)
+                };
+                let listener = closed().map_err(|error: io::Error| {
+                    format!("error: --api {}: cannot listen: {error}", path.display())
+                })?;
+                Ok(Listener::Local {
+                    listener,
+                    users: LocalUsers::default(),
+                })
             }
         }
     }
@@ -273,5 +333,8 @@ mod tests {
         assert_eq!("unix:a/b".parse(), Ok(Place::Unix(PathBuf::from("a/b"))));
         let refused = "18000".parse::<Place>().unwrap_err();
         assert!(refused.contains("--listen 18000"));
+        let refused = Place::of_api(":18001").unwrap_err();
+        assert!(refused.contains("--api :18001") && refused.contains("loopback"));
+        assert!(Place::of_api("127.0.0.1:18001").is_ok() && Place::of_api("unix:a").is_ok());
     }
 }

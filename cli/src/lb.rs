@@ -1,4 +1,5 @@
-//! `weir lb show`: why a member of a cluster has its weight, asked of a running proxy.
+//! `weir lb show`: why a member of a cluster has its weight, asked of a running proxy. What changes it is
+//! in `balancing`.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -8,7 +9,10 @@ use clap::Subcommand;
 use clap::ValueEnum;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::json;
 
+use crate::balancing;
+use crate::balancing::onlooker;
 use crate::client;
 
 /// Flags of `weir lb`.
@@ -20,8 +24,16 @@ pub(crate) struct LbArgs {
 
 #[derive(Debug, Subcommand)]
 enum LbCommand {
+    /// What was changed by hand, at a control plane
+    List(balancing::ListArgs),
+    /// Have a control plane change how a cluster balances
+    Set(balancing::SetArgs),
+    /// Let a policy look on beside the one that chooses, to compare them
+    Shadow(balancing::ShadowArgs),
     /// One line per member: latency, baseline, samples, failures, weight
     Show(ShowArgs),
+    /// Take back what was changed: the cluster balances as its resource says
+    Unset(balancing::UnsetArgs),
 }
 
 #[derive(Args, Debug)]
@@ -71,6 +83,11 @@ pub(crate) struct Cluster {
     /// How its breakers stand that look at outcomes.
     #[serde(default)]
     pub(crate) weir_breakers: Vec<Value>,
+    /// What chooses among its members.
+    #[serde(default)]
+    weir_policy: String,
+    /// What is known of a policy that looks on.
+    weir_shadow: Option<Value>,
 }
 
 /// What the policy that follows latency says of a member.
@@ -95,8 +112,23 @@ impl Latency {
 
 /// Asks and prints.
 pub(crate) fn run(args: &LbArgs) -> ExitCode {
-    let LbCommand::Show(ShowArgs { asked }) = &args.command;
-    asked.show(|cluster| cluster.host_statuses, line)
+    match &args.command {
+        LbCommand::List(args) => balancing::list(args),
+        LbCommand::Set(args) => balancing::set(args),
+        LbCommand::Shadow(args) => balancing::shadow(args),
+        LbCommand::Show(ShowArgs { asked }) => asked.print(|cluster| {
+            let first = onlooker::line(&cluster.weir_policy, cluster.weir_shadow.as_ref());
+            let members = cluster.host_statuses.iter().map(line);
+            let lines = [first].into_iter().chain(members).collect();
+            let object = json!({
+                "policy": cluster.weir_policy,
+                "shadow": cluster.weir_shadow,
+                "members": cluster.host_statuses,
+            });
+            (object, lines)
+        }),
+        LbCommand::Unset(args) => balancing::unset(args),
+    }
 }
 
 impl ClusterArgs {
@@ -106,15 +138,25 @@ impl ClusterArgs {
         part: fn(Cluster) -> Vec<Value>,
         line: fn(&Value) -> String,
     ) -> ExitCode {
-        let printed = self.ask().and_then(|cluster| match self.output {
-            Output::Json => serde_json::to_string_pretty(&part(cluster))
-                .map(|text| println!("{text}"))
-                .map_err(|error| error.to_string()),
-            Output::Text => {
-                part(cluster)
-                    .iter()
-                    .for_each(|one| println!("{}", line(one)));
-                Ok(())
+        self.print(|cluster| {
+            let part = part(cluster);
+            let lines = part.iter().map(line).collect();
+            (Value::Array(part), lines)
+        })
+    }
+
+    /// The same of anything that is said, as an object and in lines.
+    fn print(&self, told: impl FnOnce(Cluster) -> (Value, Vec<String>)) -> ExitCode {
+        let printed = self.ask().and_then(|cluster| {
+            let (object, lines) = told(cluster);
+            match self.output {
+                Output::Json => serde_json::to_string_pretty(&object)
+                    .map(|text| println!("{text}"))
+                    .map_err(|error| error.to_string()),
+                Output::Text => {
+                    lines.iter().for_each(|line| println!("{line}"));
+                    Ok(())
+                }
             }
         });
         match printed {
@@ -177,6 +219,11 @@ pub(crate) fn configured_weight(host: &Value) -> u64 {
 
 /// A member in one line.
 fn line(host: &Value) -> String {
+    let shadow = host.get("weir_shadow").map(onlooker::share);
+    format!("{}{}", explained(host), shadow.unwrap_or_default())
+}
+
+fn explained(host: &Value) -> String {
     let (place, configured) = (place(host), configured_weight(host));
     let Some(latency) = Latency::of(host) else {
         return format!(

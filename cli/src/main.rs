@@ -6,6 +6,7 @@
     reason = "a command line tool talks to people"
 )]
 
+mod balancing;
 mod breaker;
 mod ca;
 mod cert;
@@ -43,6 +44,7 @@ Examples:
   weir cert show 127.0.0.1:8443                         what a server shows, in plain words
   weir endpoint drain 127.0.0.1:9901 backend 10.0.0.7:80  nothing new for one member
   weir lb show backend --admin 127.0.0.1:9901           why members have their weights
+  weir lb set backend latency                           another policy, while it runs
   weir breaker show backend                             what is limited or refused, and why"
 )]
 struct Weir {
@@ -68,7 +70,7 @@ enum Command {
     Endpoint(endpoint::EndpointArgs),
     /// What a code in an error message means
     Explain(explain::ExplainArgs),
-    /// Why a member of a cluster has its weight
+    /// How clusters balance: look at it, change it while it runs
     Lb(lb::LbArgs),
     /// Run the data plane
     Proxy(Box<proxy::command::ProxyArgs>),

@@ -2,11 +2,14 @@
 //! Envoy, gRPC and Weir proxies.
 //!
 //! It moves opaque resources: it decodes them only to learn what they refer to, never to change
-//! them, and it knows nothing about how a proxy uses them.
+//! them, and it knows nothing about how a proxy uses them. The exception is asked for: [`balancing`]
+//! replaces one field of a cluster.
 //!
 //! | module | role |
 //! |---|---|
+//! | [`balancing`] | how clusters balance, changed while they run |
 //! | [`ca`] | the certificate authority: who gets which certificate, and the state that proves it |
+//! | [`client`] | calls the API of a running server |
 //! | [`server`] | composition root: sources, store, gRPC services on one listener |
 //! | [`source`] | where desired state comes from: a watched directory, or the [`Handle`] |
 //! | [`resource`] | one resource, encoded once, versioned by its content |
@@ -23,7 +26,9 @@
 //! client sees a committed set as a whole or not at all; a version a client refused is not sent to
 //! it again until the resource changes; the cores take time as an argument.
 
+pub mod balancing;
 pub mod ca;
+pub mod client;
 pub mod limits;
 pub mod resource;
 pub mod server;

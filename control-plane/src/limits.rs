@@ -230,3 +230,21 @@ pub const CLOCK_NOTED: Duration = Duration::from_hours(24);
 /// How long revocations and used tokens are remembered after their end, in case it was the clock
 /// that ended them.
 pub const REFUSALS_KEPT: Duration = Duration::from_hours(30 * 24);
+
+/// Clusters whose policy was changed while they run. The state is written as a whole, so it must stay small.
+pub const OVERRIDES_MAX: usize = 10_000;
+
+/// Policies in one list of preference. A client takes the first it knows; three are many.
+pub const POLICIES_MAX: usize = 16;
+
+/// Bytes of such a list; the largest policy of the API takes a few hundred.
+pub const POLICY_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of the file that keeps them: past this somebody else wrote it.
+pub const OVERRIDES_BYTES_MAX: u64 = 1 << 30;
+
+/// Connections to the API at once: people and their scripts.
+pub const API_CONNECTIONS_MAX: usize = 64;
+
+/// Names of clusters in an answer that says which there are.
+pub const NAMES_TOLD_MAX: usize = 20;

@@ -3,6 +3,8 @@
 //! A commit replaces what one source says, for all groups at once; it is checked whole before any
 //! of it becomes visible. Readers never wait for a commit being built. Keeps no history yet.
 //!
+//! Policies that were changed by hand ([`crate::balancing`]) stand over the clusters of all sources.
+//!
 //! A node belongs to the group named like its `node.id`, else like its `node.cluster`, else to the
 //! unnamed group that holds only what everybody gets.
 
@@ -16,10 +18,18 @@ use std::sync::RwLock;
 
 use tokio::sync::watch;
 
+use crate::balancing::Change;
+use crate::balancing::Changed;
+use crate::balancing::Overrides;
+use crate::balancing::Refused;
+use crate::balancing::kept::Kept;
+use crate::balancing::rewrite;
+use crate::limits::NAMES_TOLD_MAX;
 use crate::resource::Resource;
 use crate::snapshot::Dangling;
 use crate::snapshot::Duplicate;
 use crate::snapshot::Snapshot;
+use crate::types;
 
 /// Everything one source wants served: by group, the empty name for everybody.
 pub type Desired = BTreeMap<String, Vec<Arc<Resource>>>;
@@ -43,6 +53,9 @@ struct Writer {
     lineages: u64,
     sources: BTreeMap<String, Desired>,
     current: BTreeMap<Arc<str>, Snapshot>,
+    overrides: Overrides,
+    /// Where those outlive the process, if anywhere.
+    kept: Option<Kept>,
 }
 
 /// What a commit did.
@@ -85,6 +98,59 @@ impl Store {
         let mut desired = writer.sources.get(source).cloned().unwrap_or_default();
         desired.insert(group.to_owned(), resources);
         self.commit_locked(&mut writer, source, desired)
+    }
+
+    /// Keeps changed policies in a directory from now on, and takes in those that are there. For the
+    /// time before anything is committed.
+    pub(crate) fn keep(&self, (kept, overrides): (Kept, Overrides)) {
+        let mut writer = self.writer();
+        writer.kept = Some(kept);
+        writer.overrides = overrides;
+    }
+
+    /// Changes how a cluster balances, whatever its sources say. Waits for the disk.
+    ///
+    /// # Errors
+    /// When the change cannot be; nothing changes then.
+    pub fn change_policy(
+        &self,
+        cluster: &str,
+        version: u64,
+        change: &Change,
+    ) -> Result<Changed, Refused> {
+        change.check()?;
+        let mut writer = self.writer();
+        let is_durable = writer.kept.is_some();
+        let changed = |overrides: &Overrides, is_new| Changed {
+            now: overrides.get(cluster).cloned().unwrap_or_default(),
+            is_new,
+            is_durable,
+        };
+        let Some(next) = writer.overrides.with(cluster, version, change)? else {
+            return Ok(changed(&writer.overrides, false));
+        };
+        writer.check(cluster, &next)?;
+        if let Some(kept) = &writer.kept {
+            kept.save(&next).map_err(|source| Refused::NotKept {
+                path: kept.path().display().to_string(),
+                source,
+            })?;
+        }
+        let now = changed(&next, true);
+        writer.overrides = next;
+        if !writer.current.is_empty() {
+            // No name is new, so none is there twice.
+            if let Ok(snapshots) = writer.build() {
+                self.publish(&mut writer, snapshots);
+            }
+        }
+        Ok(now)
+    }
+
+    /// Policies that stand over what was written.
+    #[must_use]
+    pub fn overrides(&self) -> Overrides {
+        self.writer().overrides.clone()
     }
 
     /// The group a node belongs to at this moment.
@@ -193,6 +259,48 @@ impl Store {
 }
 
 impl Writer {
+    /// Every cluster, as its sources wrote it.
+    fn written(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        let all = self.sources.values().flat_map(BTreeMap::values).flatten();
+        all.filter(|resource| &**resource.type_url() == types::CLUSTER)
+    }
+
+    /// Clusters whose policy was changed, by what was written.
+    fn changed(&self) -> HashMap<*const Resource, Arc<Resource>> {
+        let changed = |resource: &Arc<Resource>| {
+            let over = self.overrides.get(resource.name())?;
+            let changed = rewrite::rewritten(resource, over)?;
+            Some((Arc::as_ptr(resource), Arc::new(changed)))
+        };
+        self.written().filter_map(changed).collect()
+    }
+
+    /// Whether what stands over a cluster can. Whether it is there does not matter for nothing.
+    fn check(&self, cluster: &str, overrides: &Overrides) -> Result<(), Refused> {
+        let over = overrides.get(cluster).cloned().unwrap_or_default();
+        let mut is_known = over.is_empty();
+        for resource in self.written().filter(|each| &**each.name() == cluster) {
+            rewrite::check(resource, &over)?;
+            is_known = true;
+        }
+        if is_known {
+            return Ok(());
+        }
+        let mut names: Vec<&str> = self.written().map(|resource| &**resource.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let more = names.len() > NAMES_TOLD_MAX;
+        names.truncate(NAMES_TOLD_MAX);
+        let mut known = names.join(", ");
+        if more {
+            known.push_str(", ...");
+        }
+        Err(Refused::Unknown {
+            cluster: cluster.to_owned(),
+            known,
+        })
+    }
+
     /// The next snapshot of every group any source names.
     fn build(&mut self) -> Result<BTreeMap<Arc<str>, Snapshot>, Duplicate> {
         let epoch = self.epoch + 1;
@@ -204,6 +312,7 @@ impl Writer {
         names.push("");
         names.sort_unstable();
         names.dedup();
+        let changed = self.changed();
         let mut lineages = self.lineages;
         let mut next = BTreeMap::new();
         for name in names {
@@ -223,6 +332,7 @@ impl Writer {
                 };
                 desired.get("").into_iter().chain(own).flatten()
             });
+            let parts = parts.map(|part| changed.get(&Arc::as_ptr(part)).unwrap_or(part));
             let snapshot = previous.next(parts, epoch)?;
             next.insert(Arc::clone(snapshot.group()), snapshot);
         }

@@ -88,6 +88,14 @@ pub mod weir {
         }
     }
 
+    /// `weir.control_plane`.
+    pub mod control_plane {
+        /// `weir.control_plane.v1`.
+        pub mod v1 {
+            include!("generated/weir.control_plane.v1.rs");
+        }
+    }
+
     /// `weir.identity`.
     pub mod identity {
         /// `weir.identity.v1`.

@@ -96,6 +96,20 @@ impl Resource {
         })
     }
 
+    /// The same resource with another payload of its type, where it was written.
+    ///
+    /// # Errors
+    /// When the payload does not decode as its type.
+    pub fn with_value(&self, value: Vec<u8>) -> Result<Self, ReferenceError> {
+        let type_url = self.type_url.as_ref().to_owned();
+        let changed = Self::named(&protobuf::Any { type_url, value }, &self.name)?;
+        Ok(Self {
+            ttl: self.ttl,
+            origin: self.origin.clone(),
+            ..changed
+        })
+    }
+
     /// Lets clients that support it forget the resource when the server falls silent (S-80).
     #[must_use]
     pub fn with_ttl(mut self, ttl: Duration) -> Self {

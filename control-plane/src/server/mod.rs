@@ -14,8 +14,10 @@ use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use tokio::sync::watch;
 
+use crate::balancing::kept::Kept;
 use crate::ca::Authority;
 use crate::ca::access::LocalUsers;
+use crate::limits::API_CONNECTIONS_MAX;
 use crate::limits::Limits;
 use crate::service;
 use crate::service::Shared;
@@ -41,6 +43,7 @@ pub struct Server {
     files: Option<FileSource>,
     secrets: Option<(Secrets, Keeper)>,
     has_tls: bool,
+    api: Option<Listener>,
     store: Store,
     registry: Registry,
 }
@@ -96,6 +99,23 @@ impl Server {
         }
     }
 
+    /// Serves the API as well, for whom it may change what everybody is served: the listener must
+    /// be out of reach of others.
+    #[must_use]
+    pub fn with_api(mut self, listener: impl Into<Listener>) -> Self {
+        self.api = Some(listener.into());
+        self
+    }
+
+    /// Keeps what the API changes in this directory, and begins with what is there.
+    ///
+    /// # Errors
+    /// When the directory cannot be used; in a sentence.
+    pub fn with_state(self, dir: &Path) -> Result<Self, String> {
+        self.store.keep(Kept::open(dir)?);
+        Ok(self)
+    }
+
     /// Commits resources and reads the status, before and while the server runs.
     #[must_use]
     pub fn handle(&self) -> Handle {
@@ -125,6 +145,7 @@ impl Server {
             None => None,
         };
         let tls = secrets.clone().filter(|_| self.has_tls);
+        let api = serve_api(self.api, self.store.clone());
         let shared = Shared {
             secrets,
             streams: Arc::new(Semaphore::new(limits.streams_max)),
@@ -166,8 +187,24 @@ impl Server {
             served = serving => Ok(served?),
             () = following => Ok(()),
             () = keeping => Ok(()),
+            served = api => Ok(served?),
         }
     }
+}
+
+/// Until it is dropped: a call takes no time.
+async fn serve_api(
+    listener: Option<Listener>,
+    store: Store,
+) -> Result<(), tonic::transport::Error> {
+    let Some(listener) = listener else {
+        return pending().await;
+    };
+    let incoming = Incoming::new(listener, API_CONNECTIONS_MAX, None);
+    tonic::transport::Server::builder()
+        .add_service(service::Balancing::new(store))
+        .serve_with_incoming(incoming)
+        .await
 }
 
 impl Builder {
@@ -236,6 +273,7 @@ impl Builder {
             secrets: self
                 .authority
                 .map(|(authority, tls)| Secrets::new(authority, tls)),
+            api: None,
             store,
             registry: Registry::default(),
         }

@@ -3,6 +3,7 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `balancing` | policies, changed while clusters run |
 //! | `caller` | who is on the other end |
 //! | `certificates` | keys that their owners made |
 //! | `driver` | one stream of discovery |
@@ -42,10 +43,12 @@ use crate::stream::Policy;
 use crate::stream::Scope;
 use crate::types;
 
+mod balancing;
 mod caller;
 mod certificates;
 mod driver;
 
+pub(crate) use balancing::Balancing;
 use certificates::Certificates;
 use driver::Delta;
 use driver::Driver;

@@ -162,3 +162,38 @@ impl ::prost::Name for Guards {
         "type.googleapis.com/weir.load_balancing.v1.Guards".into()
     }
 }
+/// A second policy that looks on. It stands in `Cluster.load_balancing_policy.policies` before the policy
+/// that is used, to which a client that does not know it falls through.
+///
+/// For each request `active` chooses, and `shadow` is asked as well, with the same members, the same
+/// requests in flight, the same hash and the same random number, and with what was learned of latency from the
+/// answers that came. Nothing follows from its choice: it is counted whether it was the same, and whom it
+/// chose. From that and from how long each host's answers took follows what latency it would have brought, if
+/// hosts were no slower with the load it gives them: true for what moves a little load, too good for what moves
+/// much.
+///
+/// What it finds is in `/clusters`, in the metrics and in `weir lb show`. It costs about as much as the policy
+/// that is used, once more; without it nothing is counted.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Shadow {
+    /// Chooses. None of its policies is another `Shadow`.
+    #[prost(message, optional, tag = "1")]
+    pub active: ::core::option::Option<
+        ::envoy_types::pb::envoy::config::cluster::v3::LoadBalancingPolicy,
+    >,
+    /// Looks on. None of its policies is another `Shadow`.
+    #[prost(message, optional, tag = "2")]
+    pub shadow: ::core::option::Option<
+        ::envoy_types::pb::envoy::config::cluster::v3::LoadBalancingPolicy,
+    >,
+}
+impl ::prost::Name for Shadow {
+    const NAME: &'static str = "Shadow";
+    const PACKAGE: &'static str = "weir.load_balancing.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "weir.load_balancing.v1.Shadow".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "type.googleapis.com/weir.load_balancing.v1.Shadow".into()
+    }
+}

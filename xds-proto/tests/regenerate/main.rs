@@ -27,6 +27,10 @@ const REGENERATE: &str = "WEIR_REGENERATE";
 const EXTERN_MESSAGES: &[(&str, &str)] = &[
     (".google.protobuf", "::envoy_types::pb::google::protobuf"),
     (
+        ".envoy.config.cluster.v3",
+        "::envoy_types::pb::envoy::config::cluster::v3",
+    ),
+    (
         ".envoy.config.core.v3",
         "::envoy_types::pb::envoy::config::core::v3",
     ),
