@@ -157,7 +157,7 @@ fn what_looks_on_stands_before_what_chooses() {
     let shadow: Shadow = unpack(&opened(0)).unwrap();
     let ring: RingHash = unpack(&opened(1)).unwrap();
     assert_eq!((policies.len(), shadow.shadow), (2, Some(random())));
-    assert_eq!(shadow.active.unwrap().policies, policies.get(1..).unwrap());
+    assert_eq!(shadow.active.unwrap().policies, policies[1..]);
     assert_eq!(
         (ring.minimum_ring_size.unwrap().value, ring.hash_function),
         (77, 1)

@@ -186,7 +186,7 @@ pub struct GrpcTimeout {
 }
 
 /// What a route and its virtual host say about attempts.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Retries {
     /// The route's own, else the virtual host's.
     pub policy: Option<Arc<RetryPolicy>>,
@@ -200,19 +200,6 @@ pub struct Retries {
     pub request_tells_timeouts: bool,
     /// An attempt that reaches its limit goes on, and another one is made beside it.
     pub hedges_on_per_try_timeout: bool,
-}
-
-impl Default for Retries {
-    fn default() -> Self {
-        Self {
-            policy: None,
-            body_bytes_max: BodyLimit::default(),
-            request_tells_attempts: false,
-            response_tells_attempts: false,
-            request_tells_timeouts: false,
-            hedges_on_per_try_timeout: false,
-        }
-    }
 }
 
 /// How much of a request body is kept for another attempt.

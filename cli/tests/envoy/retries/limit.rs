@@ -209,7 +209,11 @@ async fn retries_are_never_more_than_the_limit_and_reach_it() {
     }
     let held = until(|| {
         let held = origin.counts().held;
-        std::future::ready((held == LIMIT).then_some(()).ok_or(format!("{held} held")))
+        std::future::ready(
+            (held == LIMIT)
+                .then_some(())
+                .ok_or_else(|| format!("{held} held")),
+        )
     });
     held.await.expect("the limit is reached");
     let open = world.number("circuit_breakers.default.rq_retry_open").await;

@@ -60,6 +60,7 @@ async fn answered(port: u16, wanted: &str) -> String {
     body.unwrap_or_else(|| format!("nobody: {answer:?}"))
 }
 
+#[expect(clippy::too_many_lines, reason = "one walk through one namespace")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redirected_connections_are_handed_over_alike() {
     if !envoy_is_there() {

@@ -181,11 +181,11 @@ pub fn wait(
     jittered(config, base, config.interval_jitter, random)
 }
 
-/// Checks of many hosts that fall due within so long are made together: waking up for each costs more
-/// than to ask.
-const ROUND: Duration = Duration::from_millis(10);
+/// Checks of many hosts that fall due within one part in so many of their wait are made together: waking
+/// up for each costs more than to ask.
+const ROUNDS: u32 = 100;
 
-/// A shorter wait is kept exactly; one that is longer gets longer by one part in a hundred at most.
+/// A shorter wait is kept exactly.
 const ROUNDED_MIN: Duration = Duration::from_secs(1);
 
 /// When a check is made that is to wait from `now` on; both count from when its thread began.
@@ -194,9 +194,10 @@ pub fn due(now: Duration, wait: Duration) -> Duration {
     if wait < ROUNDED_MIN {
         return due;
     }
-    let over = due.as_nanos() % ROUND.as_nanos();
+    let round = wait / ROUNDS;
+    let over = due.as_nanos() % round.as_nanos(); // which is 10 ms or longer
     match u64::try_from(over) {
-        Ok(over @ 1..) => due.saturating_add(ROUND.saturating_sub(Duration::from_nanos(over))),
+        Ok(over @ 1..) => due.saturating_add(round.saturating_sub(Duration::from_nanos(over))),
         _ => due,
     }
 }

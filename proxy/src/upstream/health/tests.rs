@@ -216,9 +216,10 @@ fn checks_of_many_hosts_are_made_together() {
     // A short wait is kept as it is.
     assert_eq!(due(ms(3), ms(999)), ms(1002));
     // What is due within a round is due at its end.
-    for now in [1, 5, 10] {
-        assert_eq!(due(ms(now), ms(10_000)), ms(10_010), "{now}");
+    for now in [1, 5, 100] {
+        assert_eq!(due(ms(now), ms(10_000)), ms(10_100), "{now}");
     }
-    assert_eq!(due(ms(11), ms(10_000)), ms(10_020));
+    assert_eq!(due(ms(101), ms(10_000)), ms(10_200));
+    assert_eq!(due(ms(1), ms(1_000)), ms(1_010));
     assert_eq!(due(ms(1), Duration::MAX), Duration::MAX);
 }

@@ -55,9 +55,9 @@ fn members_to_be_avoided() {
     let new: (&str, &[&str]) = ("stage", &["\"new\""]);
     let cases = [
         (traits(&[new]), false),
-        (traits(&[new, ("weight", &["3"])]), true),
+        (traits(&[new, ("weight", &["3.0"])]), true),
         (
-            traits(&[new, ("weight", &["2", "3", "[2,3]"]), ("x", &["1"])]),
+            traits(&[new, ("weight", &["2.0", "3.0", "[2.0,3.0]"]), ("x", &["1"])]),
             true,
         ),
         (traits(&[("canary", &["true"])]), true),
