@@ -204,7 +204,7 @@ pub(crate) fn list(args: &ListArgs) -> ExitCode {
             .and_then(|list| {
                 match place.output {
                     Output::Json => {
-                        print(&Value::Array(list.overrides.iter().map(object).collect()))?
+                        print(&Value::Array(list.overrides.iter().map(object).collect()))?;
                     }
                     Output::Text if list.overrides.is_empty() => {
                         println!("every cluster balances as its resource says");

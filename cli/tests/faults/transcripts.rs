@@ -291,13 +291,16 @@ impl Transcript {
 
     async fn open_http2(&self, world: &World) -> Option<Http2> {
         match self.door {
-            Door::Https => Http2::over(world.secure(self.door, b"h2").await?).await,
+            Door::Https => {
+                let stream = Box::pin(world.secure(self.door, b"h2")).await?;
+                Box::pin(Http2::over(stream)).await
+            }
             _ => Http2::open(world.door(self.door)).await,
         }
     }
 
     async fn play_http2(&self, world: &World, is_clean: bool) -> Result<(), String> {
-        let Some(client) = self.open_http2(world).await else {
+        let Some(client) = Box::pin(self.open_http2(world)).await else {
             return if is_clean {
                 Err("no connection".to_owned())
             } else {
