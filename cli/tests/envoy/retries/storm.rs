@@ -19,6 +19,10 @@ use crate::identity::manager;
 use crate::identity::open;
 use crate::setting::Weir;
 
+/// Percent of what is in flight, retries among it: `b` of it add at most `b / (1 - b)`, which is a fifth,
+/// and come that close when attempts take much longer than the waits between them.
+const BUDGET: u32 = 16;
+
 /// Enough for a budget of several retries at a time.
 const CLIENTS: usize = 40;
 const REQUESTS: usize = 25;
@@ -53,7 +57,7 @@ fn configuration(port: &ReservedPort, target: SocketAddr) -> String {
         "route": {"cluster": "target", "retry_policy": policy},
     }]);
     let mut cluster = cluster("target", target.port());
-    let budget = json!({"budget_percent": {"value": 20}, "min_retry_concurrency": 1});
+    let budget = json!({"budget_percent": {"value": BUDGET}, "min_retry_concurrency": 1});
     cluster["circuit_breakers"] = json!({"thresholds": [{"retry_budget": budget}]});
     bootstrap(&[listener(port, &manager(&routes, &json!({})))], &[cluster])
 }
