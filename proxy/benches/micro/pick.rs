@@ -22,8 +22,18 @@ pub(crate) fn measure(criterion: &mut Criterion) {
     for hosts in [10, 1_000] {
         let members = resources::endpoints(0, 1, hosts);
         let (_, endpoints) = endpoints(&members).expect("members").value;
-        for (name, policy) in policies() {
-            let set = set(policy, &endpoints);
+        let shadow = LoadBalancing {
+            policy: LbPolicy::Latency(LatencyWeighted::default()),
+            ..LoadBalancing::default()
+        };
+        let plain = policies().map(|(name, policy)| (name, policy, None));
+        let looked_on = (
+            "round_robin_and_shadow",
+            LbPolicy::RoundRobin,
+            Some(Box::new(shadow)),
+        );
+        for (name, policy, shadow) in plain.into_iter().chain([looked_on]) {
+            let set = set((policy, shadow), &endpoints);
             let mut random = fastrand::Rng::with_seed(1);
             let mut cursor = 0;
             group.bench_function(BenchmarkId::new(name, hosts), |bencher| {
@@ -37,9 +47,10 @@ pub(crate) fn measure(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn set(policy: LbPolicy, endpoints: &Endpoints) -> HostSet {
+fn set((policy, shadow): (LbPolicy, Option<Box<LoadBalancing>>), endpoints: &Endpoints) -> HostSet {
     let config = LoadBalancing {
         policy,
+        shadow,
         ..LoadBalancing::default()
     };
     HostSet::new(&config, endpoints, &Transports::default(), None)

@@ -23,6 +23,7 @@ use crate::upstream::departure::Cause;
 use crate::upstream::health::HealthFlags;
 use crate::upstream::health::timeline::Event;
 use crate::upstream::latency::Standing;
+use crate::upstream::shadow;
 
 /// Everything the endpoints need.
 #[derive(Clone, Debug)]
@@ -59,7 +60,7 @@ pub trait Inspect: fmt::Debug + Send + Sync {
     /// Every cluster, by name.
     fn clusters(&self) -> Vec<ClusterView>;
 
-    /// Those whose policy follows latency.
+    /// Those whose policy follows latency, and those where one looks on.
     fn clusters_by_latency(&self) -> Vec<ClusterView>;
 
     /// Every listener that is bound, by name.
@@ -181,6 +182,10 @@ pub struct ClusterView {
     pub limits: Vec<LimitView>,
     /// How its breakers stand that look at outcomes.
     pub outcomes: Vec<OutcomeView>,
+    /// What chooses among its members.
+    pub policy: &'static str,
+    /// What is known of a policy that looks on.
+    pub shadow: Option<shadow::Report>,
     /// Its members.
     pub hosts: Vec<HostView>,
 }
@@ -233,6 +238,8 @@ pub struct HostView {
     pub weight: u32,
     /// What its weight is multiplied by and why, if the policy follows latency.
     pub standing: Option<Standing>,
+    /// What a policy that looks on, and the other, sent to it.
+    pub shadow: Option<shadow::Share>,
     /// What the control plane says.
     pub health: HealthStatus,
     /// What its health checks and outlier detection say.

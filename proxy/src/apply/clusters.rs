@@ -244,7 +244,7 @@ impl Clusters {
     fn record(&mut self) {
         let follows = |cluster: &&ClusterHandle| {
             let current = cluster.load();
-            current.config.load_balancing.policy.has_feedback()
+            current.config.load_balancing.has_feedback()
         };
         self.following = self.live.values().filter(follows).cloned().collect();
         self.registry

@@ -217,20 +217,15 @@ impl Cluster {
     }
 
     /// Members of `old` are the same here, and only chosen otherwise, or may be asked more or less
-    /// at once, or are spared by another measure. One that counts the requests of the
-    /// whole cluster counts them from the first on.
+    /// at once, or are spared by another measure.
     pub fn has_members_of(&self, old: &Self) -> bool {
-        let counts_all = |config: &Self| {
-            let hashing = config.load_balancing.policy.hashing();
-            hashing.is_some_and(|hashing| hashing.balance_factor.is_some())
-        };
         let same = Self {
             circuit_breakers: self.circuit_breakers,
             outcome_breaker: self.outcome_breaker.clone(),
             load_balancing: self.load_balancing.clone(),
             ..old.clone()
         };
-        same == *self && counts_all(old) == counts_all(self)
+        same == *self
     }
 
     /// Whether gRPC can be spoken with it before anything is received; see [`CAN_BE_ASKED`].

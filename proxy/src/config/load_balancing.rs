@@ -28,6 +28,32 @@ pub struct LoadBalancing {
     pub zone_aware: ZoneAware,
     /// New members take less at first. Policies that hash, and random, do not know it.
     pub slow_start: Option<SlowStart>,
+    /// Looks on, and is itself not looked on.
+    pub shadow: Option<Box<Self>>,
+}
+
+impl LoadBalancing {
+    /// Whether answers are measured.
+    pub fn measures_latency(&self) -> bool {
+        self.policy.latency().is_some() || self.shadow.is_some()
+    }
+
+    /// Whether what comes of requests changes how members are chosen, or would.
+    pub fn has_feedback(&self) -> bool {
+        self.policy.has_feedback() || self.shadow.is_some()
+    }
+
+    /// What is made of load reports, if anything is.
+    pub fn load_reports(&self) -> Option<WantedReports<'_>> {
+        let shadow = self.shadow.as_ref();
+        let of_shadow = || shadow.and_then(|shadow| shadow.policy.load_reports());
+        self.policy.load_reports().or_else(of_shadow)
+    }
+
+    /// What a policy that looks on and hashes goes by, if the one that chooses does not hash.
+    pub fn shadow_hashing(&self) -> Option<&Hashing> {
+        self.shadow.as_ref()?.policy.hashing()
+    }
 }
 
 impl Default for LoadBalancing {
@@ -39,6 +65,7 @@ impl Default for LoadBalancing {
             by_locality: false,
             zone_aware: ZoneAware::default(),
             slow_start: None,
+            shadow: None,
         }
     }
 }
@@ -66,6 +93,21 @@ pub enum LbPolicy {
 }
 
 impl LbPolicy {
+    /// As people and `weir lb set` call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Latency(config) if config.guards.is_none() => "latency-plain",
+            Self::Latency(_) => "latency",
+            Self::LeastRequest(_) => "least-request",
+            Self::Maglev(_) => "maglev",
+            Self::PickFirst(_) => "pick-first",
+            Self::Random => "random",
+            Self::Reported(_) => "client-side-weighted",
+            Self::RingHash(_) => "ring-hash",
+            Self::RoundRobin => "round-robin",
+        }
+    }
+
     /// What policies with feedback from latency are made of.
     pub fn latency(&self) -> Option<&LatencyWeighted> {
         match self {

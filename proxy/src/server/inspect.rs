@@ -432,15 +432,7 @@ impl Inspect for Inspector {
     }
 
     fn clusters_by_latency(&self) -> Vec<ClusterView> {
-        self.views(|cluster| {
-            cluster
-                .load()
-                .config
-                .load_balancing
-                .policy
-                .latency()
-                .is_some()
-        })
+        self.views(|cluster| cluster.load().config.load_balancing.measures_latency())
     }
 
     fn listeners(&self) -> Vec<ListenerView> {
@@ -684,6 +676,7 @@ fn cluster_view(cluster: &ClusterHandle, added_via_api: bool) -> ClusterView {
             priority: member.priority,
             weight: member.weight,
             standing: cluster.standing(&member.host),
+            shadow: cluster.shadow_share(&member.host),
             health: member.health,
             flags: member.host.health_flags(),
             events: member
@@ -701,6 +694,8 @@ fn cluster_view(cluster: &ClusterHandle, added_via_api: bool) -> ClusterView {
         high_thresholds: thresholds(&current.config.circuit_breakers.high),
         limits: limits(cluster.breakers()),
         outcomes: outcomes(&current),
+        policy: current.config.load_balancing.policy.name(),
+        shadow: cluster.shadow(),
         hosts: hosts.collect(),
     }
 }

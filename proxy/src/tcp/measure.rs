@@ -60,7 +60,7 @@ pub(super) struct Connecting(Option<Sample>);
 impl Connecting {
     /// Measures if the cluster's policy follows latency.
     pub(super) fn begin(config: &config::Cluster, counts: &Arc<HostCounts>) -> Self {
-        let follows = config.load_balancing.policy.latency().is_some();
+        let follows = config.load_balancing.measures_latency();
         Self(follows.then(|| Sample::begin(counts, Instant::now())))
     }
 

@@ -217,7 +217,9 @@ async fn connect_upstream(
 /// name a stream has only its client's address.
 fn hash(session: &Session, cluster: &ClusterHandle) -> Option<u64> {
     let current = cluster.load();
-    let hashing = current.config.load_balancing.policy.hashing()?;
+    let balancing = &current.config.load_balancing;
+    let hashing = balancing.policy.hashing();
+    let hashing = hashing.or_else(|| balancing.shadow_hashing())?;
     let client = TextHash::of(&session.downstream.peer?.ip());
     if hashing.policies.is_empty() {
         return session.manager.config.hashes_source_ip.then_some(client);

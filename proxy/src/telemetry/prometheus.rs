@@ -65,9 +65,27 @@ pub fn gauges<'a>(
     samples: impl IntoIterator<Item = (&'a [(&'a str, &'a str)], f64)>,
     out: &mut String,
 ) {
+    computed((name, help, "gauge"), samples, out);
+}
+
+/// The same of counters.
+pub fn counters<'a>(
+    name: &str,
+    help: &str,
+    samples: impl IntoIterator<Item = (&'a [(&'a str, &'a str)], f64)>,
+    out: &mut String,
+) {
+    computed((name, help, "counter"), samples, out);
+}
+
+fn computed<'a>(
+    (name, help, kind): (&str, &str, &str),
+    samples: impl IntoIterator<Item = (&'a [(&'a str, &'a str)], f64)>,
+    out: &mut String,
+) {
     let mut samples = samples.into_iter().peekable();
     if samples.peek().is_some() {
-        header(out, name, help, "gauge");
+        header(out, name, help, kind);
     }
     for (labels, value) in samples {
         series(out, name, labels, &value.to_string());

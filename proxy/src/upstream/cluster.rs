@@ -40,6 +40,8 @@ use crate::upstream::host::Fitness;
 use crate::upstream::host::Moves;
 use crate::upstream::latency::Standing;
 use crate::upstream::learned::Learned;
+use crate::upstream::shadow;
+use crate::upstream::shadow::Watch;
 use crate::upstream::transport::Transports;
 use crate::upstream::zone::Zone;
 
@@ -59,6 +61,8 @@ struct Cell {
     cursors: Box<[Cursor]>,
     /// What policies with feedback have learned. Only the control side locks it.
     learned: Mutex<Learned>,
+    /// What a policy that looks on finds. Only the control side locks it.
+    shadow: Mutex<Option<Watch>>,
     /// Held by the control side from reading `current` to changing it.
     drained: Mutex<Drained>,
     /// Where hosts that leave are told; none where nobody asks.
@@ -200,6 +204,7 @@ impl ClusterHandle {
             }),
             stats,
             learned: Mutex::default(),
+            shadow: Mutex::default(),
             drained: Mutex::default(),
             departures: OnceLock::new(),
             drain_stats: OnceLock::new(),
@@ -386,9 +391,15 @@ impl ClusterHandle {
     /// control side, which brings the time.
     pub fn feed_back(&self, now: Duration) {
         let current = self.0.current.load_full();
+        let members = current.hosts.members();
+        if let Some(watch) = self.0.shadow().as_mut()
+            && let Some(factors) = watch.look(members, now)
+        {
+            current.hosts.set_shadow_factors(&factors);
+        }
         let policy = &current.config.load_balancing.policy;
         let mut learned = self.0.learned();
-        if let Some(factors) = learned.fold(policy, current.hosts.members(), now) {
+        if let Some(factors) = learned.fold(policy, members, now) {
             current.hosts.set_factors(&factors);
         }
     }
@@ -397,6 +408,18 @@ impl ClusterHandle {
     pub fn standing(&self, host: &Host) -> Option<Standing> {
         self.load().config.load_balancing.policy.latency()?;
         self.0.learned().standing(host)
+    }
+
+    /// What can be said of the policy that looks on, if there is one.
+    pub fn shadow(&self) -> Option<shadow::Report> {
+        let current = self.load();
+        let watch = self.0.shadow();
+        Some(watch.as_ref()?.report(current.hosts.members()))
+    }
+
+    /// What the policy that looks on, and the other, sent to a member.
+    pub fn shadow_share(&self, host: &Host) -> Option<shadow::Share> {
+        self.0.shadow().as_ref()?.share(host)
     }
 
     /// Changes the configuration; connections made under the old one are not used again. Called by
@@ -482,6 +505,10 @@ impl Cell {
         self.learned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn shadow(&self) -> MutexGuard<'_, Option<Watch>> {
+        self.shadow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn drained(&self) -> MutexGuard<'_, Drained> {
         self.drained.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -509,6 +536,9 @@ impl Cell {
 
     /// Tells new balancers what is known already.
     fn inform(&self, new: &UpstreamCluster) {
+        if let Some(learned) = self.inform_shadow(new) {
+            self.learned().adopt(learned);
+        }
         let policy = &new.config.load_balancing.policy;
         let members = new.hosts.members();
         if policy.has_feedback()
@@ -516,6 +546,21 @@ impl Cell {
         {
             new.hosts.set_factors(&factors);
         }
+    }
+
+    /// Who looks on. What one learned that does so no more is for the policy that chooses now.
+    fn inform_shadow(&self, new: &UpstreamCluster) -> Option<Learned> {
+        let wanted = new.config.load_balancing.shadow.as_deref();
+        let mut shadow = self.shadow();
+        let is_other = |watch: &mut Watch| wanted.is_none_or(|wanted| !watch.is_of(wanted));
+        let learned = shadow.take_if(is_other).map(Watch::into_learned);
+        if let Some(wanted) = wanted {
+            let watch = shadow.get_or_insert_with(|| Watch::new(wanted));
+            if let Some(factors) = watch.begin(new.hosts.members()) {
+                new.hosts.set_shadow_factors(&factors);
+            }
+        }
+        learned
     }
 
     fn record_membership(&self) {

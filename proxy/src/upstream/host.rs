@@ -35,8 +35,10 @@ use crate::upstream::load_balancer::Factors;
 use crate::upstream::load_balancer::Ingredients;
 use crate::upstream::load_balancer::LoadBalancer;
 use crate::upstream::load_balancer::Reach;
+use crate::upstream::load_balancer::Shadow;
 use crate::upstream::load_balancer::Stay;
 use crate::upstream::load_report::Reports;
+use crate::upstream::shadow::Looked;
 use crate::upstream::transport::Transport;
 use crate::upstream::transport::Transports;
 use crate::upstream::zone::Zone;
@@ -64,12 +66,12 @@ pub struct Host {
     counts: Mutex<Vec<Arc<HostCounts>>>,
     in_flight: Arc<InFlight>,
     waiting: Arc<InFlight>,
+    /// What a policy that looks on counts of it.
+    looked: Arc<Looked>,
     /// Its connections, where they are limited.
     pub(super) room: HostRoom,
     /// Its own breaker, where members have one; made when it is first asked.
     pub(super) breaker: ArcSwapOption<Breaker>,
-    /// Of all hosts of the cluster, if its load is bounded by it.
-    cluster_in_flight: Option<Arc<InFlight>>,
     /// Whether connections to it can be made.
     pub(super) reach: Reach,
 }
@@ -103,8 +105,8 @@ pub struct HostCounts {
     waiting: Arc<InFlight>,
     /// The host's, of all workers.
     in_flight: Arc<InFlight>,
-    /// The cluster's, if anybody asks for it.
-    cluster_in_flight: Option<Arc<InFlight>>,
+    /// The host's, for a policy that looks on.
+    looked: Arc<Looked>,
 }
 
 impl HostCounts {
@@ -112,9 +114,6 @@ impl HostCounts {
     pub fn begin_request(&self) {
         self.rq_active.inc();
         self.in_flight.inc();
-        if let Some(cluster) = &self.cluster_in_flight {
-            cluster.inc();
-        }
     }
 
     /// An attempt begins that is measured until its first byte.
@@ -128,7 +127,10 @@ impl HostCounts {
     pub fn end_sample(&self, outcome: Option<&Outcome>) {
         self.waiting.dec();
         match outcome {
-            Some(outcome) => self.samples.record(outcome),
+            Some(outcome) => {
+                self.samples.record(outcome);
+                self.looked.answered(outcome);
+            }
             None => self.samples.abandon(),
         }
     }
@@ -154,9 +156,6 @@ impl HostCounts {
     pub fn end_request(&self) {
         self.rq_active.dec();
         self.in_flight.dec();
-        if let Some(cluster) = &self.cluster_in_flight {
-            cluster.dec();
-        }
     }
 }
 
@@ -198,12 +197,7 @@ impl HostCount {
 }
 
 impl Host {
-    pub(super) fn new(
-        address: Address,
-        hostname: Name,
-        transport: Arc<Transport>,
-        cluster_in_flight: Option<Arc<InFlight>>,
-    ) -> Self {
+    pub(super) fn new(address: Address, hostname: Name, transport: Arc<Transport>) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let label = match &address {
             Address::Pipe(path) => path.to_string_lossy().into(),
@@ -222,9 +216,9 @@ impl Host {
             counts: Mutex::default(),
             in_flight: Arc::default(),
             waiting: Arc::default(),
+            looked: Arc::default(),
             room: HostRoom::default(),
             breaker: ArcSwapOption::empty(),
-            cluster_in_flight,
             reach: Reach::default(),
         }
     }
@@ -268,12 +262,17 @@ impl Host {
         (&self.address, &self.hostname, Arc::as_ptr(&self.transport))
     }
 
+    /// What a policy that looks on counts of it.
+    pub fn looked(&self) -> &Looked {
+        &self.looked
+    }
+
     /// A place for one worker's counts.
     pub fn new_counts(&self) -> Arc<HostCounts> {
         let counts = Arc::new(HostCounts {
             in_flight: Arc::clone(&self.in_flight),
             waiting: Arc::clone(&self.waiting),
-            cluster_in_flight: self.cluster_in_flight.clone(),
+            looked: Arc::clone(&self.looked),
             ..HostCounts::default()
         });
         self.counts
@@ -396,8 +395,8 @@ impl Member {
 pub struct HostSet {
     members: Vec<Member>,
     balancer: LoadBalancer,
-    /// Requests of all members, if their load is bounded by it.
-    in_flight: Option<Arc<InFlight>>,
+    /// Looks on.
+    shadow: Option<Box<Shadow>>,
     /// Who is stayed with, if the policy stays with one.
     stay: Option<Arc<Stay>>,
 }
@@ -421,31 +420,31 @@ impl HostSet {
         transports: &Transports,
         (care, previous, zone): (Option<&Arc<Care>>, Option<&Self>, Option<&Arc<Zone>>),
     ) -> Self {
-        let hashing = config.policy.hashing();
-        let is_bounded = hashing.is_some_and(|hashing| hashing.balance_factor.is_some());
-        let in_flight = is_bounded.then(|| {
-            let before = previous.and_then(|set| set.in_flight.as_ref());
-            before.map(Arc::clone).unwrap_or_default()
-        });
-        let stays = matches!(config.policy, LbPolicy::PickFirst(_));
+        let looks_on = config.shadow.as_ref();
+        let policies = [&config.policy].into_iter();
+        let mut policies = policies.chain(looks_on.map(|shadow| &shadow.policy));
+        let stays = policies.any(|policy| matches!(policy, LbPolicy::PickFirst(_)));
         let stay = stays.then(|| {
             let before = previous.and_then(|set| set.stay.as_ref());
             before.map_or_else(|| Arc::new(Stay::new(fastrand::u64(..))), Arc::clone)
         });
-        let kept = (care, in_flight.as_ref());
-        let members = members(endpoints, transports, previous, kept);
-        let balancer = LoadBalancer::new(Ingredients {
+        let members = members(endpoints, transports, (care, previous));
+        let ingredients = Ingredients {
             config,
             endpoints,
             members: &members,
-            in_flight: in_flight.as_ref(),
             stay: stay.as_ref(),
             zone,
-        });
+        };
+        let balancer = LoadBalancer::new(ingredients);
+        let shadow = looks_on.map(|config| Box::new(Shadow::new(config, ingredients)));
+        for member in &members {
+            member.host.looked.turn(shadow.is_some());
+        }
         Self {
             members,
             balancer,
-            in_flight,
+            shadow,
             stay,
         }
     }
@@ -458,7 +457,11 @@ impl HostSet {
     /// The member for the next request; `cursor` is the worker's own, `random` is fresh, `hash` is the
     /// request's if it has one.
     pub fn pick(&self, cursor: &mut u64, random: u64, hash: Option<u64>) -> Option<&Arc<Host>> {
+        let before = *cursor;
         let index = self.balancer.pick(cursor, random, hash)?;
+        if let Some(shadow) = &self.shadow {
+            shadow.look(&self.members, index, before, (random, hash));
+        }
         self.members.get(index).map(|member| &member.host)
     }
 
@@ -466,6 +469,13 @@ impl HostSet {
     /// effect on policies without feedback.
     pub fn set_factors(&self, factors: &Factors) {
         self.balancer.set_factors(factors);
+    }
+
+    /// The same for the policy that looks on.
+    pub fn set_shadow_factors(&self, factors: &Factors) {
+        if let Some(shadow) = &self.shadow {
+            shadow.set_factors(factors);
+        }
     }
 
     /// Marks every host that is not in `next` as removed, and says who leaves and who is back. A host
@@ -512,8 +522,7 @@ pub struct Moves {
 fn members(
     endpoints: &Endpoints,
     transports: &Transports,
-    previous: Option<&HostSet>,
-    (care, in_flight): (Option<&Arc<Care>>, Option<&Arc<InFlight>>),
+    (care, previous): (Option<&Arc<Care>>, Option<&HostSet>),
 ) -> Vec<Member> {
     let known: HashMap<_, &Arc<Host>> = previous
         .into_iter()
@@ -529,7 +538,7 @@ fn members(
             let new = || {
                 let (address, hostname) = (address.clone(), Arc::clone(hostname));
                 let own = Arc::clone(transport);
-                let mut host = Host::new(address, hostname, own, in_flight.cloned());
+                let mut host = Host::new(address, hostname, own);
                 let said = endpoint.check.as_ref();
                 let health = care.map(|care| Care::host(care, said, transport, transports));
                 host.health = health.map(Box::new);
@@ -718,14 +727,15 @@ mod tests {
         assert!(others.len() > 5, "{others:?}");
     }
 
+    /// Those of one policy are those of another.
     #[test]
-    fn requests_of_all_members_are_counted_where_the_load_is_bounded() {
+    fn hosts_and_what_they_answer_stay_when_the_load_is_bounded_by_it() {
         let hashing = Hashing {
             balance_factor: Some(150),
             ..Hashing::default()
         };
         let table_size = 101;
-        let config = LoadBalancing {
+        let bounded = LoadBalancing {
             policy: LbPolicy::Maglev(Maglev {
                 table_size,
                 hashing,
@@ -733,21 +743,21 @@ mod tests {
             ..LoadBalancing::default()
         };
         let transports = Transports::default();
-        let old = HostSet::new(&config, &endpoints(&[1, 2]), &transports, None);
-        let new = HostSet::new(&config, &endpoints(&[2, 3]), &transports, Some(&old));
-        for set in [&old, &new] {
-            for member in set.members() {
-                member.host.new_counts().begin_request();
-            }
+        let plain = LoadBalancing::default();
+        let old = HostSet::new(&plain, &endpoints(&[1, 2]), &transports, None);
+        let pick = |set: &HostSet| set.pick(&mut 0, 0, Some(7)).map(|host| host.id);
+        let first = HostSet::new(&bounded, &endpoints(&[1, 2]), &transports, Some(&old));
+        let chosen = pick(&first).expect("a host");
+        for member in first.members().iter().filter(|each| each.host.id == chosen) {
+            let counts = member.host.new_counts();
+            (0..9).for_each(|_| counts.begin_request());
         }
-        let count = |set: &HostSet| set.in_flight.as_ref().map(|count| count.value());
-        assert_eq!((count(&old), count(&new)), (Some(4), Some(4)));
-        let plain = HostSet::new(
-            &LoadBalancing::default(),
-            &endpoints(&[1]),
-            &transports,
-            None,
+        let second = HostSet::new(&bounded, &endpoints(&[1, 2]), &transports, Some(&old));
+        assert!(
+            [&first, &second]
+                .map(pick)
+                .iter()
+                .all(|other| *other != Some(chosen))
         );
-        assert_eq!(count(&plain), None);
     }
 }

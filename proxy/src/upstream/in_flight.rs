@@ -31,6 +31,51 @@ impl InFlight {
     }
 }
 
+/// How many requests all members of a set are answering: asked for by policies that bound the load of
+/// each by that of all. Nobody counts it, so a policy that asks can come and go while requests are on their way.
+///
+/// Of few members it is exact. Of many it is as it was up to a sixteenth of their number of calls ago, which
+/// is a sixteenth of a request to each.
+#[derive(Debug)]
+pub struct Total {
+    hosts: Box<[Arc<InFlight>]>,
+    known: AtomicU64,
+    asked: AtomicU64,
+}
+
+/// Numbers added up per call.
+const SUMMED: usize = 16;
+
+impl Total {
+    /// Of these.
+    pub fn new(hosts: Box<[Arc<InFlight>]>) -> Self {
+        Self {
+            hosts,
+            known: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+        }
+    }
+
+    /// How many.
+    pub fn value(&self) -> u64 {
+        let sum = || self.hosts.iter().map(|host| host.value()).sum();
+        let every = (self.hosts.len() / SUMMED) as u64;
+        if every <= 1 {
+            return sum();
+        }
+        if !self
+            .asked
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(every)
+        {
+            return self.known.load(Ordering::Relaxed);
+        }
+        let sum = sum();
+        self.known.store(sum, Ordering::Relaxed);
+        sum
+    }
+}
+
 /// A stream of bytes towards a host, counted as one request while it lives.
 #[derive(Debug)]
 pub struct ActiveRequest(Arc<HostCounts>);
@@ -46,5 +91,24 @@ impl ActiveRequest {
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
         self.0.end_request();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_are_summed_exactly_and_many_soon() {
+        let hosts = |count| (0..count).map(|_| Arc::new(InFlight::default())).collect();
+        let few: Box<[Arc<InFlight>]> = hosts(31);
+        let many: Box<[Arc<InFlight>]> = hosts(320);
+        let totals = [&few, &many].map(|hosts| Total::new(hosts.clone()));
+        assert_eq!(totals.each_ref().map(Total::value), [0, 0]);
+        few[30].inc();
+        many[300].inc();
+        assert_eq!(totals[0].value(), 1);
+        let late = (0..20).find(|_| totals[1].value() == 1);
+        assert_eq!(late, Some(19), "each twentieth call");
     }
 }

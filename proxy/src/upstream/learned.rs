@@ -58,6 +58,12 @@ impl Learned {
         self.factors(policy, members)
     }
 
+    /// Takes over what another policy learned where nothing is known.
+    pub fn adopt(&mut self, other: Self) {
+        self.latency = self.latency.take().or(other.latency);
+        self.reported = self.reported.take().or(other.reported);
+    }
+
     /// Why a host has its weight; `None` before the first answers.
     pub fn standing(&self, host: &Host) -> Option<Standing> {
         self.latency.as_ref()?.standing(host.id)

@@ -18,6 +18,7 @@
 //! | `original` | members of clusters that send where the client wanted to go |
 //! | `pool` | a worker's open connections, by member |
 //! | `servers` | servers whose certificates connections stand on |
+//! | `shadow` | a policy that looks on |
 //! | `text_hash` | the hash of a text that is not kept |
 //! | `transport` | what stands between a socket and what is spoken on it |
 //! | `zone` | the zone the proxy is in, and where those like it are |
@@ -38,6 +39,7 @@ pub mod load_report;
 mod original;
 pub mod pool;
 pub(crate) mod servers;
+pub mod shadow;
 pub mod text_hash;
 pub mod transport;
 pub mod zone;

@@ -54,12 +54,7 @@ impl OriginalHosts {
             hosts.remove(&key);
         }
         let transport = Arc::clone(transport);
-        let host = Arc::new(Host::new(
-            Address::Socket(address),
-            "".into(),
-            transport,
-            None,
-        ));
+        let host = Arc::new(Host::new(Address::Socket(address), "".into(), transport));
         if hosts.len() >= HOSTS_MAX {
             host.mark_removed(); // for this connection only
             return host;

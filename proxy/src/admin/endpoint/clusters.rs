@@ -14,6 +14,7 @@ use crate::admin::endpoint::breakers;
 use crate::admin::endpoint::format_of;
 use crate::admin::endpoint::health;
 use crate::admin::endpoint::pattern;
+use crate::admin::endpoint::shadow;
 use crate::admin::reply::Reply;
 use crate::admin::route::Call;
 use crate::admin::state::ClusterView;
@@ -71,6 +72,9 @@ fn text(cluster: &ClusterView, out: &mut String) {
     breakers::text(&cluster.limits, &mut line);
     breakers::outcomes_text(&cluster.outcomes, &mut line);
     line("added_via_api", &cluster.added_via_api);
+    if let Some(report) = &cluster.shadow {
+        shadow::text(report, &mut line);
+    }
     for host in &cluster.hosts {
         let address = address_text(&host.address);
         host_text(host, &mut |what, value| {
@@ -112,6 +116,10 @@ fn host_text(host: &HostView, line: &mut dyn FnMut(&str, &dyn Display)) {
     line("weight", &host.weight);
     if let Some(standing) = &host.standing {
         latency_text(host, standing, line);
+    }
+    if let Some(share) = &host.shadow {
+        line("shadow::picks", &share.would);
+        line("shadow::active_picks", &share.chosen);
     }
     line("region", &host.locality.region);
     line("zone", &host.locality.zone);
@@ -167,14 +175,20 @@ fn status(cluster: &ClusterView) -> Value {
     };
     let mut high = limits(cluster.high_thresholds);
     high.insert("priority".to_owned(), "HIGH".into());
-    let hosts: Vec<_> = cluster.hosts.iter().map(host_status).collect();
+    let picks = cluster.shadow.map_or(0, |report| report.picks);
+    let hosts = cluster.hosts.iter().map(|host| host_status(host, picks));
+    let hosts: Vec<_> = hosts.collect();
     // As protobuf's JSON, a false is left out.
     let mut status = json!({
         "name": cluster.name,
         "observability_name": cluster.name,
         "circuit_breakers": {"thresholds": [limits(cluster.default_thresholds), high]},
         "host_statuses": hosts,
+        "weir_policy": cluster.policy,
     });
+    if let Some(report) = &cluster.shadow {
+        status["weir_shadow"] = shadow::json(report);
+    }
     if !cluster.limits.is_empty() {
         status["weir_limits"] = breakers::json(&cluster.limits);
     }
@@ -187,7 +201,7 @@ fn status(cluster: &ClusterView) -> Value {
     status
 }
 
-fn host_status(host: &HostView) -> Value {
+fn host_status(host: &HostView, picks: u64) -> Value {
     let mut status = json!({
         "address": address_json(&host.address),
         "stats": host_stats(host.stats),
@@ -206,6 +220,9 @@ fn host_status(host: &HostView) -> Value {
     }
     if !host.events.is_empty() {
         status["weir_health"] = health::events(&host.events);
+    }
+    if let Some(share) = &host.shadow {
+        status["weir_shadow"] = shadow::share(*share, picks);
     }
     if let Some(standing) = &host.standing {
         status["weir_latency"] = json!({

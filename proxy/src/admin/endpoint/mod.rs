@@ -12,6 +12,7 @@ pub(super) mod logging;
 pub(super) mod memory;
 pub(super) mod ready;
 pub(super) mod server_info;
+mod shadow;
 pub(super) mod stats;
 mod weights;
 

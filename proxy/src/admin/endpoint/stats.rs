@@ -5,6 +5,7 @@ use http::StatusCode;
 use crate::admin::endpoint::format_of;
 use crate::admin::endpoint::memory::Memory;
 use crate::admin::endpoint::pattern;
+use crate::admin::endpoint::shadow;
 use crate::admin::endpoint::weights;
 use crate::admin::reply::Reply;
 use crate::admin::request::Query;
@@ -55,6 +56,7 @@ pub(in crate::admin) fn prometheus(call: &Call<'_>) -> Reply {
     exposition::render(&call.admin.registry, &selection, &build, &mut body);
     let clusters = call.admin.inspect.clusters_by_latency();
     weights::render(&clusters, &selection, &mut body);
+    shadow::render(&clusters, &selection, &mut body);
     Reply::with(StatusCode::OK, exposition::CONTENT_TYPE, body.into_bytes())
 }
 

@@ -22,6 +22,9 @@ use crate::config::endpoint::HealthStatus;
 use crate::upstream::departure::Cause;
 use crate::upstream::health::HealthFlags;
 use crate::upstream::latency::Standing;
+use crate::upstream::shadow::Report;
+use crate::upstream::shadow::Share;
+use crate::upstream::shadow::Times;
 
 const CLUSTERS_TEXT: &str = "\
 bad.c::observability_name::bad.c
@@ -88,9 +91,71 @@ fn clusters_as_envoy() {
         }],
         "circuit_breakers": {"thresholds": [limits(json!({})), limits(json!({"priority": "HIGH"}))]},
         "observability_name": "bad.c",
+        "weir_policy": "round-robin",
     }]});
     assert_eq!(get_json(&process, "/clusters?format=json"), expected);
     assert_eq!(get(&process, "/clusters?filter=^nothing").1, "");
+}
+
+/// It chose 40 of 50 times whom the other policy chose.
+#[test]
+fn what_looks_on_is_told_of_clusters_and_members() {
+    let mut watched = cluster();
+    let times = |ms| Times {
+        mean: Duration::from_millis(ms),
+        p50: Duration::from_millis(ms - 1),
+        p99: Duration::from_millis(ms + 1),
+    };
+    watched.shadow = Some(Report {
+        policy: "latency",
+        picks: 50,
+        agreed: 40,
+        seen: Some(times(9)),
+        predicted: Some(times(5)),
+    });
+    let host = watched.hosts.first_mut().expect("a host");
+    host.shadow = Some(Share {
+        chosen: 50,
+        would: 30,
+    });
+    let clusters = vec![watched];
+    let process = Arc::new(Process {
+        clusters,
+        ..Process::default()
+    });
+    let (_, text) = get(&process, "/clusters");
+    assert!(text.contains("bad.c::shadow::policy::latency\nbad.c::shadow::picks::50\n"));
+    assert!(
+        text.contains("bad.c::shadow::seen_p99_ms::10.00\n"),
+        "{text}"
+    );
+    assert!(text.contains("bad.c::127.0.0.1:1::shadow::picks::30\n"));
+    let cluster = &get_json(&process, "/clusters?format=json")["cluster_statuses"][0];
+    let shadow = &cluster["weir_shadow"];
+    assert_eq!(
+        (&shadow["agreement"], &shadow["picks"]),
+        (&0.8.into(), &50.into())
+    );
+    assert_eq!(
+        shadow["predicted_ms"],
+        json!({"mean": 5.0, "p50": 4.0, "p99": 6.0})
+    );
+    let host = &cluster["host_statuses"][0]["weir_shadow"];
+    assert_eq!(
+        *host,
+        json!({"active_picks": 50, "picks": 30, "active_share": 1.0, "share": 0.6})
+    );
+    let (_, metrics) = get(&process, "/stats/prometheus");
+    let of = "{envoy_cluster_name=\"bad.c\"";
+    for line in [
+        format!("weir_cluster_shadow_picks_total{of}}} 50\n"),
+        format!("weir_cluster_shadow_agreement_ratio{of}}} 0.8\n"),
+        format!(
+            "weir_cluster_shadow_latency_milliseconds{of},what=\"predicted\",statistic=\"p99\"}} 6\n"
+        ),
+    ] {
+        assert!(metrics.contains(&line), "{line} in {metrics}");
+    }
 }
 
 #[test]

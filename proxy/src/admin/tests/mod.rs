@@ -149,6 +149,8 @@ fn cluster() -> ClusterView {
         high_thresholds: limits,
         limits: Vec::new(),
         outcomes: Vec::new(),
+        policy: "round-robin",
+        shadow: None,
         hosts: vec![HostView {
             address: Address::Socket(SocketAddr::from(([127, 0, 0, 1], 1))),
             hostname: String::new(),
@@ -156,6 +158,7 @@ fn cluster() -> ClusterView {
             priority: 0,
             weight: 1,
             standing: None,
+            shadow: None,
             health: HealthStatus::Unknown,
             flags: HealthFlags::NONE,
             events: Vec::new(),

@@ -26,10 +26,10 @@ const GRPC_FAILURES: [&[u8]; 6] = [b"2", b"4", b"8", b"13", b"14", b"15"];
 impl Exchange {
     /// An attempt begins at a member that is measured.
     pub(super) fn begin_sample(&mut self, config: &Arc<config::Cluster>) {
-        let policy = &config.load_balancing.policy;
-        let wants_report = policy.load_reports().is_some();
+        let balancing = &config.load_balancing;
+        let wants_report = balancing.load_reports().is_some();
         self.reports_to = wants_report.then(|| Arc::clone(config));
-        if policy.latency().is_none() {
+        if !balancing.measures_latency() {
             return;
         }
         if let Some(counts) = &self.counts {
@@ -57,7 +57,7 @@ impl Exchange {
         let Some(config) = &self.reports_to else {
             return;
         };
-        let Some(wanted) = config.load_balancing.policy.load_reports() else {
+        let Some(wanted) = config.load_balancing.load_reports() else {
             return;
         };
         let stats = self.cluster.as_ref().map(|cluster| cluster.stats());

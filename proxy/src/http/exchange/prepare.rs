@@ -6,6 +6,7 @@ use http::Version;
 use http::request::Parts;
 
 use crate::config::listener::StripHostPort;
+use crate::config::load_balancing::Hashing;
 use crate::config::route::Forward;
 use crate::error::ProxyError;
 use crate::error::Reason;
@@ -232,13 +233,29 @@ pub(super) fn view_of<'r>(
 pub(super) fn hash(
     exchange: &Exchange,
     cluster: &ClusterHandle,
-    (forward, authority): (&Forward, &Authority),
+    forward: (&Forward, &Authority),
     parts: &Parts,
 ) -> Hashed {
     let current = cluster.load();
-    let Some(hashing) = current.config.load_balancing.policy.hashing() else {
-        return Hashed::default();
+    let balancing = &current.config.load_balancing;
+    let Some(hashing) = balancing.policy.hashing() else {
+        // Who only looks on hands out no cookies.
+        let hashing = balancing.shadow_hashing();
+        let hash = hashing.and_then(|hashing| hash_by(exchange, hashing, forward, parts).hash);
+        return Hashed {
+            hash,
+            ..Hashed::default()
+        };
     };
+    hash_by(exchange, hashing, forward, parts)
+}
+
+fn hash_by(
+    exchange: &Exchange,
+    hashing: &Hashing,
+    (forward, authority): (&Forward, &Authority),
+    parts: &Parts,
+) -> Hashed {
     let downstream = &exchange.connection.downstream;
     let client = exchange.client.or(downstream.peer);
     let is_own = !hashing.policies.is_empty();

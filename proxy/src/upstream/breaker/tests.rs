@@ -25,7 +25,7 @@ fn breakers(default: Thresholds) -> Arc<Breakers> {
 fn host() -> Arc<Host> {
     let address = Address::Socket(([127, 0, 0, 1], 1).into());
     let transport = Arc::<Transport>::default();
-    Arc::new(Host::new(address, "".into(), transport, None))
+    Arc::new(Host::new(address, "".into(), transport))
 }
 
 #[test]

@@ -20,7 +20,7 @@ mod feedback;
 mod samples;
 #[cfg(test)]
 mod tests;
-mod window;
+pub(super) mod window;
 
 pub use feedback::Feedback;
 pub use feedback::Standing;

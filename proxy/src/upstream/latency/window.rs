@@ -6,7 +6,7 @@ use std::time::Duration;
 const GROWTH: f64 = 1.2;
 
 /// The last one begins at 1.2^100 microseconds, 23 hours.
-const BUCKETS: usize = 100;
+pub(in crate::upstream) const BUCKETS: usize = 100;
 
 /// Slices of the window; the oldest leaves as a whole.
 const SLICES: u32 = 20;
@@ -59,17 +59,7 @@ impl Window {
         if total <= 0.0 {
             return None;
         }
-        let mut seen = 0.0;
-        for at in 0..BUCKETS {
-            let here = sum_of(at);
-            if here > 0.0 && seen + here >= total * part {
-                let inside = ((total * part - seen) / here).clamp(0.0, 1.0);
-                let exponent = u32::try_from(at).map_or(0.0, f64::from) + inside;
-                return Some(GROWTH.powf(exponent));
-            }
-            seen += here;
-        }
-        None
+        percentile(sum_of, total, part)
     }
 
     fn place(number: u64) -> usize {
@@ -77,12 +67,40 @@ impl Window {
     }
 }
 
+/// The length, in microseconds, that this part of `total` samples do not exceed, of which each bucket has
+/// so many.
+pub(in crate::upstream) fn percentile(
+    count: impl Fn(usize) -> f64,
+    total: f64,
+    part: f64,
+) -> Option<f64> {
+    let mut seen = 0.0;
+    for at in 0..BUCKETS {
+        let here = count(at);
+        if here > 0.0 && seen + here >= total * part {
+            let inside = ((total * part - seen) / here).clamp(0.0, 1.0);
+            return Some(GROWTH.powf(exponent(at) + inside));
+        }
+        seen += here;
+    }
+    None
+}
+
+/// The middle of a bucket, in microseconds.
+pub(in crate::upstream) fn middle(at: usize) -> f64 {
+    GROWTH.powf(exponent(at) + 0.5)
+}
+
+fn exponent(at: usize) -> f64 {
+    u32::try_from(at).map_or(0.0, f64::from)
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "clamped to the buckets there are"
 )]
-fn bucket(us: f64) -> usize {
+pub(in crate::upstream) fn bucket(us: f64) -> usize {
     let place = us.max(1.0).ln() / GROWTH.ln();
     place.clamp(0.0, (BUCKETS - 1) as f64) as usize
 }

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use super::twister::Twister;
 use crate::upstream::in_flight::InFlight;
+use crate::upstream::in_flight::Total;
 
 /// What is known of the load.
 #[derive(Debug)]
 pub(super) struct BoundedLoad {
     /// Percent.
     factor: u32,
-    cluster: Arc<InFlight>,
+    cluster: Total,
     hosts: Box<[Load]>,
 }
 
@@ -30,7 +31,7 @@ impl BoundedLoad {
     /// the cluster has in flight.
     pub(super) fn new(
         factor: u32,
-        cluster: Arc<InFlight>,
+        cluster: Total,
         hosts: impl Iterator<Item = (Arc<InFlight>, f64)>,
     ) -> Self {
         Self {
@@ -112,9 +113,12 @@ mod tests {
             (0..count).for_each(|_| value.inc());
             value
         };
-        let total = hosts.iter().map(|(count, _)| count).sum();
-        let loads = hosts.iter().map(|(count, share)| (busy(*count), *share));
-        BoundedLoad::new(factor, busy(total), loads)
+        let loads: Vec<_> = hosts
+            .iter()
+            .map(|(count, share)| (busy(*count), *share))
+            .collect();
+        let all = loads.iter().map(|(load, _)| Arc::clone(load));
+        BoundedLoad::new(factor, Total::new(all.collect()), loads.into_iter())
     }
 
     #[test]
@@ -143,7 +147,7 @@ mod tests {
     #[test]
     fn if_nobody_has_room_the_least_loaded_takes_it() {
         let mut full = bounded(100, &[(4, 0.5), (3, 0.5)]);
-        full.cluster = Arc::default(); // so that each may have one
+        full.cluster = Total::new(Box::default()); // so that each may have one
         assert_eq!(full.pick(0, 1), 1);
         assert_eq!(full.pick(1, 1), 1);
     }

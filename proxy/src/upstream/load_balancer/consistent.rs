@@ -9,7 +9,7 @@ use super::ring_hash::RingHash;
 use crate::config::load_balancing::Hashing;
 use crate::config::load_balancing::LbPolicy;
 use crate::upstream::host::Member;
-use crate::upstream::in_flight::InFlight;
+use crate::upstream::in_flight::Total;
 
 /// A member as it is placed.
 #[derive(Clone, Copy, Debug)]
@@ -34,11 +34,12 @@ enum Table {
 }
 
 impl Consistent {
-    /// Prepares picks over members with these shares; `None` if the policy is none of these.
+    /// Prepares picks over members with these shares, of all that the cluster has; `None` if the policy is
+    /// none of these.
     pub(super) fn new(
         policy: &LbPolicy,
         members: &[(&Member, f64)],
-        cluster: Option<&Arc<InFlight>>,
+        all: &[Member],
     ) -> Option<Self> {
         let hashing = policy.hashing()?;
         let weighted: Vec<Weighted<'_>> = members
@@ -58,15 +59,12 @@ impl Consistent {
             | LbPolicy::Reported(_)
             | LbPolicy::RoundRobin => return None,
         };
-        let bound = hashing
-            .balance_factor
-            .zip(cluster)
-            .map(|(factor, cluster)| {
-                let loads = members.iter();
-                let loads =
-                    loads.map(|(member, share)| (Arc::clone(member.host.in_flight()), *share));
-                BoundedLoad::new(factor, Arc::clone(cluster), loads)
-            });
+        let bound = hashing.balance_factor.map(|factor| {
+            let cluster = all.iter().map(|member| Arc::clone(member.host.in_flight()));
+            let loads = members.iter();
+            let loads = loads.map(|(member, share)| (Arc::clone(member.host.in_flight()), *share));
+            BoundedLoad::new(factor, Total::new(cluster.collect()), loads)
+        });
         Some(Self { table, bound })
     }
 

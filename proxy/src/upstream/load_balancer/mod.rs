@@ -16,6 +16,7 @@
 //! | `places` | long lists of small numbers |
 //! | `priority` | how much load each priority takes |
 //! | `ring_hash` | a ring of all members |
+//! | `shadow` | a balancer that looks on |
 //! | `slow_start` | new members take less |
 //! | `stride` | weighted round robin |
 //! | `twister` | random numbers as C++ has them |
@@ -36,6 +37,7 @@ mod pick_first;
 mod places;
 mod priority;
 mod ring_hash;
+mod shadow;
 mod slow_start;
 mod stride;
 mod twister;
@@ -53,7 +55,6 @@ use crate::config::load_balancing::LbPolicy;
 use crate::config::load_balancing::LoadBalancing;
 use crate::config::load_balancing::PickFirst as PickFirstConfig;
 use crate::upstream::host::Member;
-use crate::upstream::in_flight::InFlight;
 use crate::upstream::zone::Zone;
 use alias::Alias;
 use consistent::Consistent;
@@ -64,6 +65,7 @@ pub use pick_first::Reach;
 pub use pick_first::Stay;
 use priority::Source;
 use priority::Tally;
+pub(super) use shadow::Shadow;
 use slow_start::SlowStart;
 use stride::Stride;
 pub use weighted::Factors;
@@ -172,8 +174,6 @@ pub struct Ingredients<'i> {
     pub endpoints: &'i Endpoints,
     /// The members as they live.
     pub members: &'i [Member],
-    /// Requests in flight of the cluster, if its load is bounded by them.
-    pub in_flight: Option<&'i Arc<InFlight>>,
     /// Who is stayed with, if the policy stays with one.
     pub stay: Option<&'i Arc<Stay>>,
     /// Where the proxy is, if it was said.
@@ -328,7 +328,7 @@ impl Ingredients<'_> {
             .map(|(place, share)| Some((self.members.get(*place)?, *share)));
         let chosen: Vec<(&Member, f64)> = chosen.flatten().collect();
         let members = shares.iter().map(|(place, _)| *place).collect();
-        match Consistent::new(&self.config.policy, &chosen, self.in_flight) {
+        match Consistent::new(&self.config.policy, &chosen, self.members) {
             Some(picker) => Group {
                 members,
                 picker: Picker::Consistent(picker),

@@ -186,7 +186,7 @@ mod tests {
         let transport = Arc::clone(Transports::default().usual());
         let host = |port| {
             let address = Address::Socket(([127, 0, 0, 1], port).into());
-            Arc::new(Host::new(address, "".into(), Arc::clone(&transport), None))
+            Arc::new(Host::new(address, "".into(), Arc::clone(&transport)))
         };
         (1..=count).map(host).collect()
     }

@@ -137,6 +137,7 @@ impl Common {
             by_locality: locality.by_locality,
             zone_aware: locality.zone_aware,
             slow_start: None,
+            shadow: None,
         }
     }
 }

@@ -21,6 +21,7 @@ use xds_proto::pb::envoy::extensions::load_balancing_policies::ring_hash::v3::Ri
 use xds_proto::pb::envoy::extensions::load_balancing_policies::round_robin::v3::RoundRobin;
 use xds_proto::pb::google::protobuf::Any;
 use xds_proto::pb::weir::load_balancing::v1::LatencyWeightedRoundRobin;
+use xds_proto::pb::weir::load_balancing::v1::Shadow;
 
 use super::Context;
 use super::common_lb;
@@ -31,6 +32,7 @@ use super::latency;
 use super::least_request;
 use super::locality_lb;
 use super::reported_weights;
+use super::shadow;
 use super::slow_start;
 use super::value;
 use crate::config::latency::LatencyWeighted;
@@ -74,8 +76,14 @@ pub(crate) fn decode(context: &mut Context, sources: Sources) -> Option<LoadBala
         common.warn_unused(context, "load_balancing_policy is used instead");
         // Envoy ignores lb_policy then, and so do we, without a word: it has no way to be absent.
         let chosen = context.optional("load_balancing_policy", policy, first_known)?;
+        let panic_percent = common.panic_percent;
+        let shadow = chosen.shadow.map(|shadow| LoadBalancing {
+            panic_percent,
+            ..*shadow
+        });
         return Some(LoadBalancing {
-            panic_percent: common.panic_percent,
+            panic_percent,
+            shadow: shadow.map(Box::new),
             ..chosen
         });
     }
@@ -224,10 +232,27 @@ fn config_field(config: &LbConfig) -> &'static str {
 
 /// The list is in the order of preference; what is not known is passed over, as Envoy does.
 fn first_known(context: &mut Context, policy: pb::LoadBalancingPolicy) -> Option<LoadBalancing> {
+    let is_known = |any: &Any| is_known(any) || extension::holds::<Shadow>(any);
+    first_of(context, policy, is_known)
+}
+
+/// The same where nothing can look on.
+pub(super) fn first_alone(
+    context: &mut Context,
+    policy: pb::LoadBalancingPolicy,
+) -> Option<LoadBalancing> {
+    first_of(context, policy, is_known)
+}
+
+fn first_of(
+    context: &mut Context,
+    policy: pb::LoadBalancingPolicy,
+    is_known: impl Fn(&Any) -> bool,
+) -> Option<LoadBalancing> {
     let pb::LoadBalancingPolicy { policies } = policy;
     let known = policies
         .iter()
-        .position(|policy| any(policy).is_some_and(is_known));
+        .position(|policy| any(policy).is_some_and(&is_known));
     let balancing = || {
         policies
             .iter()
@@ -291,6 +316,10 @@ fn known_policy(context: &mut Context, policy: &Policy) -> Option<LoadBalancing>
         if extension::holds::<ClientSideWeightedRoundRobin>(any) {
             let config = extension::unpack(context, any)?;
             return reported_weights::decode(context, config);
+        }
+        if extension::holds::<Shadow>(any) {
+            let config = extension::unpack(context, any)?;
+            return shadow::decode(context, config);
         }
         if extension::holds::<LeastRequest>(any) {
             let config = extension::unpack(context, any)?;

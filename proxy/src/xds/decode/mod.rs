@@ -81,6 +81,7 @@ mod route;
 mod route_action;
 mod route_match;
 pub(crate) mod secret_source;
+mod shadow;
 mod slow_start;
 mod socket;
 mod tcp_proxy;

@@ -27,6 +27,44 @@ fn with(config: Value) -> Value {
     json!({"load_balancing_policy": {"policies": [policy(any), standard]}})
 }
 
+/// A policy that chooses, one that looks on, and what is known of neither.
+#[test]
+fn a_shadow_is_two_lists_of_which_the_first_known_counts() {
+    let list = |names: &[&str]| {
+        let one = |name: &&str| {
+            let url = format!("type.googleapis.com/{name}");
+            json!({"typed_extension_config": {"name": "p", "typed_config": {"@type": url}}})
+        };
+        json!({"policies": names.iter().map(one).collect::<Vec<_>>()})
+    };
+    let random = "envoy.extensions.load_balancing_policies.random.v3.Random";
+    let latency = "weir.load_balancing.v1.LatencyWeightedRoundRobin";
+    let nested = "weir.load_balancing.v1.Shadow";
+    let shadow = |fields: Value| {
+        let url = json!({"@type": "type.googleapis.com/weir.load_balancing.v1.Shadow"});
+        let any = merged(url, fields);
+        let policy = json!({"typed_extension_config": {"name": "p", "typed_config": any}});
+        json!({"load_balancing_policy": {"policies": [policy]},
+            "common_lb_config": {"healthy_panic_threshold": {"value": 7}}})
+    };
+    let both = json!({"active": list(&[random]), "shadow": list(&[latency])});
+    let found = valid(shadow(both)).load_balancing;
+    assert_eq!((&found.policy, found.panic_percent), (&LbPolicy::Random, 7));
+    let looks_on = found.shadow.expect("one looks on");
+    let expected = LbPolicy::Latency(LatencyWeighted::default());
+    assert_eq!((looks_on.policy, looks_on.panic_percent), (expected, 7));
+    assert!(looks_on.shadow.is_none());
+    let refused = |fields: Value| {
+        decode(cluster(shadow(fields)))
+            .expect_err("refused")
+            .to_string()
+    };
+    let text = refused(json!({"active": list(&[random])}));
+    assert!(text.contains(&format!("{TYPED}.shadow")), "{text}");
+    let text = refused(json!({"active": list(&[nested]), "shadow": list(&[random])}));
+    assert!(text.contains(&format!("{TYPED}.active.policies")), "{text}");
+}
+
 #[test]
 fn defaults_and_every_field_are_read() {
     let read = |config| valid(with(config)).load_balancing.policy;
