@@ -7,6 +7,7 @@
 //! | `dropped` | requests that the control plane wants dropped |
 //! | `first` | one host as long as it can be reached |
 //! | `joined` | headers on several lines |
+//! | `live` | policies of ours on a stock Envoy, and changed while it runs |
 //! | `localities` | shares of localities and members |
 //! | `policies` | what of a request is hashed |
 //! | `reports` | members say how busy they are |
@@ -20,6 +21,7 @@ mod client;
 mod dropped;
 mod first;
 mod joined;
+mod live;
 mod localities;
 mod policies;
 mod reports;

@@ -83,7 +83,9 @@ impl Child {
 pub(crate) struct ControlPlaneChild {
     process: Process,
     port: ReservedPort,
+    api: ReservedPort,
     directory: TempDir,
+    state: TempDir,
 }
 
 impl ControlPlaneChild {
@@ -92,17 +94,26 @@ impl ControlPlaneChild {
         let port = ReservedPort::new().expect("a free port");
         let directory = tempfile::tempdir().expect("a directory");
         save(directory.path(), resources);
-        let process = serve(directory.path(), &port).await;
+        let api = ReservedPort::new().expect("a free port");
+        let state = tempfile::tempdir().expect("a directory");
+        let process = serve([directory.path(), state.path()], [&port, &api]).await;
         Self {
             process,
             port,
+            api,
             directory,
+            state,
         }
     }
 
     /// Where it listens.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.port.addr()
+    }
+
+    /// Where its API is.
+    pub(crate) fn api(&self) -> &ReservedPort {
+        &self.api
     }
 
     /// Its directory holds other resources from now on.
@@ -121,15 +132,18 @@ impl ControlPlaneChild {
 
     /// Starts it again, with its directory, on its port.
     pub(crate) async fn restart(&mut self) {
-        self.process = serve(self.directory.path(), &self.port).await;
+        let directories = [self.directory.path(), self.state.path()];
+        self.process = serve(directories, [&self.port, &self.api]).await;
     }
 }
 
-async fn serve(directory: &Path, port: &ReservedPort) -> Process {
+async fn serve([directory, state]: [&Path; 2], [port, api]: [&ReservedPort; 2]) -> Process {
     let mut command = weir();
     command.arg("control-plane").arg("--resources");
     command.arg(directory).arg("--listen");
-    command.arg(port.addr().to_string());
+    command.arg(port.addr().to_string()).arg("--api");
+    command.arg(api.addr().to_string()).arg("--state-dir");
+    command.arg(state);
     let mut process = Process::start("weir", command, None).expect("it was built");
     process
         .wait_for_port(port.addr(), PATIENCE)
