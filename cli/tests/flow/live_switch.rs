@@ -249,6 +249,7 @@ async fn a_hundred_changes_by_a_control_plane_fail_nothing() {
     proxy.stop().await;
 }
 
+#[expect(clippy::too_many_lines, reason = "one walk, step by step")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn people_change_policies_and_let_one_look_on() {
     let origins: Vec<Origin> = (0..HOSTS)
