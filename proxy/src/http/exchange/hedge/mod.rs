@@ -211,6 +211,13 @@ impl Race {
         let mut lane = self.lanes.remove(place);
         let has_others = !self.lanes.is_empty() || !self.pending.is_empty();
         lane.held.swap(exchange); // for good
+        if outcome.is_err() {
+            exchange.lease = None;
+            let was_sent = exchange.request.is_none();
+            if let Some(kept) = exchange.retrying.as_mut().filter(|_| was_sent) {
+                kept.note_sent();
+            }
+        }
         let is_last = exchange.gives_up(&self.cluster);
         let minds = !is_last && exchange.minds(&outcome);
         if !minds && (outcome.is_ok() || !has_others) {
