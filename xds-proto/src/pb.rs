@@ -1,15 +1,39 @@
 //! Every message of the wire under one roof: what `envoy-types` generated, and what it lacks.
 //!
 //! Added here: both `TypedStruct`s, `xds.core.v3.Resource` and `ResourceName`, the IP, CEL and server name
-//! matchers, the ORCA load report, Istio's signing requests, and what is Weir's own. Sources: `proto/`; `tests/regenerate` keeps the code current.
+//! matchers, the ORCA load report, Envoy's contrib peak EWMA, Istio's signing requests, and what is Weir's own. Sources: `proto/`; `tests/regenerate` keeps the code current.
 
 pub use envoy_types::pb::cel;
-pub use envoy_types::pb::envoy;
 pub use envoy_types::pb::google;
 pub use envoy_types::pb::io;
 pub use envoy_types::pb::opentelemetry;
 pub use envoy_types::pb::ratelimit;
 pub use envoy_types::pb::validate;
+
+/// Envoy's packages.
+pub mod envoy {
+    pub use envoy_types::pb::envoy::*;
+
+    /// `envoy.extensions`.
+    pub mod extensions {
+        pub use envoy_types::pb::envoy::extensions::*;
+
+        /// `envoy.extensions.load_balancing_policies`.
+        pub mod load_balancing_policies {
+            pub use envoy_types::pb::envoy::extensions::load_balancing_policies::*;
+
+            /// `envoy.extensions.load_balancing_policies.peak_ewma`.
+            pub mod peak_ewma {
+                /// `envoy.extensions.load_balancing_policies.peak_ewma.v3alpha`.
+                pub mod v3alpha {
+                    include!(
+                        "generated/envoy.extensions.load_balancing_policies.peak_ewma.v3alpha.rs"
+                    );
+                }
+            }
+        }
+    }
+}
 
 /// The older half of the xDS packages.
 pub mod udpa {

@@ -17,6 +17,7 @@ use xds_proto::pb::envoy::config::core::v3::TypedExtensionConfig;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::client_side_weighted_round_robin::v3::ClientSideWeightedRoundRobin;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::least_request::v3::LeastRequest;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::maglev::v3::Maglev;
+use xds_proto::pb::envoy::extensions::load_balancing_policies::peak_ewma::v3alpha::PeakEwma;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::random::v3::Random;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::ring_hash::v3::RingHash;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::round_robin::v3::RoundRobin;
@@ -38,13 +39,14 @@ const CONNECTIONS_MAX: u64 = (HOSTS * 2 * 3) as u64;
 
 /// Every policy there is; the one that learns first.
 fn policy(number: u64) -> Any {
-    match number % 7 {
+    match number % 8 {
         0 => pack(&LatencyWeightedRoundRobin::default()),
         1 => pack(&RoundRobin::default()),
         2 => pack(&LeastRequest::default()),
         3 => pack(&Random::default()),
         4 => pack(&RingHash::default()),
-        5 => pack(&ClientSideWeightedRoundRobin::default()),
+        5 => pack(&PeakEwma::default()),
+        6 => pack(&ClientSideWeightedRoundRobin::default()),
         _ => pack(&Maglev::default()),
     }
 }

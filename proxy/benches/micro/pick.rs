@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion};
 use proxy::config::Endpoints;
-use proxy::config::latency::LatencyWeighted;
+use proxy::config::latency::{LatencyWeighted, PeakEwma};
 use proxy::config::load_balancing::{
     HashFunction, Hashing, LbPolicy, LeastRequest, LoadBalancing, Maglev, PickFirst, RingHash,
     Selection,
@@ -56,7 +56,7 @@ fn set((policy, shadow): (LbPolicy, Option<Box<LoadBalancing>>), endpoints: &End
     HostSet::new(&config, endpoints, &Transports::default(), None)
 }
 
-fn policies() -> [(&'static str, LbPolicy); 8] {
+fn policies() -> [(&'static str, LbPolicy); 9] {
     let least = LeastRequest {
         selection: Selection::Choices(2),
         bias: 1.0,
@@ -77,6 +77,7 @@ fn policies() -> [(&'static str, LbPolicy); 8] {
         ("least_request", LbPolicy::LeastRequest(least)),
         ("latency", LbPolicy::Latency(LatencyWeighted::default())),
         ("pick_first", LbPolicy::PickFirst(PickFirst::default())),
+        ("peak_ewma", LbPolicy::PeakEwma(PeakEwma::default())),
         ("reported", LbPolicy::Reported(ReportWeighted::default())),
         ("ring_hash", LbPolicy::RingHash(ring)),
         ("maglev", LbPolicy::Maglev(maglev)),

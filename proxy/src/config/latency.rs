@@ -1,4 +1,4 @@
-//! Weights that follow latency (`weir.load_balancing.v1.LatencyWeightedRoundRobin`).
+//! Weights that follow latency (`weir.load_balancing.v1.LatencyWeightedRoundRobin`), and peak EWMA.
 
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ pub struct LatencyWeighted {
     pub epsilon: Duration,
     /// `None` is the formula alone.
     pub guards: Option<Guards>,
+    /// What servers say of their load counts; not with the formula alone.
+    pub reads_reports: bool,
 }
 
 /// `LatencyWeightedRoundRobin.selector`.
@@ -52,6 +54,30 @@ pub struct Guards {
     pub sample_expiry: Duration,
 }
 
+/// `PeakEwma`: of two hosts, the one with the least latency times requests in flight.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PeakEwma {
+    /// Over which a latency fades; above zero.
+    pub decay: Duration,
+    /// Between two changes of what is believed; above zero.
+    pub interval: Duration,
+    /// Latency of a host without any, while it is idle.
+    pub default: Duration,
+    /// Cost of a host that has requests and never answered, milliseconds; finite, at least 0.
+    pub penalty: f64,
+}
+
+impl Default for PeakEwma {
+    fn default() -> Self {
+        Self {
+            decay: Duration::from_secs(10),
+            interval: Duration::from_millis(100),
+            default: Duration::from_millis(10),
+            penalty: 1e6,
+        }
+    }
+}
+
 impl Default for LatencyWeighted {
     fn default() -> Self {
         Self {
@@ -63,6 +89,7 @@ impl Default for LatencyWeighted {
             weight_max: 100.0,
             epsilon: Duration::from_micros(100),
             guards: Some(Guards::default()),
+            reads_reports: true,
         }
     }
 }

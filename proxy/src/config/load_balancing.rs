@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::config::hash_policy::HashPolicy;
 use crate::config::latency::LatencyWeighted;
+use crate::config::latency::PeakEwma;
 use crate::config::load_report::ReportWeighted;
 use crate::config::load_report::WantedReports;
 use crate::config::zone::ZoneAware;
@@ -35,7 +36,7 @@ pub struct LoadBalancing {
 impl LoadBalancing {
     /// Whether answers are measured.
     pub fn measures_latency(&self) -> bool {
-        self.policy.latency().is_some() || self.shadow.is_some()
+        self.policy.measures_latency() || self.shadow.is_some()
     }
 
     /// Whether what comes of requests changes how members are chosen, or would.
@@ -81,6 +82,8 @@ pub enum LbPolicy {
     Maglev(Maglev),
     /// One host as long as it can be reached.
     PickFirst(PickFirst),
+    /// Of two, the one with the least latency times requests in flight.
+    PeakEwma(PeakEwma),
     /// Any, whatever its weight.
     Random,
     /// By weights that servers report.
@@ -100,6 +103,7 @@ impl LbPolicy {
             Self::Latency(_) => "latency",
             Self::LeastRequest(_) => "least-request",
             Self::Maglev(_) => "maglev",
+            Self::PeakEwma(_) => "peak-ewma",
             Self::PickFirst(_) => "pick-first",
             Self::Random => "random",
             Self::Reported(_) => "client-side-weighted",
@@ -122,6 +126,7 @@ impl LbPolicy {
             Self::LeastRequest(_) | Self::Random | Self::RoundRobin => true,
             Self::Latency(_)
             | Self::Maglev(_)
+            | Self::PeakEwma(_)
             | Self::PickFirst(_)
             | Self::Reported(_)
             | Self::RingHash(_) => false,
@@ -136,6 +141,7 @@ impl LbPolicy {
             Self::Latency(_)
             | Self::LeastRequest(_)
             | Self::PickFirst(_)
+            | Self::PeakEwma(_)
             | Self::Random
             | Self::Reported(_)
             | Self::RoundRobin => None,
@@ -149,13 +155,22 @@ impl LbPolicy {
                 utilization: &config.utilization,
                 error_penalty: config.error_penalty,
             }),
+            Self::Latency(config) if config.reads_reports => Some(WantedReports {
+                utilization: &[],
+                error_penalty: 1.0,
+            }),
             _ => None,
         }
     }
 
+    /// Whether the time until answers come is measured.
+    pub fn measures_latency(&self) -> bool {
+        matches!(self, Self::Latency(_) | Self::PeakEwma(_))
+    }
+
     /// Whether weights change while members stay.
     pub fn has_feedback(&self) -> bool {
-        matches!(self, Self::Latency(_) | Self::Reported(_))
+        self.measures_latency() || matches!(self, Self::Reported(_))
     }
 }
 

@@ -37,7 +37,9 @@ use crate::upstream::load_balancer::LoadBalancer;
 use crate::upstream::load_balancer::Reach;
 use crate::upstream::load_balancer::Shadow;
 use crate::upstream::load_balancer::Stay;
+use crate::upstream::load_report::LoadReport;
 use crate::upstream::load_report::Reports;
+use crate::upstream::load_report::Told;
 use crate::upstream::shadow::Looked;
 use crate::upstream::transport::Transport;
 use crate::upstream::transport::Transports;
@@ -68,6 +70,8 @@ pub struct Host {
     waiting: Arc<InFlight>,
     /// What a policy that looks on counts of it.
     looked: Arc<Looked>,
+    /// What it says of its requests in flight, if the policy of the cluster asks.
+    told: OnceLock<Arc<Told>>,
     /// Its connections, where they are limited.
     pub(super) room: HostRoom,
     /// Its own breaker, where members have one; made when it is first asked.
@@ -133,11 +137,6 @@ impl HostCounts {
             }
             None => self.samples.abandon(),
         }
-    }
-
-    /// An answer said what weight the host should have.
-    pub fn report_weight(&self, weight: f64) {
-        self.reports.record(weight);
     }
 
     /// Of a route class: good samples, their microseconds, and failures.
@@ -217,6 +216,7 @@ impl Host {
             in_flight: Arc::default(),
             waiting: Arc::default(),
             looked: Arc::default(),
+            told: OnceLock::new(),
             room: HostRoom::default(),
             breaker: ArcSwapOption::empty(),
             reach: Reach::default(),
@@ -290,6 +290,19 @@ impl Host {
     /// Attempts that are measured and have no first byte yet, of all workers.
     pub(super) fn waiting(&self) -> &Arc<InFlight> {
         &self.waiting
+    }
+
+    /// What it says of its requests in flight, from now on.
+    pub(super) fn told(&self) -> &Arc<Told> {
+        self.told.get_or_init(Arc::default)
+    }
+
+    /// An answer said this of its load, and the weight follows of it; `counts` are the calling worker's.
+    pub fn take_report(&self, counts: &HostCounts, report: &LoadReport, weight: Option<f64>) {
+        counts.reports.record(report, weight);
+        if let (Some(told), Some(in_flight)) = (self.told.get(), report.in_flight) {
+            told.set(in_flight);
+        }
     }
 
     /// What each worker counted, one after the other.

@@ -9,6 +9,7 @@ use crate::config::load_balancing::LbPolicy;
 use crate::upstream::host::Host;
 use crate::upstream::host::Member;
 use crate::upstream::latency::Feedback;
+use crate::upstream::latency::PeakEwma;
 use crate::upstream::latency::Standing;
 use crate::upstream::load_balancer::Factors;
 use crate::upstream::load_report::ReportedWeights;
@@ -17,6 +18,7 @@ use crate::upstream::load_report::ReportedWeights;
 #[derive(Debug, Default)]
 pub struct Learned {
     latency: Option<Feedback>,
+    peak_ewma: Option<PeakEwma>,
     reported: Option<ReportedWeights>,
 }
 
@@ -27,6 +29,10 @@ impl Learned {
             LbPolicy::Latency(config) => {
                 let feedback = self.latency.get_or_insert_with(|| Feedback::new(*config));
                 feedback.set_config(*config);
+            }
+            LbPolicy::PeakEwma(config) => {
+                let new = || PeakEwma::new(*config);
+                self.peak_ewma.get_or_insert_with(new).set_config(*config);
             }
             LbPolicy::Reported(config) => {
                 let new = || ReportedWeights::new(config.clone());
@@ -49,6 +55,10 @@ impl Learned {
                 let feedback = self.latency.as_mut().filter(|each| each.is_due(now))?;
                 feedback.fold(members, now);
             }
+            LbPolicy::PeakEwma(_) => {
+                let peak = self.peak_ewma.as_mut().filter(|each| each.is_due(now))?;
+                peak.fold(members, now);
+            }
             LbPolicy::Reported(_) => {
                 let reported = self.reported.as_mut().filter(|each| each.is_due(now))?;
                 reported.fold(members, now);
@@ -61,6 +71,7 @@ impl Learned {
     /// Takes over what another policy learned where nothing is known.
     pub fn adopt(&mut self, other: Self) {
         self.latency = self.latency.take().or(other.latency);
+        self.peak_ewma = self.peak_ewma.take().or(other.peak_ewma);
         self.reported = self.reported.take().or(other.reported);
     }
 
@@ -74,10 +85,15 @@ impl Learned {
             LbPolicy::Latency(_) => self.latency.as_ref().map(|feedback| Factors {
                 of_members: feedback.weights(members),
                 exploration: feedback.exploration(),
+                partial: feedback.partial(members),
+            }),
+            LbPolicy::PeakEwma(_) => self.peak_ewma.as_ref().map(|peak| Factors {
+                of_members: peak.latencies(members),
+                ..Factors::default()
             }),
             LbPolicy::Reported(_) => self.reported.as_ref().map(|reported| Factors {
                 of_members: reported.weights(members),
-                exploration: 0.0,
+                ..Factors::default()
             }),
             _ => None,
         }

@@ -12,6 +12,17 @@
 /// so that a host is not slandered by the slow routes it happens to serve. Of a stream of TCP two times are
 /// measured, each compared with its like: until the connection stands, and from the client's first byte to
 /// the upstream's first (from the connection on, if the upstream speaks first).
+///
+/// Latency tells little of hosts that answer mostly to others: a proxy that makes a fiftieth of a host's
+/// requests learns of its queue when it is gone. So servers may say with each answer what they have to do
+/// (`xds.data.orca.v3.OrcaLoadReport`, in the fields `endpoint-load-metrics` or `endpoint-load-metrics-bin` of
+/// heads or trailers): `rps_fractional`, the requests per second of all their clients, and in
+/// `named_metrics` an `in_flight`, the requests they have right now. Where hosts serve at least four times
+/// as many requests as come from here, WEIGHTED_CHOICE counts what a host said to have in flight, and what
+/// it has from here as many times as hosts serve more, because others choose alike; with three hosts
+/// drawn by weight it compares those that answered last, of which most is known. What a host
+/// said is forgotten after `sample_expiry`; of one that says nothing the mean of the others is believed. Other
+/// numbers of reports do not count: latency tells of utilization.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct LatencyWeightedRoundRobin {
     /// WEIGHTED_CHOICE by default.
@@ -52,6 +63,9 @@ pub struct LatencyWeightedRoundRobin {
     /// The formula alone, without any guard: to compare with.
     #[prost(bool, tag = "9")]
     pub plain: bool,
+    /// Load reports of servers are not read.
+    #[prost(bool, tag = "10")]
+    pub ignore_load_reports: bool,
 }
 /// Nested message and enum types in `LatencyWeightedRoundRobin`.
 pub mod latency_weighted_round_robin {

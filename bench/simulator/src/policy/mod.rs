@@ -1,8 +1,6 @@
 //! Who decides: the proxy's own pickers, and the balancers of others as far as they are published.
 
 mod c3;
-mod envoy_ewma;
-mod orca;
 mod peak_ewma;
 mod prequal;
 mod production;
@@ -10,12 +8,11 @@ mod production;
 use std::time::Duration;
 
 use fastrand::Rng;
-use proxy::config::latency::{LatencyWeighted, Selector};
+use proxy::config::latency::{self, LatencyWeighted, Selector};
 use proxy::config::load_balancing::{LbPolicy, LeastRequest, Selection};
+use proxy::config::load_report::ReportWeighted;
 
 use self::c3::C3;
-use self::envoy_ewma::EnvoyEwma;
-use self::orca::Orca;
 use self::peak_ewma::PeakEwma;
 use self::prequal::Prequal;
 use self::production::Production;
@@ -67,13 +64,13 @@ pub(crate) enum Kind {
     PeakEwma,
     /// As in linkerd: default 1 s, and failures count as long ones.
     Linkerd,
-    /// As in Envoy's contrib extensions.
+    /// The proxy's own, with the defaults of Envoy's contrib extensions.
     EnvoyEwma,
     /// Cubic replica selection.
     C3,
     /// Asynchronous probes.
     Prequal,
-    /// Client-side weighted round robin by what servers report.
+    /// The proxy's own client-side weighted round robin, by what servers report.
     Orca,
     /// The weight formula alone, in turn.
     Plain,
@@ -129,13 +126,14 @@ impl Kind {
             selection: Selection::Choices(2),
             bias: 1.0,
         };
-        let latency = LatencyWeighted::default();
+        let weir = LatencyWeighted::default();
         let smooth = LatencyWeighted {
             selector: Selector::Smooth,
-            ..latency
+            ..weir
         };
         let plain = LatencyWeighted {
             guards: None,
+            reads_reports: false,
             ..smooth
         };
         let production = |policy| -> Box<dyn Policy> { Box::new(Production::new(policy, hosts)) };
@@ -146,13 +144,13 @@ impl Kind {
             Self::LeastRequest => production(LbPolicy::LeastRequest(least)),
             Self::Plain => production(LbPolicy::Latency(plain)),
             Self::Smooth => production(LbPolicy::Latency(smooth)),
-            Self::Weir => production(LbPolicy::Latency(latency)),
+            Self::Weir => production(LbPolicy::Latency(weir)),
             Self::PeakEwma => Box::new(PeakEwma::tower(hosts)),
             Self::Linkerd => Box::new(PeakEwma::linkerd(hosts)),
-            Self::EnvoyEwma => Box::new(EnvoyEwma::new(hosts)),
+            Self::EnvoyEwma => production(LbPolicy::PeakEwma(latency::PeakEwma::default())),
             Self::C3 => Box::new(C3::new(hosts, proxies)),
             Self::Prequal => Box::new(Prequal::new(hosts)),
-            Self::Orca => Box::new(Orca::new(hosts)),
+            Self::Orca => production(LbPolicy::Reported(ReportWeighted::default())),
         })
     }
 }

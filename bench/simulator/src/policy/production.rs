@@ -9,6 +9,7 @@ use proxy::config::endpoint::{Address, Endpoint, HealthStatus, LocalityEndpoints
 use proxy::config::load_balancing::{LbPolicy, LoadBalancing};
 use proxy::upstream::latency::Outcome;
 use proxy::upstream::learned::Learned;
+use proxy::upstream::load_report::LoadReport;
 use proxy::upstream::transport::Transports;
 use proxy::upstream::{HostCounts, HostSet};
 
@@ -30,7 +31,7 @@ pub(crate) struct Production {
 impl Production {
     pub(crate) fn new(policy: LbPolicy, hosts: usize) -> Self {
         let transports = Transports::default();
-        let measures = policy.latency().is_some();
+        let measures = policy.measures_latency();
         let mut learned = Learned::default();
         let config = LoadBalancing {
             policy,
@@ -58,6 +59,23 @@ impl Production {
 
     fn counts(&self, host: usize) -> &Arc<HostCounts> {
         &self.counts[host]
+    }
+
+    /// What came with an answer, as a server would say it.
+    fn take_report(&self, ended: &Ended) {
+        let (Some(wanted), Some(load)) = (self.config.policy.load_reports(), ended.report.load)
+        else {
+            return;
+        };
+        let report = LoadReport {
+            utilization: load.utilization,
+            rps: load.qps,
+            eps: load.eps,
+            in_flight: Some(ended.report.in_flight as f64),
+        };
+        let weight = report.weight(wanted.error_penalty);
+        let host = &self.set.members()[ended.host].host;
+        host.take_report(self.counts(ended.host), &report, weight);
     }
 }
 
@@ -114,6 +132,7 @@ impl Policy for Production {
     }
 
     fn first_byte(&mut self, ended: &Ended, _now: Duration) {
+        self.take_report(ended);
         if self.measures {
             self.counts(ended.host).end_sample(Some(&Outcome {
                 class: ended.class,

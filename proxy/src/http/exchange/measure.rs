@@ -65,8 +65,8 @@ impl Exchange {
             Ok(None) => return,
             Ok(Some(report)) => {
                 let weight = report.weight(wanted.error_penalty);
-                if let (Some(counts), Some(weight)) = (&self.counts, weight) {
-                    counts.report_weight(weight);
+                if let (Some(host), Some(counts)) = (&self.host, &self.counts) {
+                    host.take_report(counts, &report, weight);
                 }
                 stats
                     .into_iter()

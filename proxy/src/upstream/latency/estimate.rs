@@ -67,6 +67,11 @@ pub(super) struct Estimate {
     waiting_since: Option<Duration>,
     joined_at: Option<Duration>,
     pub(super) spared_until: Option<Duration>,
+    /// Requests per second of all its clients, as it says.
+    pub(super) serves: Option<f64>,
+    /// When it said so.
+    pub(super) heard_at: Duration,
+    met_at: Duration,
 }
 
 impl Estimate {
@@ -84,6 +89,9 @@ impl Estimate {
             waiting_since: None,
             joined_at,
             spared_until: None,
+            serves: None,
+            heard_at: now,
+            met_at: now,
         }
     }
 
@@ -101,6 +109,12 @@ impl Estimate {
                 self.weight = wanted.clamp(low, high);
             }
         }
+    }
+
+    /// Requests per second that come from here.
+    pub(super) fn rate(&self, now: Duration, config: &LatencyWeighted) -> f64 {
+        let known = 1.0 - fade(now.saturating_sub(self.met_at), config.window);
+        self.count / (config.window.as_secs_f64() * known)
     }
 
     /// The formula alone.

@@ -14,9 +14,11 @@
 //! | `window` | the baseline: a percentile over a sliding window |
 //! | `estimate` | what is believed of one host |
 //! | `feedback` | from all of it to weights |
+//! | `peak_ewma` | latencies that fade, for the policy of that name |
 
 mod estimate;
 mod feedback;
+mod peak_ewma;
 mod samples;
 #[cfg(test)]
 mod tests;
@@ -24,5 +26,6 @@ pub(super) mod window;
 
 pub use feedback::Feedback;
 pub use feedback::Standing;
+pub use peak_ewma::PeakEwma;
 pub use samples::Outcome;
 pub use samples::Samples;

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::upstream::host::HostCount;
+use crate::upstream::load_report;
 
 /// Route classes that are told apart; more routes than these share.
 pub(super) const CLASSES: usize = 8;
@@ -67,6 +68,8 @@ pub(super) struct Reading {
     pub(super) unconnected: u64,
     pub(super) spared: u64,
     pub(super) spare_ms: u64,
+    /// What the host said of its load.
+    pub(super) reports: load_report::Reading,
 }
 
 impl Samples {

@@ -17,6 +17,7 @@ use crate::config::latency::LatencyWeighted;
 use crate::config::load_balancing::LoadBalancing;
 use crate::upstream::HostCounts;
 use crate::upstream::HostSet;
+use crate::upstream::load_report::LoadReport;
 use crate::upstream::transport::Transports;
 
 const PERIOD: Duration = Duration::from_millis(250);
@@ -124,6 +125,53 @@ fn failed(us: u64) -> Outcome {
 
 fn ratio(weights: &[f64]) -> f64 {
     weights[0] / weights[1]
+}
+
+/// Every host says that it serves so many requests per second and has so many in flight.
+fn say(world: &World, rps: f64, in_flight: impl Fn(usize) -> Option<f64>) {
+    for (host, (member, counts)) in world.set.members().iter().zip(&world.counts).enumerate() {
+        let report = LoadReport {
+            rps,
+            in_flight: in_flight(host),
+            ..LoadReport::default()
+        };
+        member.host.told(); // as balancers do that want to know
+        member.host.take_report(counts, &report, None);
+    }
+}
+
+#[test]
+fn what_hosts_say_counts_where_most_is_done_for_others() {
+    let mut world = World::new(4, LatencyWeighted::default());
+    let partial = |world: &World| world.feedback.partial(world.set.members());
+    world.first_answers(good(10), 10, 40);
+    assert_eq!(partial(&world), None, "nobody said anything");
+    say(&world, 100.0, |host| Some(host as f64));
+    world.first_answers(good(10), 10, 1);
+    assert_eq!(
+        partial(&world),
+        None,
+        "most of the others' requests are ours"
+    );
+    for _ in 0..4 {
+        say(&world, 2_000.0, |host| (host > 0).then_some(3.0));
+        world.first_answers(good(10), 10, 1);
+    }
+    let told = partial(&world).expect("most are not");
+    // Of 4 * 2,000 we make 40 + 3 * 200.
+    assert!((told.proxies - 12.5).abs() < 1.0, "{told:?}");
+    assert!((told.usual - 9.0 / 4.0).abs() < 1e-9, "{told:?}");
+    // Silent for longer than ten seconds.
+    world.first_answers(good(10), 10, 42);
+    assert_eq!(partial(&world), None);
+    let deaf = LatencyWeighted {
+        reads_reports: false,
+        ..LatencyWeighted::default()
+    };
+    world.feedback.set_config(deaf);
+    say(&world, 2_000.0, |_| Some(1.0));
+    world.first_answers(good(10), 10, 1);
+    assert_eq!(partial(&world), None);
 }
 
 #[test]

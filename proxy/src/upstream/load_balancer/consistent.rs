@@ -55,6 +55,7 @@ impl Consistent {
             LbPolicy::Latency(_)
             | LbPolicy::LeastRequest(_)
             | LbPolicy::PickFirst(_)
+            | LbPolicy::PeakEwma(_)
             | LbPolicy::Random
             | LbPolicy::Reported(_)
             | LbPolicy::RoundRobin => return None,

@@ -13,6 +13,7 @@
 //! | `maglev` | a table of all members |
 //! | `murmur` | MurmurHash2 |
 //! | `pick_first` | one host as long as it can be reached |
+//! | `peak_ewma` | who has the least latency times requests in flight |
 //! | `places` | long lists of small numbers |
 //! | `priority` | how much load each priority takes |
 //! | `ring_hash` | a ring of all members |
@@ -33,6 +34,7 @@ mod least_request;
 mod locality;
 mod maglev;
 mod murmur;
+mod peak_ewma;
 mod pick_first;
 mod places;
 mod priority;
@@ -60,6 +62,7 @@ use alias::Alias;
 use consistent::Consistent;
 use draws::Draws;
 use least_request::LeastRequest;
+use peak_ewma::PeakEwma;
 use pick_first::PickFirst;
 pub use pick_first::Reach;
 pub use pick_first::Stay;
@@ -69,6 +72,7 @@ pub(super) use shadow::Shadow;
 use slow_start::SlowStart;
 use stride::Stride;
 pub use weighted::Factors;
+pub use weighted::Partial;
 use weighted::Weighted;
 use zone_aware::Upstream;
 pub use zone_aware::ZoneRouting;
@@ -107,6 +111,7 @@ enum Picker {
     LeastRequest(LeastRequest),
     /// One of these, then one of its members.
     Localities(Alias, Box<[Group]>),
+    PeakEwma(PeakEwma),
     /// Among so many.
     Random(usize),
     RoundRobin(Stride),
@@ -129,6 +134,7 @@ impl Group {
                 let group = groups.get(table.draw(&mut draws))?;
                 return group.pick(cursor, draws.any());
             }
+            Picker::PeakEwma(picker) => picker.pick(&mut Draws::new(random)),
             Picker::Random(len) => Draws::new(random).below(*len),
             Picker::Zones(zones) => return zones.pick(cursor, random),
             Picker::RoundRobin(order) => self.slowly(random, |_| order.pick(cursor)),
@@ -144,6 +150,7 @@ impl Group {
             Picker::Weighted(picker) => {
                 picker.set_factors(&self.members, factors);
             }
+            Picker::PeakEwma(picker) => picker.set_factors(&self.members, factors),
             Picker::Localities(_, groups) => {
                 groups.iter().for_each(|group| group.set_factors(factors));
             }
@@ -352,7 +359,13 @@ impl Ingredients<'_> {
         let picker = match &self.config.policy {
             LbPolicy::Latency(config) => {
                 let hosts = chosen().map(|member| Arc::clone(member.host.waiting()));
-                Picker::Weighted(Weighted::new(config.selector, hosts.collect(), &weights))
+                let picker = Weighted::new(config.selector, hosts.collect(), &weights);
+                Picker::Weighted(if config.reads_reports {
+                    let told = chosen().map(|member| Arc::clone(member.host.told()));
+                    picker.with_reports(told.collect())
+                } else {
+                    picker
+                })
             }
             LbPolicy::LeastRequest(config) => {
                 Picker::LeastRequest(LeastRequest::new(*config, hosts().collect(), &weights))
@@ -363,6 +376,7 @@ impl Ingredients<'_> {
                 let stay = stay.unwrap_or_else(|| Arc::new(Stay::new(0)));
                 Picker::First(PickFirst::new(hosts.collect(), stay))
             }
+            LbPolicy::PeakEwma(config) => Picker::PeakEwma(PeakEwma::new(config, hosts())),
             LbPolicy::Random => Picker::Random(weights.len()),
             LbPolicy::Reported(_) => {
                 // What is configured does not count, as in Envoy.

@@ -6,6 +6,7 @@ use crate::config::endpoint::Endpoint;
 use crate::config::endpoint::HealthStatus;
 use crate::config::endpoint::LocalityEndpoints;
 use crate::config::latency::LatencyWeighted;
+use crate::config::latency::PeakEwma;
 use crate::config::load_balancing::HashFunction;
 use crate::config::load_balancing::Hashing;
 use crate::config::load_balancing::LeastRequest as Config;
@@ -48,7 +49,7 @@ fn set(policy: LbPolicy, hosts: u16) -> HostSet {
     HostSet::new(&config, &endpoints, &Transports::default(), None)
 }
 
-fn policies() -> [LbPolicy; 8] {
+fn policies() -> [LbPolicy; 9] {
     let least = |selection| {
         LbPolicy::LeastRequest(Config {
             selection,
@@ -59,6 +60,7 @@ fn policies() -> [LbPolicy; 8] {
         LbPolicy::RoundRobin,
         LbPolicy::Random,
         LbPolicy::Latency(LatencyWeighted::default()),
+        LbPolicy::PeakEwma(PeakEwma::default()),
         LbPolicy::Reported(ReportWeighted::default()),
         least(Selection::Choices(2)),
         least(Selection::FullScan),

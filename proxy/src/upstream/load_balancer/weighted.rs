@@ -4,6 +4,9 @@
 //! with the least `(in flight + 1) / weight`; `Smooth` is weighted round robin. In flight is what has no
 //! first byte yet: a stream that goes on for long is no work that waits. A small part of all
 //! picks goes to any host alike, so that one with a low weight is seen to recover.
+//!
+//! Where a proxy makes only a small part of what hosts have to do, `WeightedChoice` counts what they say they
+//! have in flight, and prefers those that said it last: a queue is gone when its latency is known.
 
 use std::sync::Arc;
 
@@ -14,10 +17,15 @@ use super::draws::Draws;
 use super::stride::Stride;
 use crate::config::latency::Selector;
 use crate::upstream::in_flight::InFlight;
+use crate::upstream::load_report::Recent;
+use crate::upstream::load_report::Told;
 
 /// Drawn for one choice. In the simulator five leave a p99 of 53.7 ms among equal hosts at load 0.95,
 /// six 53.2 and eight 53.0, where nobody can come below 50.2; each costs some nanoseconds.
 const CHOICES: usize = 6;
+
+/// Drawn beside those that answered last. In the simulator's S8 two are as good as six.
+const CHOICES_BESIDE: usize = 3;
 
 /// Of so many picks that would explore a host that has something to answer, one does. It is being explored
 /// already: one that takes seconds would only make more requests wait. Not none, because a request
@@ -34,6 +42,17 @@ pub struct Factors {
     pub of_members: Vec<f64>,
     /// Part of all picks that goes to any of them.
     pub exploration: f64,
+    /// There, if what hosts say they have in flight counts.
+    pub partial: Option<Partial>,
+}
+
+/// What is known where a proxy makes only a small part of what hosts have to do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Partial {
+    /// So many proxies like this one would make all of it.
+    pub proxies: f64,
+    /// Requests in flight of a host that does not say how many it has.
+    pub usual: f64,
 }
 
 /// What a pick reads.
@@ -43,6 +62,9 @@ pub(super) struct Weighted {
     configured: Box<[u32]>,
     selector: Selector,
     tables: ArcSwap<Tables>,
+    /// What hosts say; empty if the policy does not ask.
+    told: Box<[Arc<Told>]>,
+    recent: Arc<Recent>,
 }
 
 /// Made anew for each change of weights.
@@ -50,14 +72,18 @@ pub(super) struct Weighted {
 struct Tables {
     /// Part of picks that goes to anybody.
     exploration: f64,
+    partial: Option<Partial>,
     draws: Alias,
     order: Stride,
     /// 1 over the weight.
     costs: Box<[f64]>,
+    /// The same with factors squared: a host that is slow has few requests in flight because it gets few,
+    /// which must not make it look better. Empty unless what hosts say counts.
+    told_costs: Box<[f64]>,
 }
 
 impl Tables {
-    fn new(weights: &[f64], exploration: f64) -> Self {
+    fn new(weights: &[f64], exploration: f64, partial: Option<Partial>) -> Self {
         let largest = weights.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
         let scaled: Vec<u32> = weights
             .iter()
@@ -66,9 +92,11 @@ impl Tables {
         let cost = |weight: &u32| f64::from(*weight).recip();
         Self {
             exploration,
+            partial,
             draws: Alias::new(&scaled),
             order: Stride::new(&scaled),
             costs: scaled.iter().map(cost).collect(),
+            told_costs: Box::default(),
         }
     }
 }
@@ -91,8 +119,18 @@ impl Weighted {
             hosts,
             configured: configured.into(),
             selector,
-            tables: ArcSwap::from_pointee(Tables::new(&weights, 0.0)),
+            tables: ArcSwap::from_pointee(Tables::new(&weights, 0.0, None)),
+            told: Box::default(),
+            recent: Arc::default(),
         }
+    }
+
+    /// The same over hosts that say what they have in flight.
+    pub(super) fn with_reports(self, told: Box<[Arc<Told>]>) -> Self {
+        for (place, told) in told.iter().enumerate() {
+            told.join(&self.recent, place);
+        }
+        Self { told, ..self }
     }
 
     /// Multiplies each configured weight by the factor of its member, whose place is in `members`; one
@@ -101,13 +139,21 @@ impl Weighted {
         let is_usable = |factor: &f64| factor.is_finite() && *factor > 0.0;
         let of_members = members.iter();
         let given = of_members.filter_map(|place| factors.of_members.get(*place).copied());
-        let exploration = factors.exploration;
-        let factors = given.map(|factor| if is_usable(&factor) { factor } else { 1.0 });
-        let weight = |(configured, factor): (&u32, f64)| f64::from(*configured) * factor;
-        let weights: Vec<f64> = self.configured.iter().zip(factors).map(weight).collect();
+        let (exploration, partial) = (factors.exploration, factors.partial);
+        let given = given.map(|factor| if is_usable(&factor) { factor } else { 1.0 });
+        let factors: Vec<f64> = given.take(self.hosts.len()).collect();
+        let weight = |(configured, factor): (&u32, &f64)| f64::from(*configured) * factor;
+        let weights = self.configured.iter().zip(&factors).map(weight);
+        let weights: Vec<f64> = weights.collect();
         if weights.len() == self.hosts.len() {
-            self.tables
-                .store(Arc::new(Tables::new(&weights, exploration)));
+            let partial = partial.filter(|_| self.told.len() == self.hosts.len());
+            self.recent.set_wanted(partial.is_some());
+            let mut tables = Tables::new(&weights, exploration, partial);
+            if partial.is_some() {
+                let both = weights.iter().zip(&factors);
+                tables.told_costs = both.map(|(weight, factor)| 1.0 / weight / factor).collect();
+            }
+            self.tables.store(Arc::new(tables));
         }
     }
 
@@ -123,7 +169,10 @@ impl Weighted {
         }
         match self.selector {
             Selector::Smooth => tables.order.pick(cursor),
-            Selector::WeightedChoice => self.choose(&tables, draws),
+            Selector::WeightedChoice => match &tables.partial {
+                None => self.choose(&tables, draws),
+                Some(partial) => self.choose_told(&tables, partial, draws),
+            },
         }
     }
 
@@ -138,6 +187,31 @@ impl Weighted {
             }
         }
         best
+    }
+
+    fn choose_told(&self, tables: &Tables, partial: &Partial, draws: &mut Draws) -> usize {
+        let mut best = tables.draws.draw(draws);
+        let mut least = self.cost_told(tables, partial, best);
+        let mut compare = |place| {
+            let cost = self.cost_told(tables, partial, place);
+            if cost < least {
+                (best, least) = (place, cost);
+            }
+        };
+        self.recent.places().for_each(&mut compare);
+        (1..CHOICES_BESIDE).for_each(|_| compare(tables.draws.draw(draws)));
+        best
+    }
+
+    /// What the host said, and what it has from here since; whoever is like this proxy chooses alike.
+    #[expect(clippy::cast_precision_loss, reason = "a rough number is enough")]
+    fn cost_told(&self, tables: &Tables, partial: &Partial, place: usize) -> f64 {
+        let (Some(host), Some(told)) = (self.hosts.get(place), self.told.get(place)) else {
+            return f64::MAX;
+        };
+        let told = told.in_flight().unwrap_or(partial.usual);
+        let cost = tables.told_costs.get(place).copied().unwrap_or(f64::MAX);
+        (told + host.value() as f64 * partial.proxies + 1.0) * cost
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a rough number is enough")]
@@ -171,6 +245,7 @@ mod tests {
         let factors = Factors {
             of_members: factors.to_vec(),
             exploration,
+            partial: None,
         };
         weighted.set_factors(&members, &factors);
     }
@@ -204,6 +279,40 @@ mod tests {
         // An eighth of that, and when nobody else is drawn.
         assert!((0.001..0.003).contains(&shares[3]), "{shares:?}");
         assert!((shares[0] - shares[1]).abs() < 0.02, "{shares:?}");
+    }
+
+    #[test]
+    fn what_hosts_say_counts_more_than_what_is_known_here() {
+        let weighted = weighted(Selector::WeightedChoice, &[0, 0, 0, 1]);
+        let told: Box<[Arc<Told>]> = (0..4).map(|_| Arc::default()).collect();
+        let weighted = weighted.with_reports(told.clone());
+        let members = [0, 1, 2, 3];
+        let factors = |of_members: &[f64], partial| Factors {
+            of_members: of_members.to_vec(),
+            exploration: 0.0,
+            partial,
+        };
+        let partial = Some(Partial {
+            proxies: 20.0,
+            usual: 6.0,
+        });
+        weighted.set_factors(&members, &factors(&[1.0; 4], partial));
+        for (told, in_flight) in told.iter().zip([7.0, 2.0, 5.0, 0.0]) {
+            told.set(in_flight);
+        }
+        let found = shares(&weighted);
+        assert!(
+            found[1] > 0.999,
+            "the last one has a request from here: {found:?}"
+        );
+        // 7 + 1, 2 + 1 for a host three times slower, 6 + 1 for one that is not heard any more.
+        weighted.set_factors(&members, &factors(&[3.0, 1.0, 3.0, 3.0], partial));
+        told[2].forget();
+        let found = shares(&weighted);
+        assert!(found[2] > 0.999, "{found:?}");
+        weighted.set_factors(&members, &factors(&[1.0; 4], None));
+        let found = shares(&weighted);
+        assert!(found[..3].iter().all(|share| *share > 0.3), "{found:?}");
     }
 
     #[test]

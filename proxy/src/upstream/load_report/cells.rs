@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use super::LoadReport;
 use crate::upstream::host::HostCount;
 
 /// Parts of a unit that are summed. Sums are whole numbers, so that their differences are exact however
@@ -20,6 +21,9 @@ struct Cells {
     /// Reports with a weight, and the sum of the weights.
     weighed: HostCount,
     weights: HostCount,
+    /// Reports with a rate, and the sum of the rates.
+    rated: HostCount,
+    rates: HostCount,
 }
 
 /// Sums over workers, of one host.
@@ -27,14 +31,22 @@ struct Cells {
 pub(in crate::upstream) struct Reading {
     weighed: u64,
     weights: u64,
+    rated: u64,
+    rates: u64,
 }
 
 impl Reports {
     /// Takes one in. Called by the one worker whose cells these are.
-    pub(in crate::upstream) fn record(&self, weight: f64) {
+    pub(in crate::upstream) fn record(&self, report: &LoadReport, weight: Option<f64>) {
         let cells = self.0.get_or_init(Box::default);
-        cells.weights.add(parts(weight));
-        cells.weighed.inc();
+        if let Some(weight) = weight {
+            cells.weights.add(parts(weight));
+            cells.weighed.inc();
+        }
+        if report.rps > 0.0 {
+            cells.rates.add(parts(report.rps));
+            cells.rated.inc();
+        }
     }
 
     /// Adds what is here.
@@ -45,6 +57,8 @@ impl Reports {
         let add = |sum: &mut u64, count: &HostCount| *sum = sum.wrapping_add(count.value());
         add(&mut reading.weighed, &cells.weighed);
         add(&mut reading.weights, &cells.weights);
+        add(&mut reading.rated, &cells.rated);
+        add(&mut reading.rates, &cells.rates);
     }
 }
 
@@ -54,6 +68,14 @@ impl Reading {
         mean(
             self.weighed.wrapping_sub(before.weighed),
             self.weights.wrapping_sub(before.weights),
+        )
+    }
+
+    /// The mean rate of what came since `before`; `None` if nothing did.
+    pub(in crate::upstream) fn rate_since(&self, before: &Self) -> Option<f64> {
+        mean(
+            self.rated.wrapping_sub(before.rated),
+            self.rates.wrapping_sub(before.rates),
         )
     }
 }
@@ -87,17 +109,21 @@ mod tests {
                 .for_each(|reports| reports.add_to(&mut reading));
             reading
         };
+        let report = |rps| LoadReport {
+            rps,
+            ..LoadReport::default()
+        };
         let before = read();
         assert_eq!(read().weight_since(&before), None);
-        workers[0].record(2.0);
-        workers[1].record(0.5);
+        workers[0].record(&report(10.0), Some(2.0));
+        workers[1].record(&report(30.0), Some(0.5));
+        workers[1].record(&report(0.0), None);
         let after = read();
         assert_eq!(after.weight_since(&before), Some(1.25));
-        workers[1].record(0.0);
+        assert_eq!(after.rate_since(&before), Some(20.0));
+        workers[1].record(&report(f64::MAX), Some(0.0));
         let weight = read().weight_since(&after).expect("one came");
         assert!(weight > 0.0 && weight < 0.01, "{weight}");
-        let past = read();
-        workers[0].record(f64::MAX);
-        assert_eq!(read().weight_since(&past), Some(VALUE_MAX));
+        assert_eq!(read().rate_since(&after), Some(VALUE_MAX));
     }
 }

@@ -10,6 +10,7 @@
 //! | `cells` | what one worker was told of one host |
 //! | `json` | the same message as JSON |
 //! | `text` | names and numbers |
+//! | `told` | what a host last said of its requests in flight, and who said it last |
 //! | `weights` | from what was told to weights |
 
 mod binary;
@@ -18,6 +19,7 @@ mod json;
 #[cfg(test)]
 mod tests;
 mod text;
+mod told;
 mod weights;
 
 use http::HeaderMap;
@@ -28,6 +30,8 @@ use crate::config::load_report::Metric;
 use crate::config::load_report::WantedReports;
 pub(super) use cells::Reading;
 pub(super) use cells::Reports;
+pub(super) use told::Recent;
+pub(super) use told::Told;
 pub(super) use weights::ReportedWeights;
 
 const FIELD: HeaderName = HeaderName::from_static("endpoint-load-metrics");

@@ -125,6 +125,7 @@ fn median(mut weights: Vec<f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::load_report::LoadReport;
     use crate::upstream::load_report::cells::Reports;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -144,7 +145,7 @@ mod tests {
     #[test]
     fn a_weight_counts_from_the_blackout_until_it_expires() {
         let reports = Reports::default();
-        let tell = |weight| reports.record(weight);
+        let tell = |weight| reports.record(&LoadReport::default(), Some(weight));
         let read = || {
             let mut reading = Reading::default();
             reports.add_to(&mut reading);

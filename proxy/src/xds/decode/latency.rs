@@ -36,6 +36,7 @@ pub(super) fn decode(
         epsilon,
         guards,
         plain,
+        ignore_load_reports,
     } = config;
     let default = LatencyWeighted::default();
     let seconds = Duration::from_secs;
@@ -73,6 +74,7 @@ pub(super) fn decode(
         weight_max: max?,
         epsilon: epsilon?,
         guards: Some(guards?).filter(|_| !plain),
+        reads_reports: !plain && !ignore_load_reports,
     };
     if !(config.weight_min..=config.weight_max).contains(&config.weight_base) {
         return context.refuse("weight_base", "must be between weight_min and weight_max");

@@ -16,6 +16,7 @@ use xds_proto::pb::envoy::extensions::load_balancing_policies::client_side_weigh
 use xds_proto::pb::envoy::extensions::load_balancing_policies::least_request::v3::LeastRequest;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::maglev::v3::Maglev;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::pick_first::v3::PickFirst;
+use xds_proto::pb::envoy::extensions::load_balancing_policies::peak_ewma::v3alpha::PeakEwma;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::random::v3::Random;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::ring_hash::v3::RingHash;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::round_robin::v3::RoundRobin;
@@ -31,6 +32,7 @@ use super::hashing;
 use super::latency;
 use super::least_request;
 use super::locality_lb;
+use super::peak_ewma;
 use super::reported_weights;
 use super::shadow;
 use super::slow_start;
@@ -295,6 +297,7 @@ fn is_known(any: &Any) -> bool {
         || extension::holds::<LeastRequest>(any)
         || extension::holds::<Maglev>(any)
         || extension::holds::<PickFirst>(any)
+        || extension::holds::<PeakEwma>(any)
         || extension::holds::<Random>(any)
         || extension::holds::<RingHash>(any)
         || extension::holds::<RoundRobin>(any)
@@ -320,6 +323,13 @@ fn known_policy(context: &mut Context, policy: &Policy) -> Option<LoadBalancing>
         if extension::holds::<Shadow>(any) {
             let config = extension::unpack(context, any)?;
             return shadow::decode(context, config);
+        }
+        if extension::holds::<PeakEwma>(any) {
+            let config = extension::unpack(context, any)?;
+            return peak_ewma::decode(context, config).map(|config| LoadBalancing {
+                policy: LbPolicy::PeakEwma(config),
+                ..LoadBalancing::default()
+            });
         }
         if extension::holds::<LeastRequest>(any) {
             let config = extension::unpack(context, any)?;

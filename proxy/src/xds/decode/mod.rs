@@ -18,7 +18,7 @@
 //! | `cluster` `cluster_http` `cluster_dns` | `Cluster` and what is inside |
 //! | `outcome_breaker` | when too many requests were slow or failed |
 //! | `circuit_breakers` | how much may be on its way to a cluster |
-//! | `load_balancing` `latency` `least_request` `hashing` `common_lb` `locality_lb` `reported_weights` `slow_start` | which member is taken |
+//! | `load_balancing` `latency` `least_request` `hashing` `common_lb` `locality_lb` `peak_ewma` `reported_weights` `slow_start` | which member is taken |
 //! | `hash_policy` | what of a request is hashed |
 //! | `health_check` | active checks, outlier detection |
 //! | `endpoint` `labels` | `ClusterLoadAssignment` |
@@ -73,6 +73,7 @@ mod locality_lb;
 mod matcher;
 mod metadata;
 mod outcome_breaker;
+mod peak_ewma;
 mod protocol;
 mod regex_rewrite;
 mod reported_weights;

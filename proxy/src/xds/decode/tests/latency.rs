@@ -79,6 +79,7 @@ fn defaults_and_every_field_are_read() {
             "failure_penalty": 5, "retry_after_max": "3s", "min_samples": 7, "exploration": 4,
             "step_max": 3, "warm_up": "0s", "sample_expiry": "30s",
         },
+        "ignore_load_reports": true,
     });
     let expected = LatencyWeighted {
         selector: Selector::Smooth,
@@ -97,10 +98,12 @@ fn defaults_and_every_field_are_read() {
             warm_up: Duration::ZERO,
             sample_expiry: Duration::from_secs(30),
         }),
+        reads_reports: false,
     };
     assert_eq!(read(all), LbPolicy::Latency(expected));
     let plain = LatencyWeighted {
         guards: None,
+        reads_reports: false,
         ..LatencyWeighted::default()
     };
     assert_eq!(read(json!({"plain": true})), LbPolicy::Latency(plain));

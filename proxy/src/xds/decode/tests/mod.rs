@@ -15,6 +15,7 @@ mod latency;
 mod listener;
 mod load_balancing;
 mod outcome_breaker;
+mod peak_ewma;
 mod reported_weights;
 mod retry;
 mod route;

@@ -536,6 +536,12 @@ pub(super) fn roots() -> Vec<Target> {
             name(),
         ),
         in_cluster(
+            "envoy.extensions.load_balancing_policies.peak_ewma.v3alpha.PeakEwma",
+            json!({}),
+            POLICY,
+            name(),
+        ),
+        in_cluster(
             "envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash",
             json!({}),
             POLICY,

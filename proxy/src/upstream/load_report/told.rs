@@ -1,0 +1,123 @@
+//! What hosts last said of their requests in flight, and who said it last: what picks read.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+use arc_swap::ArcSwapOption;
+
+/// Hosts that are remembered. In the simulator's S8 four are enough, and more than six no better.
+const RECENT: usize = 6;
+
+/// The bits of no number of requests.
+const NOTHING: u64 = u64::MAX;
+
+/// One host's word. Written by all workers, because it is read at every pick.
+#[derive(Debug)]
+pub(in crate::upstream) struct Told {
+    /// The bits of a floating-point number.
+    in_flight: AtomicU64,
+    /// Its place in the balancer that was made last.
+    place: AtomicUsize,
+    recent: ArcSwapOption<Recent>,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self {
+            in_flight: AtomicU64::new(NOTHING),
+            place: AtomicUsize::new(0),
+            recent: ArcSwapOption::empty(),
+        }
+    }
+}
+
+impl Told {
+    /// It said that it has so many requests.
+    pub(in crate::upstream) fn set(&self, in_flight: f64) {
+        self.in_flight.store(in_flight.to_bits(), Ordering::Relaxed);
+        if let Some(recent) = &*self.recent.load() {
+            recent.push(self.place.load(Ordering::Relaxed));
+        }
+    }
+
+    /// What it said is too old to count.
+    pub(in crate::upstream) fn forget(&self) {
+        self.in_flight.store(NOTHING, Ordering::Relaxed);
+    }
+
+    /// What it said, if it did.
+    pub(in crate::upstream) fn in_flight(&self) -> Option<f64> {
+        let bits = self.in_flight.load(Ordering::Relaxed);
+        (bits != NOTHING).then(|| f64::from_bits(bits))
+    }
+
+    /// It is at this place of a balancer that remembers who spoke last.
+    pub(in crate::upstream) fn join(&self, recent: &Arc<Recent>, place: usize) {
+        self.place.store(place, Ordering::Relaxed);
+        self.recent.store(Some(Arc::clone(recent)));
+    }
+}
+
+/// Places of those who spoke last; a host may be there more than once. A place is a hint: workers write
+/// at the same time, and members change.
+#[derive(Debug, Default)]
+pub(in crate::upstream) struct Recent {
+    is_wanted: AtomicBool,
+    next: AtomicUsize,
+    places: [AtomicUsize; RECENT],
+}
+
+impl Recent {
+    /// Whether it is worth the while to remember.
+    pub(in crate::upstream) fn set_wanted(&self, is_wanted: bool) {
+        self.is_wanted.store(is_wanted, Ordering::Relaxed);
+    }
+
+    /// All of them.
+    pub(in crate::upstream) fn places(&self) -> impl Iterator<Item = usize> {
+        self.places
+            .iter()
+            .map(|place| place.load(Ordering::Relaxed))
+    }
+
+    fn push(&self, place: usize) {
+        if !self.is_wanted.load(Ordering::Relaxed) {
+            return;
+        }
+        let next = self.next.load(Ordering::Relaxed);
+        self.next.store(next.wrapping_add(1), Ordering::Relaxed);
+        if let Some(oldest) = self.places.get(next % RECENT) {
+            oldest.store(place, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_spoke_last_is_remembered_where_it_is_wanted() {
+        let recent = Arc::new(Recent::default());
+        let hosts: Vec<Told> = (0..9).map(|_| Told::default()).collect();
+        for (place, host) in hosts.iter().enumerate() {
+            host.join(&recent, place);
+        }
+        assert_eq!(hosts[8].in_flight(), None);
+        hosts[8].set(3.0);
+        assert_eq!(hosts[8].in_flight(), Some(3.0));
+        assert!(recent.places().all(|place| place == 0), "not wanted");
+        recent.set_wanted(true);
+        for place in [1, 2, 8, 3, 4, 5, 6] {
+            hosts[place].set(0.0);
+        }
+        let mut places: Vec<usize> = recent.places().collect();
+        places.sort_unstable();
+        assert_eq!(places, [2, 3, 4, 5, 6, 8]);
+        hosts[8].forget();
+        assert_eq!(hosts[8].in_flight(), None);
+    }
+}
