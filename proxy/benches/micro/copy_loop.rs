@@ -101,7 +101,11 @@ fn manager(port: u16) -> TcpManager {
     let cluster = ClusterHandle::new(cluster, transports, Arc::new(members), stats, 1);
     let config = TcpProxy {
         stat_prefix: "relay".into(),
-        clusters: vec![WeightedCluster { name, weight: 1 }],
+        clusters: vec![WeightedCluster {
+            name,
+            weight: 1,
+            criteria: None,
+        }],
         hashes_source_ip: false,
         idle_timeout: None,
         max_duration: None,

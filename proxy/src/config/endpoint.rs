@@ -131,7 +131,7 @@ pub struct Endpoint {
     pub labels: Option<Arc<Labels>>,
     /// What it is known by to policies that hash, instead of its address or name.
     pub hash_key: Option<Name>,
-    /// What retries may avoid it by.
+    /// What retries may avoid it by, and subsets are made by.
     pub traits: Option<Arc<Traits>>,
     /// How it is checked, where that is not as with the others.
     pub check: Option<Arc<EndpointCheck>>,

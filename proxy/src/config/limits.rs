@@ -68,6 +68,23 @@ pub const DRAINED_ENDPOINTS_MAX: usize = 1024;
 /// control planes send a handful, Envoy takes one.
 pub const DROP_CATEGORIES_MAX: usize = 16;
 
+/// Selectors of subsets in one cluster: each member is looked at once for each of them.
+pub const SUBSET_SELECTORS_MAX: usize = 64;
+
+/// Names of one selector, and of what a route asks: they are compared at each pick.
+pub const SUBSET_KEYS_MAX: usize = 16;
+
+/// Criteria that a route has one after another: each is a pick that may find nobody.
+pub const SUBSET_FALLBACKS_MAX: usize = 16;
+
+/// Subsets of one cluster. Each has a balancer, and that of a table takes 64 KiB or more; requests for
+/// those beyond it fall back as if nobody were there. Envoy has no bound.
+pub const SUBSETS_MAX: usize = 4096;
+
+/// Members of all subsets of one cluster together: with lists that stand for any of their values a few
+/// bytes of configuration would make millions.
+pub const SUBSET_MEMBERSHIPS_MAX: usize = 1 << 20;
+
 /// Whole response, when the route says nothing: Envoy's default.
 pub const ROUTE_TIMEOUT: Duration = Duration::from_secs(15);
 

@@ -1,5 +1,6 @@
 //! How one of several members is chosen.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::hash_policy::HashPolicy;
@@ -7,6 +8,7 @@ use crate::config::latency::LatencyWeighted;
 use crate::config::latency::PeakEwma;
 use crate::config::load_report::ReportWeighted;
 use crate::config::load_report::WantedReports;
+use crate::config::subset::Subsets;
 use crate::config::zone::ZoneAware;
 
 /// Envoy's default for `healthy_panic_threshold`.
@@ -27,6 +29,8 @@ pub struct LoadBalancing {
     /// Requests stay in the zone of the proxy, as far as that is fair. Only for round robin, least
     /// request and random; localities that take load by their weight come first.
     pub zone_aware: ZoneAware,
+    /// Members are divided, and requests ask for some of them.
+    pub subsets: Option<Arc<Subsets>>,
     /// New members take less at first. Policies that hash, and random, do not know it.
     pub slow_start: Option<SlowStart>,
     /// Looks on, and is itself not looked on.
@@ -65,6 +69,7 @@ impl Default for LoadBalancing {
             fails_in_panic: false,
             by_locality: false,
             zone_aware: ZoneAware::default(),
+            subsets: None,
             slow_start: None,
             shadow: None,
         }

@@ -64,6 +64,7 @@ pub mod retry;
 pub mod route;
 pub mod secret;
 pub mod socket;
+pub mod subset;
 pub mod tcp_proxy;
 pub mod tls;
 pub mod tls_fact;

@@ -14,6 +14,7 @@ use crate::config::hash_policy::HashPolicy;
 use crate::config::matcher::HeaderMatch;
 use crate::config::matcher::StringMatch;
 use crate::config::retry::RetryPolicy;
+use crate::config::subset::Criteria;
 
 /// One route table.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -163,6 +164,8 @@ pub struct Forward {
     pub hash_chooses_cluster: bool,
     /// Whether and how it is sent again.
     pub retries: Retries,
+    /// What is asked of the cluster's members; of several clusters each says it with it.
+    pub criteria: Option<Arc<Criteria>>,
 }
 
 /// `RouteAction.MaxStreamDuration`.
@@ -259,6 +262,8 @@ pub struct WeightedCluster {
     pub weight: u32,
     /// Edits when this one is chosen, more specific than the route's.
     pub headers: HeaderEdits,
+    /// What is asked of its members, by the route and for this one.
+    pub criteria: Option<Arc<Criteria>>,
 }
 
 /// `RedirectAction`.

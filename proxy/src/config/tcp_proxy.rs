@@ -1,11 +1,13 @@
 //! `envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy`: where a stream goes, and for how long.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Name;
 use crate::config::access_log::AccessLog;
 use crate::config::added_tlv::AddedTlv;
 use crate::config::added_tlv::TlvMerge;
+use crate::config::subset::Criteria;
 
 /// The TCP proxy.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +61,8 @@ pub struct WeightedCluster {
     pub name: Name,
     /// Its share of the sum, which is at least 1 and fits u32.
     pub weight: u32,
+    /// What is asked of its members.
+    pub criteria: Option<Arc<Criteria>>,
 }
 
 /// `core.v3.BackoffStrategy`.

@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 
 use crate::config::Name;
 use crate::config::filter_chain::Allowance;
+use crate::config::subset::Criteria;
 use crate::config::tcp_proxy::TcpProxy;
 use crate::telemetry::access_log::Logger;
 use crate::telemetry::stats::TcpStats;
@@ -64,8 +65,8 @@ impl TcpManager {
         }
     }
 
-    /// The cluster of a new connection, by weight.
-    pub fn choose(&self, random: u64) -> Option<ClusterHandle> {
+    /// The cluster of a new connection, by weight, and what is asked of its member.
+    pub fn choose(&self, random: u64) -> Option<(ClusterHandle, Option<Arc<Criteria>>)> {
         let mut point = random.checked_rem(self.total)?;
         let place = self.config.clusters.iter().position(|choice| {
             let weight = u64::from(choice.weight);
@@ -73,7 +74,8 @@ impl TcpManager {
             point = point.saturating_sub(weight);
             is_here
         });
-        self.clusters.load().get(place?)?.clone()
+        let criteria = self.config.clusters.get(place?)?.criteria.clone();
+        Some((self.clusters.load().get(place?)?.clone()?, criteria))
     }
 }
 

@@ -34,6 +34,7 @@ use crate::upstream::connect::Open;
 use crate::upstream::connect::Purpose;
 use crate::upstream::health::outlier::Report;
 use crate::upstream::in_flight::ActiveRequest;
+use crate::upstream::load_balancer::Asked;
 use crate::upstream::text_hash::TextHash;
 use crate::worker::ConnectionGuard;
 use crate::worker::WorkerContext;
@@ -69,13 +70,15 @@ pub async fn serve(
             return;
         }
     }
-    let Some(cluster) = session.manager.choose(fastrand::u64(..)) else {
+    let chosen = session.manager.choose(fastrand::u64(..));
+    let Some((cluster, criteria)) = chosen else {
         session.manager.stats.downstream_cx_no_route().inc();
         session.flag(ResponseFlag::NoClusterFound);
         return;
     };
     session.cluster = Some(cluster.clone());
     session.announce();
+    session.criteria = criteria;
     let connected = Box::pin(connect_upstream(&worker, &mut session, &cluster)).await;
     let Some((
         Connected {
@@ -161,7 +164,11 @@ async fn connect_upstream(
     let config = Arc::clone(&session.manager.config);
     let hash = hash(session, cluster);
     loop {
-        let (cluster_config, host) = worker.pools.pick(cluster, &session.downstream, hash);
+        let asked = Asked {
+            hash,
+            criteria: session.criteria.as_deref(),
+        };
+        let (cluster_config, host) = worker.pools.pick(cluster, &session.downstream, asked);
         let Some(host) = host else {
             cluster.stats().upstream_cx_none_healthy().inc();
             session.flag(ResponseFlag::NoHealthyUpstream);

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
+use crate::config::subset::Criteria;
 use crate::downstream::Downstream;
 use crate::net::tls::Facts;
 use crate::tcp::TcpManager;
@@ -39,6 +40,8 @@ pub(super) struct Session {
     pub(super) manager: Arc<TcpManager>,
     pub(super) downstream: Downstream,
     pub(super) cluster: Option<ClusterHandle>,
+    /// What is asked of the cluster's member.
+    pub(super) criteria: Option<Arc<Criteria>>,
     pub(super) host: Option<Arc<Host>>,
     pub(super) upstream_local: Option<SocketAddr>,
     pub(super) upstream_tls: Option<Arc<Facts>>,
@@ -70,6 +73,7 @@ impl Session {
             manager,
             downstream,
             cluster: None,
+            criteria: None,
             host: None,
             upstream_local: None,
             upstream_tls: None,

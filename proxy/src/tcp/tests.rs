@@ -63,6 +63,7 @@ pub(super) fn config() -> TcpProxy {
         clusters: vec![WeightedCluster {
             name: "c".into(),
             weight: 1,
+            criteria: None,
         }],
         idle_timeout: None,
         max_duration: None,

@@ -107,7 +107,7 @@ fn a_stream_to_a_server_that_is_trusted_no_more_has_its_time_and_no_more() {
         let origin = listen().await;
         let address = Address::Socket(origin.local_addr().unwrap());
         let world = World::with_cluster(config(), origin, address, cluster()).await;
-        let cluster = world.manager.choose(0).unwrap();
+        let (cluster, _) = world.manager.choose(0).unwrap();
         assert_eq!(trust(&world, &cluster, &[&CA]).await, 1);
         let (mut client, task) = world.connect().await;
         let (stream, _) = world.origin.accept().await.unwrap();

@@ -40,6 +40,7 @@ use crate::upstream::host::Fitness;
 use crate::upstream::host::Moves;
 use crate::upstream::latency::Standing;
 use crate::upstream::learned::Learned;
+use crate::upstream::load_balancer::Asked;
 use crate::upstream::shadow;
 use crate::upstream::shadow::Watch;
 use crate::upstream::transport::Transports;
@@ -289,8 +290,8 @@ impl ClusterHandle {
     }
 
     /// The member for the next request of the calling worker, with the configuration that goes
-    /// with it. `hash` is the request's, if it has one.
-    pub fn pick(&self, hash: Option<u64>) -> (Arc<config::Cluster>, Option<Arc<Host>>) {
+    /// with it, and what the request asks.
+    pub fn pick(&self, asked: Asked<'_>) -> (Arc<config::Cluster>, Option<Arc<Host>>) {
         let current = self.load();
         let Some(cursor) = self.0.cursors.get(worker::current().unwrap_or(0)) else {
             return (Arc::clone(&current.config), None);
@@ -298,7 +299,7 @@ impl ClusterHandle {
         let mut place = cursor.0.load(Ordering::Relaxed);
         let host = current
             .hosts
-            .pick(&mut place, fastrand::u64(..), hash)
+            .pick_for(&mut place, fastrand::u64(..), asked)
             .cloned();
         cursor.0.store(place, Ordering::Relaxed);
         (Arc::clone(&current.config), host)

@@ -31,6 +31,7 @@ use crate::upstream::health::outlier::Tally;
 use crate::upstream::in_flight::InFlight;
 use crate::upstream::latency::Outcome;
 use crate::upstream::latency::Samples;
+use crate::upstream::load_balancer::Asked;
 use crate::upstream::load_balancer::Factors;
 use crate::upstream::load_balancer::Ingredients;
 use crate::upstream::load_balancer::LoadBalancer;
@@ -359,7 +360,7 @@ pub struct Member {
     pub locality: usize,
     /// What policies that hash know it by, instead of its address or name.
     pub hash_key: Option<Name>,
-    /// What retries may avoid it by.
+    /// What retries may avoid it by, and subsets are made by.
     pub traits: Option<Arc<Traits>>,
     /// What its checks and outlier detection said when the set was built.
     pub flags: HealthFlags,
@@ -475,6 +476,12 @@ impl HostSet {
         if let Some(shadow) = &self.shadow {
             shadow.look(&self.members, index, before, (random, hash));
         }
+        self.members.get(index).map(|member| &member.host)
+    }
+
+    /// The member for a request that asks for some of them.
+    pub fn pick_for(&self, cursor: &mut u64, random: u64, asked: Asked<'_>) -> Option<&Arc<Host>> {
+        let index = self.balancer.pick_for(cursor, random, asked)?;
         self.members.get(index).map(|member| &member.host)
     }
 

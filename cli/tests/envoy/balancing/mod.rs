@@ -13,6 +13,7 @@
 //! | `reports` | members say how busy they are |
 //! | `slow_start` | a new member takes less at first |
 //! | `streams` | clients of a TCP proxy |
+//! | `subsets` | members that have what a route asks for |
 //! | `tables` | rings and tables of every kind, thousands of keys |
 //! | `zones` | requests that stay in the zone of the proxy |
 
@@ -27,10 +28,12 @@ mod policies;
 mod reports;
 mod slow_start;
 mod streams;
+mod subsets;
 mod tables;
 mod zones;
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use bench::origin::FixedOptions;
@@ -99,6 +102,20 @@ fn listener(port: u16, filter: &Value) -> Value {
         "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
         "filter_chains": [{"filters": [{"name": "filter", "typed_config": filter}]}],
     })
+}
+
+/// How often each origin answered.
+type Counts = BTreeMap<String, u32>;
+
+/// How different two samples of one size are.
+fn chi_square(wanted: &Counts, found: &Counts) -> f64 {
+    let who: BTreeSet<_> = wanted.keys().chain(found.keys()).collect();
+    let of = |counts: &Counts, who| f64::from(counts.get(who).copied().unwrap_or(0));
+    let part = |who| {
+        let (wanted, found) = (of(wanted, who), of(found, who));
+        (wanted - found).powi(2) / (wanted + found)
+    };
+    who.into_iter().map(part).sum()
 }
 
 /// What of two lists is not the same, by kind: how often, and one example.

@@ -9,7 +9,9 @@ use bench::origin::FixedOrigin;
 use serde_json::Value;
 use serde_json::json;
 
+use super::Counts;
 use super::WEIGHTS;
+use super::chi_square;
 use super::client::Client;
 use super::cluster;
 use super::listener;
@@ -27,8 +29,6 @@ const REQUESTS: u32 = 400;
 
 /// Chi-square of two samples over at most seven members: chance is above it once in a million times.
 const CHI_SQUARE_MAX: f64 = 38.0;
-
-type Counts = BTreeMap<String, u32>;
 
 const HEALTHY: &str = "HEALTHY";
 const UNHEALTHY: &str = "UNHEALTHY";
@@ -111,17 +111,6 @@ async fn counted(target: SocketAddr, names: &[String]) -> Vec<Counts> {
         all.push(counts);
     }
     all
-}
-
-/// Of two samples of one size.
-fn chi_square(wanted: &Counts, found: &Counts) -> f64 {
-    let who: std::collections::BTreeSet<_> = wanted.keys().chain(found.keys()).collect();
-    let of = |counts: &Counts, who| f64::from(counts.get(who).copied().unwrap_or(0));
-    let part = |who| {
-        let (wanted, found) = (of(wanted, who), of(found, who));
-        (wanted - found).powi(2) / (wanted + found)
-    };
-    who.into_iter().map(part).sum()
 }
 
 /// The proxies; nobody connects to them.

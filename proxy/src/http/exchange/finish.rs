@@ -72,6 +72,7 @@ impl Exchange {
             route: None,
             cluster: None,
             hashed: Hashed::default(),
+            criteria: None,
             host: None,
             request: None,
             lease: None,

@@ -47,6 +47,7 @@ use crate::http::headers;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
 use crate::upstream::connect::ConnectFailure;
+use crate::upstream::load_balancer::Asked;
 use crate::upstream::pool::Lease;
 use crate::upstream::pool::Wanted;
 
@@ -348,7 +349,11 @@ impl Exchange {
     ) -> (Arc<config::Cluster>, Option<Arc<Host>>) {
         let client = &self.connection.downstream;
         let pools = &self.connection.worker.pools;
-        let pick = || pools.pick(cluster, client, self.hashed.hash);
+        let asked = Asked {
+            hash: self.hashed.hash,
+            criteria: self.criteria.as_deref(),
+        };
+        let pick = || pools.pick(cluster, client, asked);
         match &self.retrying {
             None => pick(),
             Some(retrying) => retrying.choose((cluster, self.attempts <= 1), pick),

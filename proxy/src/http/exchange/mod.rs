@@ -45,6 +45,7 @@ use crate::config;
 use crate::config::circuit_breakers::Priority;
 use crate::config::overload::Action as Shed;
 use crate::config::route::Action;
+use crate::config::subset::Criteria;
 use crate::error::ProxyError;
 use crate::error::Reason;
 use crate::http::codec::Incoming;
@@ -81,6 +82,8 @@ pub struct Exchange {
     cluster: Option<ClusterHandle>,
     /// What the cluster chooses by, with the cookies that go with it.
     hashed: Hashed,
+    /// What the route asks of the cluster's member.
+    criteria: Option<Arc<Criteria>>,
     host: Option<Arc<Host>>,
     /// Until it is sent.
     request: Option<Request<RequestBody>>,
@@ -179,8 +182,13 @@ impl Exchange {
         }
         let forward = match found.target {
             Target::Forward {
-                forward, cluster, ..
+                forward,
+                cluster,
+                weighted,
+                ..
             } => {
+                let asked = weighted.map_or(&forward.criteria, |choice| &choice.criteria);
+                self.criteria.clone_from(asked);
                 let headers = &mut parts.headers;
                 let asked = self.is_internal.then(|| retry::Timeouts::take(headers));
                 self.deadlines

@@ -20,6 +20,7 @@
 //! | `shadow` | a balancer that looks on |
 //! | `slow_start` | new members take less |
 //! | `stride` | weighted round robin |
+//! | `subset` | members that have what a request asks for |
 //! | `twister` | random numbers as C++ has them |
 //! | `weighted` | weights that change while members stay |
 //! | `zone_aware` | requests stay in the zone of the proxy |
@@ -42,6 +43,7 @@ mod ring_hash;
 mod shadow;
 mod slow_start;
 mod stride;
+mod subset;
 mod twister;
 mod weighted;
 mod zone_aware;
@@ -56,6 +58,7 @@ use crate::config::latency::Selector;
 use crate::config::load_balancing::LbPolicy;
 use crate::config::load_balancing::LoadBalancing;
 use crate::config::load_balancing::PickFirst as PickFirstConfig;
+use crate::config::subset::Criteria;
 use crate::upstream::host::Member;
 use crate::upstream::zone::Zone;
 use alias::Alias;
@@ -71,6 +74,7 @@ use priority::Tally;
 pub(super) use shadow::Shadow;
 use slow_start::SlowStart;
 use stride::Stride;
+use subset::SubsetTable;
 pub use weighted::Factors;
 pub use weighted::Partial;
 use weighted::Weighted;
@@ -84,6 +88,17 @@ pub struct LoadBalancer {
     levels: Vec<Level>,
     /// The hash of a request, if it has one, stands for every random number.
     hashes: bool,
+    /// Then there are no levels.
+    subsets: Option<Box<SubsetTable>>,
+}
+
+/// What a request asks of the member that takes it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked<'r> {
+    /// Its hash, if it has one.
+    pub hash: Option<u64>,
+    /// What the member must have, if the cluster is divided.
+    pub criteria: Option<&'r Criteria>,
 }
 
 /// A part of a priority that takes load.
@@ -190,6 +205,14 @@ pub struct Ingredients<'i> {
 impl LoadBalancer {
     /// Prepares picks.
     pub fn new(of: Ingredients<'_>) -> Self {
+        let hashes = of.config.policy.hashing().is_some();
+        if let Some(subsets) = SubsetTable::new(of) {
+            return Self {
+                levels: Vec::new(),
+                hashes,
+                subsets: Some(Box::new(subsets)),
+            };
+        }
         let tallies = priority::tallies(of.members, of.endpoints.weighted_priority_health);
         let factor = priority::factor(of.endpoints);
         let mut load_up_to = 0;
@@ -209,14 +232,26 @@ impl LoadBalancer {
         };
         Self {
             levels: shares.into_iter().filter_map(level).collect(),
-            hashes: of.config.policy.hashing().is_some(),
+            hashes,
+            subsets: None,
         }
     }
 
     /// Changes what each member's weight is multiplied by, where the policy has feedback.
     pub fn set_factors(&self, factors: &Factors) {
+        if let Some(subsets) = &self.subsets {
+            subsets.set_factors(factors);
+        }
         let groups = self.levels.iter().map(|level| &level.group);
         groups.for_each(|group| group.set_factors(factors));
+    }
+
+    /// The same of a request that asks for some of the members.
+    pub fn pick_for(&self, cursor: &mut u64, random: u64, asked: Asked<'_>) -> Option<usize> {
+        match &self.subsets {
+            None => self.pick(cursor, random, asked.hash),
+            Some(subsets) => subsets.pick(random, asked.hash, asked.criteria),
+        }
     }
 
     /// The place of the chosen member. `cursor` belongs to the calling worker; `random` chooses the

@@ -36,6 +36,7 @@ use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
 use crate::upstream::HostCounts;
 use crate::upstream::connect::ConnectFailure;
+use crate::upstream::load_balancer::Asked;
 use crate::upstream::original::OriginalHosts;
 use crate::upstream::servers::Servers;
 use host_pool::HostPool;
@@ -76,15 +77,14 @@ pub struct Pools {
 }
 
 impl Pools {
-    /// The member for a client, with the configuration that goes with it; `hash` is the request's, if
-    /// it has one.
+    /// The member for a client, with the configuration that goes with it, and what the request asks.
     pub fn pick(
         &self,
         cluster: &ClusterHandle,
         client: &Downstream,
-        hash: Option<u64>,
+        asked: Asked<'_>,
     ) -> (Arc<config::Cluster>, Option<Arc<Host>>) {
-        let (config, host) = cluster.pick(hash);
+        let (config, host) = cluster.pick(asked);
         if config.discovery != Discovery::OriginalDst {
             return (config, host);
         }

@@ -9,7 +9,6 @@ use xds_proto::pb::envoy::config::cluster::v3::cluster::CommonLbConfig;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::CustomClusterType;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::DiscoveryType;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::EdsClusterConfig;
-use xds_proto::pb::envoy::config::cluster::v3::cluster::LbSubsetConfig;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::TransportSocketMatch;
 use xds_proto::pb::envoy::config::core::v3::HealthCheck;
 use xds_proto::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
@@ -107,7 +106,6 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
     // Where connections go, what they look like from there, and who may share one.
     unsupported!(context, reject: transport_socket_matcher, upstream_bind_config, upstream_config,
         connection_pool_per_downstream_connection);
-    context.optional("lb_subset_config", lb_subset_config, subset);
     let transport = match transport_socket {
         None => Some(UpstreamTransport::default()),
         Some(socket) => context.field("transport_socket", |context| {
@@ -154,6 +152,7 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
         policy: load_balancing_policy,
         lb_config,
         common: common_lb_config,
+        subsets: lb_subset_config,
     };
     let load_balancing = if goes_where_wanted {
         load_balancing::decode_original(context, sources)
@@ -410,20 +409,4 @@ fn network_filters(context: &mut Context, filters: Vec<pb::Filter>) {
         }
         Some(())
     });
-}
-
-/// Subsets choose members by metadata; without selectors there is nothing to choose by.
-fn subset(context: &mut Context, config: LbSubsetConfig) -> Option<()> {
-    let LbSubsetConfig {
-        fallback_policy: _,
-        default_subset: _,
-        subset_selectors,
-        locality_weight_aware: _,
-        scale_locality_weight: _,
-        panic_mode_any: _,
-        list_as_any: _,
-        metadata_fallback_policy: _,
-    } = config;
-    unsupported!(context, reject: subset_selectors);
-    Some(())
 }

@@ -136,6 +136,7 @@ impl Common {
             fails_in_panic: locality.fails_in_panic && !hashes,
             by_locality: locality.by_locality,
             zone_aware: locality.zone_aware,
+            subsets: None,
             slow_start: None,
             shadow: None,
         }

@@ -18,7 +18,7 @@ use crate::config::endpoint::Traits;
 const KEY: &str = "envoy.transport_socket_match";
 
 /// Where the key of a member stands, under [`HASH_KEY`].
-const LB_KEY: &str = "envoy.lb";
+pub(super) const LB_KEY: &str = "envoy.lb";
 
 const HASH_KEY: &str = "hash_key";
 

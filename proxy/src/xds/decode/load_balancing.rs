@@ -3,9 +3,12 @@
 //! A policy we do not have but that merely balances otherwise is replaced by round robin with a
 //! warning; one that takes its choice from elsewhere is refused.
 
+use std::sync::Arc;
+
 use xds_proto::pb::envoy::config::cluster::v3 as pb;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::LbConfig;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::LbPolicy as PbLbPolicy;
+use xds_proto::pb::envoy::config::cluster::v3::cluster::LbSubsetConfig;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::LeastRequestLbConfig;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::MaglevLbConfig;
 use xds_proto::pb::envoy::config::cluster::v3::cluster::RingHashLbConfig;
@@ -20,6 +23,7 @@ use xds_proto::pb::envoy::extensions::load_balancing_policies::peak_ewma::v3alph
 use xds_proto::pb::envoy::extensions::load_balancing_policies::random::v3::Random;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::ring_hash::v3::RingHash;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::round_robin::v3::RoundRobin;
+use xds_proto::pb::envoy::extensions::load_balancing_policies::subset::v3::Subset;
 use xds_proto::pb::google::protobuf::Any;
 use xds_proto::pb::weir::load_balancing::v1::LatencyWeightedRoundRobin;
 use xds_proto::pb::weir::load_balancing::v1::Shadow;
@@ -36,6 +40,7 @@ use super::peak_ewma;
 use super::reported_weights;
 use super::shadow;
 use super::slow_start;
+use super::subset;
 use super::value;
 use crate::config::latency::LatencyWeighted;
 use crate::config::load_balancing as config;
@@ -56,6 +61,7 @@ pub(crate) struct Sources {
     pub(crate) policy: Option<pb::LoadBalancingPolicy>,
     pub(crate) lb_config: Option<LbConfig>,
     pub(crate) common: Option<pb::cluster::CommonLbConfig>,
+    pub(crate) subsets: Option<LbSubsetConfig>,
 }
 
 /// Reads them.
@@ -65,10 +71,15 @@ pub(crate) fn decode(context: &mut Context, sources: Sources) -> Option<LoadBala
         policy,
         lb_config,
         common,
+        subsets,
     } = sources;
     let common = context.optional("common_lb_config", common, common_lb::decode);
     let common = common.unwrap_or_default();
     if policy.is_some() {
+        if subsets.is_some() {
+            let reason = "stands beside load_balancing_policy, which says it itself";
+            context.reject("lb_subset_config", reason);
+        }
         if let Some(config) = &lb_config {
             context.warn(
                 config_field(config),
@@ -89,7 +100,11 @@ pub(crate) fn decode(context: &mut Context, sources: Sources) -> Option<LoadBala
             ..chosen
         });
     }
-    legacy(context, lb_policy, lb_config, common)
+    let subsets = context.optional("lb_subset_config", subsets, subset::legacy);
+    Some(LoadBalancing {
+        subsets: subsets.map(Arc::new),
+        ..legacy(context, lb_policy, lb_config, common)?
+    })
 }
 
 fn legacy(
@@ -182,6 +197,7 @@ pub(crate) fn decode_original(context: &mut Context, sources: Sources) -> Option
         policy,
         lb_config,
         common,
+        subsets,
     } = sources;
     if let Some(common) = context.optional("common_lb_config", common, common_lb::decode) {
         common.warn_unused(context, "has no effect on ORIGINAL_DST");
@@ -194,6 +210,12 @@ pub(crate) fn decode_original(context: &mut Context, sources: Sources) -> Option
             });
         }
         Some(other) => context.warn(config_field(&other), "has no effect on ORIGINAL_DST"),
+    }
+    if subsets.is_some() {
+        context.reject(
+            "lb_subset_config",
+            "has no place in an ORIGINAL_DST cluster",
+        );
     }
     if policy.is_some() {
         context.reject(
@@ -301,6 +323,7 @@ fn is_known(any: &Any) -> bool {
         || extension::holds::<Random>(any)
         || extension::holds::<RingHash>(any)
         || extension::holds::<RoundRobin>(any)
+        || extension::holds::<Subset>(any)
 }
 
 fn is_balancing(any: &Any) -> bool {
@@ -360,6 +383,10 @@ fn known_policy(context: &mut Context, policy: &Policy) -> Option<LoadBalancing>
             let policy = LbPolicy::Random;
             return Some(locality_lb::typed(context, locality_lb_config, policy));
         }
+        if extension::holds::<Subset>(any) {
+            let config = extension::unpack(context, any)?;
+            return divided(context, config);
+        }
         let RoundRobin {
             slow_start_config,
             locality_lb_config,
@@ -370,6 +397,19 @@ fn known_policy(context: &mut Context, policy: &Policy) -> Option<LoadBalancing>
             slow_start,
             ..locality_lb::typed(context, locality_lb_config, policy)
         })
+    })
+}
+
+/// Subsets, with the policy inside of each.
+fn divided(context: &mut Context, config: Subset) -> Option<LoadBalancing> {
+    let (subsets, policy) = subset::typed(context, config)?;
+    let inner = context.field("subset_lb_policy", |context| first_known(context, policy))?;
+    if inner.subsets.is_some() {
+        return context.refuse("subset_lb_policy", "must not divide subsets again");
+    }
+    Some(LoadBalancing {
+        subsets: subsets.map(Arc::new),
+        ..inner
     })
 }
 

@@ -18,7 +18,7 @@
 //! | `cluster` `cluster_http` `cluster_dns` | `Cluster` and what is inside |
 //! | `outcome_breaker` | when too many requests were slow or failed |
 //! | `circuit_breakers` | how much may be on its way to a cluster |
-//! | `load_balancing` `latency` `least_request` `hashing` `common_lb` `locality_lb` `peak_ewma` `reported_weights` `slow_start` | which member is taken |
+//! | `load_balancing` `latency` `least_request` `hashing` `common_lb` `locality_lb` `peak_ewma` `reported_weights` `slow_start` `subset` | which member is taken |
 //! | `hash_policy` | what of a request is hashed |
 //! | `health_check` | active checks, outlier detection |
 //! | `endpoint` `labels` | `ClusterLoadAssignment` |
@@ -85,6 +85,7 @@ pub(crate) mod secret_source;
 mod shadow;
 mod slow_start;
 mod socket;
+mod subset;
 mod tcp_proxy;
 mod template;
 mod template_tls;

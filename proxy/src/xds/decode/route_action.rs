@@ -1,5 +1,7 @@
 //! What a route does: forward, redirect, answer.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use xds_proto::pb::envoy::config::core::v3 as core;
 use xds_proto::pb::envoy::config::core::v3::data_source::Specifier;
@@ -23,6 +25,7 @@ use super::hash_policy;
 use super::header_edit;
 use super::retry;
 use super::route;
+use super::subset;
 use super::timeout;
 use super::value;
 use crate::config::limits;
@@ -34,6 +37,7 @@ use crate::config::route::HostRewrite;
 use crate::config::route::Redirect;
 use crate::config::route::RedirectPath;
 use crate::config::route::WeightedCluster;
+use crate::config::subset::Criteria;
 
 /// Reads an action; `body_bytes_max` bounds the body of a direct response. `retries` is what the
 /// virtual host says, and how much of a body the route keeps.
@@ -105,7 +109,7 @@ fn forward(
     unsupported!(context, warn: append_x_forwarded_host, flush_timeout, early_data_policy,
         retry_policy_typed_config, request_mirror_policies, rate_limits,
         include_vh_rate_limits, max_internal_redirects);
-    unsupported!(context, reject: metadata_match, regex_rewrite, path_rewrite_policy, path_rewrite,
+    unsupported!(context, reject: regex_rewrite, path_rewrite_policy, path_rewrite,
         cors, internal_redirect_policy);
     match value::enumeration(
         context,
@@ -135,6 +139,7 @@ fn forward(
         None => Some(HostRewrite::Keep),
     };
     let hash_policies = hash_policy::list(context, hash_policy);
+    let criteria = subset::criteria(context, "metadata_match", metadata_match).map(Arc::new);
     let priority = circuit_breakers::priority(context, priority);
     let policy = retry::policy(context, retry_policy);
     let hedges = retry::hedges(context, hedge_policy);
@@ -143,7 +148,7 @@ fn forward(
         _ => false,
     };
     let cluster = match cluster_specifier {
-        Some(specifier) => cluster(context, specifier),
+        Some(specifier) => cluster(context, specifier, criteria.as_ref()),
         None => context.refuse("", "needs a cluster or weighted_clusters"),
     };
     Some(Forward {
@@ -159,6 +164,7 @@ fn forward(
         priority: priority?,
         hash_chooses_cluster,
         retries: of_host.of_route(policy, (replayed, hedges)),
+        criteria,
     })
 }
 
@@ -210,7 +216,11 @@ fn host_rewrite(context: &mut Context, specifier: HostRewriteSpecifier) -> Optio
     }
 }
 
-fn cluster(context: &mut Context, specifier: PbClusterSpecifier) -> Option<ClusterSpecifier> {
+fn cluster(
+    context: &mut Context,
+    specifier: PbClusterSpecifier,
+    criteria: Option<&Arc<Criteria>>,
+) -> Option<ClusterSpecifier> {
     match specifier {
         PbClusterSpecifier::Cluster(name) if name.is_empty() => {
             context.refuse("cluster", "must not be empty")
@@ -219,9 +229,10 @@ fn cluster(context: &mut Context, specifier: PbClusterSpecifier) -> Option<Clust
         PbClusterSpecifier::ClusterHeader(_) => {
             context.unsupported("cluster_header", "not supported")
         }
-        PbClusterSpecifier::WeightedClusters(clusters) => {
-            context.field("weighted_clusters", |context| weighted(context, clusters))
-        }
+        PbClusterSpecifier::WeightedClusters(clusters) => context
+            .field("weighted_clusters", |context| {
+                weighted(context, clusters, criteria)
+            }),
         PbClusterSpecifier::ClusterSpecifierPlugin(_) => {
             context.unsupported("cluster_specifier_plugin", "not supported")
         }
@@ -239,7 +250,11 @@ fn uses_hash(weighted: &pb::WeightedCluster) -> bool {
     )
 }
 
-fn weighted(context: &mut Context, weighted: pb::WeightedCluster) -> Option<ClusterSpecifier> {
+fn weighted(
+    context: &mut Context,
+    weighted: pb::WeightedCluster,
+    criteria: Option<&Arc<Criteria>>,
+) -> Option<ClusterSpecifier> {
     let pb::WeightedCluster {
         clusters,
         total_weight,
@@ -256,7 +271,9 @@ fn weighted(context: &mut Context, weighted: pb::WeightedCluster) -> Option<Clus
         Some(RandomValueSpecifier::UseHashPolicy(_)) => {} // see `uses_hash`
     }
     let count = clusters.len();
-    let clusters = context.each("clusters", clusters, cluster_weight);
+    let clusters = context.each("clusters", clusters, |context, cluster| {
+        cluster_weight(context, cluster, criteria)
+    });
     if clusters.len() < count {
         return None;
     }
@@ -279,7 +296,11 @@ fn weighted(context: &mut Context, weighted: pb::WeightedCluster) -> Option<Clus
     Some(ClusterSpecifier::Weighted(clusters))
 }
 
-fn cluster_weight(context: &mut Context, cluster: ClusterWeight) -> Option<WeightedCluster> {
+fn cluster_weight(
+    context: &mut Context,
+    cluster: ClusterWeight,
+    criteria: Option<&Arc<Criteria>>,
+) -> Option<WeightedCluster> {
     let ClusterWeight {
         name,
         cluster_header,
@@ -292,7 +313,7 @@ fn cluster_weight(context: &mut Context, cluster: ClusterWeight) -> Option<Weigh
         typed_per_filter_config,
         host_rewrite_specifier,
     } = cluster;
-    unsupported!(context, reject: cluster_header, metadata_match);
+    unsupported!(context, reject: cluster_header);
     if host_rewrite_specifier.is_some() {
         context.reject_unsupported("host_rewrite_literal", "not supported");
     }
@@ -303,6 +324,7 @@ fn cluster_weight(context: &mut Context, cluster: ClusterWeight) -> Option<Weigh
     if weight.is_none() {
         context.reject_missing("weight");
     }
+    let own = subset::criteria(context, "metadata_match", metadata_match);
     let headers = header_edit::decode(
         context,
         header_edit::Sources {
@@ -316,6 +338,7 @@ fn cluster_weight(context: &mut Context, cluster: ClusterWeight) -> Option<Weigh
         name: name.into(),
         weight: weight?.value,
         headers,
+        criteria: Criteria::of_choice(criteria, own),
     })
 }
 

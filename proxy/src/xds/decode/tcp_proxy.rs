@@ -1,5 +1,6 @@
 //! `TcpProxy`: where a stream goes, and for how long.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use xds_proto::pb::envoy::config::core::v3::BackoffStrategy;
@@ -15,8 +16,10 @@ use super::Context;
 use super::access_log;
 use super::added_tlv;
 use super::hash_policy;
+use super::subset;
 use super::value;
 use crate::config::limits;
+use crate::config::subset::Criteria;
 use crate::config::tcp_proxy::Backoff;
 use crate::config::tcp_proxy::ConnectWhen;
 use crate::config::tcp_proxy::LogTimes;
@@ -59,7 +62,7 @@ pub(crate) fn decode(context: &mut Context, proxy: pb::TcpProxy) -> Option<TcpPr
         check_drain_close,
         cluster_specifier,
     } = proxy;
-    unsupported!(context, reject: on_demand, metadata_match, tunneling_config);
+    unsupported!(context, reject: on_demand, tunneling_config);
     let added_tlvs = context.each(
         "proxy_protocol_tlvs",
         proxy_protocol_tlvs,
@@ -80,6 +83,7 @@ pub(crate) fn decode(context: &mut Context, proxy: pb::TcpProxy) -> Option<TcpPr
     if stat_prefix.is_empty() {
         context.reject("stat_prefix", "must not be empty");
     }
+    let criteria = subset::criteria(context, "metadata_match", metadata_match).map(Arc::new);
     let clusters = match cluster_specifier {
         Some(ClusterSpecifier::Cluster(name)) if name.is_empty() => {
             context.refuse("cluster", "must not be empty")
@@ -87,10 +91,12 @@ pub(crate) fn decode(context: &mut Context, proxy: pb::TcpProxy) -> Option<TcpPr
         Some(ClusterSpecifier::Cluster(name)) => Some(vec![WeightedCluster {
             name: name.into(),
             weight: 1,
+            criteria,
         }]),
-        Some(ClusterSpecifier::WeightedClusters(clusters)) => {
-            context.field("weighted_clusters", |context| weighted(context, clusters))
-        }
+        Some(ClusterSpecifier::WeightedClusters(clusters)) => context
+            .field("weighted_clusters", |context| {
+                weighted(context, clusters, criteria.as_ref())
+            }),
         None => context.refuse("", "needs a cluster or weighted_clusters"),
     };
     let attempts = value::number(
@@ -172,7 +178,11 @@ fn connect_when(
     })
 }
 
-fn weighted(context: &mut Context, clusters: PbWeighted) -> Option<Vec<WeightedCluster>> {
+fn weighted(
+    context: &mut Context,
+    clusters: PbWeighted,
+    criteria: Option<&Arc<Criteria>>,
+) -> Option<Vec<WeightedCluster>> {
     let PbWeighted { clusters } = clusters;
     let clusters = context.each("clusters", clusters, |context, cluster| {
         let ClusterWeight {
@@ -180,7 +190,7 @@ fn weighted(context: &mut Context, clusters: PbWeighted) -> Option<Vec<WeightedC
             weight,
             metadata_match,
         } = cluster;
-        unsupported!(context, reject: metadata_match);
+        let own = subset::criteria(context, "metadata_match", metadata_match);
         if name.is_empty() {
             context.reject("name", "must not be empty");
         }
@@ -190,6 +200,7 @@ fn weighted(context: &mut Context, clusters: PbWeighted) -> Option<Vec<WeightedC
         Some(WeightedCluster {
             name: name.into(),
             weight,
+            criteria: Criteria::of_choice(criteria, own),
         })
     });
     let total: u64 = clusters

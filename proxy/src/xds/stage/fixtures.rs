@@ -183,6 +183,7 @@ fn route(cluster: &str) -> Route {
             hash_chooses_cluster: false,
             priority: crate::config::circuit_breakers::Priority::Default,
             retries: Retries::default(),
+            criteria: None,
             stream_duration: None,
             grpc_timeout: None,
         })),

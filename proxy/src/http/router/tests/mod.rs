@@ -74,6 +74,7 @@ fn forward_to(cluster: ClusterSpecifier) -> Action {
         hash_chooses_cluster: false,
         priority: crate::config::circuit_breakers::Priority::Default,
         retries: Retries::default(),
+        criteria: None,
         stream_duration: None,
         grpc_timeout: None,
     }))
@@ -227,6 +228,7 @@ fn weights_split_exactly() {
         name: name.into(),
         weight,
         headers: HeaderEdits::default(),
+        criteria: None,
     };
     let clusters = vec![
         choice("a", 90),

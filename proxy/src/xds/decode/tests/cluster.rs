@@ -237,7 +237,7 @@ fn fields() {
             (json!({"lb_subset_config": {}}), "ok"),
             (
                 json!({"lb_subset_config": {"subset_selectors": [{"keys": ["k"]}]}}),
-                "lb_subset_config.subset_selectors",
+                "ok",
             ),
             (json!({"outlier_detection": {}}), "ok"),
             (json!({"lb_policy": "CLUSTER_PROVIDED"}), "lb_policy"),

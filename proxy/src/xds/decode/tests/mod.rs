@@ -21,6 +21,7 @@ mod retry;
 mod route;
 mod route_action;
 mod secret;
+mod subset;
 mod template;
 
 use std::sync::LazyLock;

@@ -138,7 +138,7 @@ fn forwards() {
                 &at("cluster_not_found_response_code"),
             ),
             (json!({"regex_rewrite": {}}), &at("regex_rewrite")),
-            (json!({"metadata_match": {}}), &at("metadata_match")),
+            (json!({"metadata_match": {}}), "ok"),
             (
                 json!({"internal_redirect_policy": {}}),
                 &at("internal_redirect_policy"),

@@ -28,10 +28,6 @@ const SILENT: &[(&str, &str)] = &[
         "it is for the reader of the configuration",
     ),
     (
-        "envoy.config.cluster.v3.Cluster.LbSubsetConfig.",
-        "only subset_selectors, refused, would use it",
-    ),
-    (
         "envoy.config.cluster.v3.Cluster.TransportSocketMatch.name",
         "it is for statistics",
     ),

@@ -71,6 +71,8 @@ pub(super) fn base(message: &str) -> Value {
         "DropOverload" => json!({"category": "c", "drop_percentage": {"numerator": 5}}),
         "DirectResponseAction" => json!({"status": 200}),
         "EdsClusterConfig" => json!({"eds_config": {"ads": {}}}),
+        "LbSubsetConfig" => json!({"subset_selectors": [{"keys": ["k"]}]}),
+        "LbSubsetSelector" => json!({"keys": ["k", "l"]}),
         "Endpoint" => json!({"address": address}),
         "EnvoyGrpc" => json!({"cluster_name": "cp"}),
         "ExplicitHttpConfig" => json!({"http_protocol_options": {}}),
@@ -550,6 +552,18 @@ pub(super) fn roots() -> Vec<Target> {
         in_cluster(
             "envoy.extensions.load_balancing_policies.random.v3.Random",
             json!({}),
+            POLICY,
+            name(),
+        ),
+        in_cluster(
+            "envoy.extensions.load_balancing_policies.subset.v3.Subset",
+            json!({
+                "subset_selectors": [{"keys": ["k"]}],
+                "subset_lb_policy": {"policies": [{"typed_extension_config": {
+                    "name": "r",
+                    "typed_config": typed("envoy.extensions.load_balancing_policies.random.v3.Random"),
+                }}]},
+            }),
             POLICY,
             name(),
         ),
