@@ -2,16 +2,21 @@
 //! 1,000 hosts.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
-use criterion::{BenchmarkId, Criterion};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion};
 use proxy::config::Endpoints;
+use proxy::config::endpoint::Traits;
 use proxy::config::latency::{LatencyWeighted, PeakEwma};
 use proxy::config::load_balancing::{
     HashFunction, Hashing, LbPolicy, LeastRequest, LoadBalancing, Maglev, PickFirst, RingHash,
     Selection,
 };
 use proxy::config::load_report::ReportWeighted;
+use proxy::config::subset::{Criteria, Pair, Selector, Subsets};
 use proxy::upstream::HostSet;
+use proxy::upstream::load_balancer::{Asked, Named};
 use proxy::upstream::transport::Transports;
 use proxy::xds::decode::endpoints;
 
@@ -43,8 +48,60 @@ pub(crate) fn measure(criterion: &mut Criterion) {
                 });
             });
         }
+        measure_asked(&mut group, &endpoints);
     }
     group.finish();
+}
+
+/// Requests that ask for a tenth of the members, and such that name one.
+fn measure_asked(group: &mut BenchmarkGroup<'_, WallTime>, endpoints: &Endpoints) {
+    let mut divided = endpoints.clone();
+    let members = divided.localities.iter_mut();
+    let members = members.flat_map(|locality| &mut locality.endpoints);
+    for (number, member) in members.enumerate() {
+        let value: Box<[Box<str>]> = Box::new([(number % 10).to_string().into()]);
+        let traits = Traits::from([("v".into(), value.clone()), ("w".into(), value)]);
+        member.traits = Some(Arc::new(traits));
+    }
+    let selector = Selector {
+        keys: Box::new(["v".into(), "w".into()]),
+        ..Selector::default()
+    };
+    let subsets = Subsets {
+        selectors: vec![selector],
+        ..Subsets::default()
+    };
+    let config = LoadBalancing {
+        subsets: Some(Arc::new(subsets)),
+        ..LoadBalancing::default()
+    };
+    let set = HostSet::new(&config, &divided, &Transports::default(), None);
+    let pair = |name: &str| Pair::new(name.into(), "3".into());
+    let criteria = Criteria {
+        pairs: Box::new([pair("v"), pair("w")]),
+        fallbacks: None,
+    };
+    let label = set.members().last().map(|last| last.host.label.clone());
+    let label = label.expect("there are members");
+    let subset = Asked {
+        criteria: Some(&criteria),
+        ..Asked::default()
+    };
+    let named = Asked {
+        host: Some(Named {
+            address: &label,
+            is_strict: true,
+        }),
+        ..Asked::default()
+    };
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut cursor = 0;
+    for (name, asked) in [("subset", subset), ("session", named)] {
+        let hosts = set.members().len();
+        group.bench_function(BenchmarkId::new(name, hosts), |bencher| {
+            bencher.iter(|| black_box(set.pick_for(&mut cursor, random.u64(..), asked)).is_some());
+        });
+    }
 }
 
 fn set((policy, shadow): (LbPolicy, Option<Box<LoadBalancing>>), endpoints: &Endpoints) -> HostSet {

@@ -15,6 +15,7 @@ use crate::config::endpoint::Address;
 use crate::config::filter_chain::FilterChain;
 use crate::config::listener_filter::ListenerFilter;
 use crate::config::prefix_map::IpPrefix;
+use crate::config::session::SessionFilter;
 use crate::config::socket::ListenAddress;
 use crate::config::socket::SocketOptions;
 
@@ -177,6 +178,8 @@ pub enum HttpFilter {
         /// Do not add `x-envoy-*` headers.
         suppress_envoy_headers: bool,
     },
+    /// Clients meet the member again that served them.
+    Session(SessionFilter),
 }
 
 /// `server_header_transformation`.

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
+
+use crate::config::endpoint::HealthStatus;
 use crate::config::hash_policy::HashPolicy;
 use crate::config::latency::LatencyWeighted;
 use crate::config::latency::PeakEwma;
@@ -29,6 +32,10 @@ pub struct LoadBalancing {
     /// Requests stay in the zone of the proxy, as far as that is fair. Only for round robin, least
     /// request and random; localities that take load by their weight come first.
     pub zone_aware: ZoneAware,
+    /// Request headers that name members, which go before the policy (`OverrideHost`).
+    pub override_headers: Vec<HeaderName>,
+    /// With such a health a member may be named by a session (`override_host_status`).
+    pub override_statuses: HealthStatuses,
     /// Members are divided, and requests ask for some of them.
     pub subsets: Option<Arc<Subsets>>,
     /// New members take less at first. Policies that hash, and random, do not know it.
@@ -69,10 +76,43 @@ impl Default for LoadBalancing {
             fails_in_panic: false,
             by_locality: false,
             zone_aware: ZoneAware::default(),
+            override_headers: Vec::new(),
+            override_statuses: HealthStatuses::default(),
             subsets: None,
             slow_start: None,
             shadow: None,
         }
+    }
+}
+
+/// A set of [`HealthStatus`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthStatuses(u8);
+
+impl Default for HealthStatuses {
+    /// Envoy's.
+    fn default() -> Self {
+        [
+            HealthStatus::Degraded,
+            HealthStatus::Healthy,
+            HealthStatus::Unknown,
+        ]
+        .into_iter()
+        .collect()
+    }
+}
+
+impl FromIterator<HealthStatus> for HealthStatuses {
+    fn from_iter<I: IntoIterator<Item = HealthStatus>>(statuses: I) -> Self {
+        let bits = statuses.into_iter().map(|status| 1 << status as u8);
+        Self(bits.fold(0, |all, bit: u8| all | bit))
+    }
+}
+
+impl HealthStatuses {
+    /// Whether it is one of them.
+    pub fn has(self, status: HealthStatus) -> bool {
+        self.0 & (1 << status as u8) != 0
     }
 }
 

@@ -63,6 +63,7 @@ pub mod regex_rewrite;
 pub mod retry;
 pub mod route;
 pub mod secret;
+pub mod session;
 pub mod socket;
 pub mod subset;
 pub mod tcp_proxy;

@@ -14,6 +14,7 @@ use crate::config::hash_policy::HashPolicy;
 use crate::config::matcher::HeaderMatch;
 use crate::config::matcher::StringMatch;
 use crate::config::retry::RetryPolicy;
+use crate::config::session::SessionOverrides;
 use crate::config::subset::Criteria;
 
 /// One route table.
@@ -30,6 +31,8 @@ pub struct RouteConfig {
     /// Apply edits from the table to the route instead of the other way round, so the most specific
     /// wins (`most_specific_header_mutations_wins`).
     pub most_specific_header_edits_win: bool,
+    /// What it says of session filters.
+    pub sessions: SessionOverrides,
 }
 
 /// A set of domains with their routes.
@@ -44,6 +47,8 @@ pub struct VirtualHost {
     pub routes: Vec<Route>,
     /// Edits of the middle level.
     pub headers: HeaderEdits,
+    /// What it says of session filters.
+    pub sessions: SessionOverrides,
 }
 
 /// A predicate and what to do.
@@ -57,6 +62,8 @@ pub struct Route {
     pub action: Action,
     /// Edits of the innermost level.
     pub headers: HeaderEdits,
+    /// What it says of session filters.
+    pub sessions: SessionOverrides,
 }
 
 /// All parts must hold (`RouteMatch`).
@@ -264,6 +271,8 @@ pub struct WeightedCluster {
     pub headers: HeaderEdits,
     /// What is asked of its members, by the route and for this one.
     pub criteria: Option<Arc<Criteria>>,
+    /// What it says of session filters.
+    pub sessions: SessionOverrides,
 }
 
 /// `RedirectAction`.

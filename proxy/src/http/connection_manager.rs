@@ -21,6 +21,7 @@ use crate::config::listener::Codec;
 use crate::config::listener::HttpConnectionManager;
 use crate::config::listener::HttpFilter;
 use crate::config::overload::Action;
+use crate::config::session::SessionFilter;
 use crate::downstream::Downstream;
 use crate::http::codec;
 use crate::http::codec::IoFacts;
@@ -84,6 +85,8 @@ pub struct HttpManager {
     pub response_policy: ResponsePolicy,
     /// Leave `x-envoy-*` headers out.
     pub suppress_envoy_headers: bool,
+    /// Has clients meet the member again that served them.
+    pub session: Option<SessionFilter>,
     /// Headers the loggers need at the end.
     pub logged: LoggedHeaders,
     /// What its listener lets each connection have.
@@ -107,10 +110,15 @@ impl HttpManager {
                 }
             )
         });
+        let session = config.http_filters.iter().find_map(|filter| match filter {
+            HttpFilter::Session(session) => Some(session.clone()),
+            HttpFilter::Router { .. } => None,
+        });
         Self {
             routes,
             stats,
             loggers,
+            session,
             request_policy: RequestPolicy::new(&config),
             response_policy: ResponsePolicy::new(&config),
             suppress_envoy_headers,

@@ -27,3 +27,4 @@ pub mod local_reply;
 pub mod logged;
 pub mod path;
 pub mod router;
+pub mod session;

@@ -167,6 +167,7 @@ async fn connect_upstream(
         let asked = Asked {
             hash,
             criteria: session.criteria.as_deref(),
+            ..Asked::default()
         };
         let (cluster_config, host) = worker.pools.pick(cluster, &session.downstream, asked);
         let Some(host) = host else {

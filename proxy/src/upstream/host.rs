@@ -32,12 +32,14 @@ use crate::upstream::in_flight::InFlight;
 use crate::upstream::latency::Outcome;
 use crate::upstream::latency::Samples;
 use crate::upstream::load_balancer::Asked;
+use crate::upstream::load_balancer::ByName;
 use crate::upstream::load_balancer::Factors;
 use crate::upstream::load_balancer::Ingredients;
 use crate::upstream::load_balancer::LoadBalancer;
 use crate::upstream::load_balancer::Reach;
 use crate::upstream::load_balancer::Shadow;
 use crate::upstream::load_balancer::Stay;
+use crate::upstream::load_balancer::Verdict;
 use crate::upstream::load_report::LoadReport;
 use crate::upstream::load_report::Reports;
 use crate::upstream::load_report::Told;
@@ -398,6 +400,19 @@ impl Member {
         }
     }
 
+    /// Its health as a whole, in the words of the control plane.
+    pub fn status(&self) -> HealthStatus {
+        if self.flags.is_failed() {
+            return HealthStatus::Unhealthy;
+        }
+        match (self.health, self.fitness()) {
+            (HealthStatus::Healthy | HealthStatus::Unknown, Fitness::Degraded) => {
+                HealthStatus::Degraded
+            }
+            (said, _) => said,
+        }
+    }
+
     /// Whether it takes load in the ordinary case.
     pub fn is_healthy(&self) -> bool {
         self.fitness() == Fitness::Fit
@@ -413,6 +428,8 @@ pub struct HostSet {
     shadow: Option<Box<Shadow>>,
     /// Who is stayed with, if the policy stays with one.
     stay: Option<Arc<Stay>>,
+    /// Finds those that requests name.
+    named: ByName,
 }
 
 impl HostSet {
@@ -460,6 +477,7 @@ impl HostSet {
             balancer,
             shadow,
             stay,
+            named: ByName::new(config),
         }
     }
 
@@ -471,17 +489,25 @@ impl HostSet {
     /// The member for the next request; `cursor` is the worker's own, `random` is fresh, `hash` is the
     /// request's if it has one.
     pub fn pick(&self, cursor: &mut u64, random: u64, hash: Option<u64>) -> Option<&Arc<Host>> {
-        let before = *cursor;
-        let index = self.balancer.pick(cursor, random, hash)?;
-        if let Some(shadow) = &self.shadow {
-            shadow.look(&self.members, index, before, (random, hash));
-        }
-        self.members.get(index).map(|member| &member.host)
+        let asked = Asked {
+            hash,
+            ..Asked::default()
+        };
+        self.pick_for(cursor, random, asked)
     }
 
     /// The member for a request that asks for some of them.
     pub fn pick_for(&self, cursor: &mut u64, random: u64, asked: Asked<'_>) -> Option<&Arc<Host>> {
+        match self.named.find(&self.members, asked) {
+            Verdict::Nobody => return None,
+            Verdict::Open => {}
+            Verdict::Place(place) => return self.members.get(place).map(|member| &member.host),
+        }
+        let before = *cursor;
         let index = self.balancer.pick_for(cursor, random, asked)?;
+        if let Some(shadow) = &self.shadow {
+            shadow.look(&self.members, index, before, (random, asked.hash));
+        }
         self.members.get(index).map(|member| &member.host)
     }
 

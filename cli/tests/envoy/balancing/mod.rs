@@ -11,6 +11,7 @@
 //! | `localities` | shares of localities and members |
 //! | `policies` | what of a request is hashed |
 //! | `reports` | members say how busy they are |
+//! | `sessions` | members that requests name |
 //! | `slow_start` | a new member takes less at first |
 //! | `streams` | clients of a TCP proxy |
 //! | `subsets` | members that have what a route asks for |
@@ -26,6 +27,7 @@ mod live;
 mod localities;
 mod policies;
 mod reports;
+mod sessions;
 mod slow_start;
 mod streams;
 mod subsets;

@@ -73,6 +73,7 @@ impl Exchange {
             cluster: None,
             hashed: Hashed::default(),
             criteria: None,
+            session: None,
             host: None,
             request: None,
             lease: None,

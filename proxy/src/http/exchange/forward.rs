@@ -48,6 +48,7 @@ use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
 use crate::upstream::connect::ConnectFailure;
 use crate::upstream::load_balancer::Asked;
+use crate::upstream::load_balancer::Named;
 use crate::upstream::pool::Lease;
 use crate::upstream::pool::Wanted;
 
@@ -352,12 +353,24 @@ impl Exchange {
         let asked = Asked {
             hash: self.hashed.hash,
             criteria: self.criteria.as_deref(),
+            host: self.named_host(),
+            headers: self.request.as_ref().map(Request::headers),
+            attempts_before: self.attempts.saturating_sub(1),
         };
         let pick = || pools.pick(cluster, client, asked);
         match &self.retrying {
             None => pick(),
             Some(retrying) => retrying.choose((cluster, self.attempts <= 1), pick),
         }
+    }
+
+    /// Who the session names, for the first attempt only, as in Envoy.
+    fn named_host(&self) -> Option<Named<'_>> {
+        let session = self.session.as_ref().filter(|_| self.attempts <= 1)?;
+        Some(Named {
+            address: session.address.as_deref()?,
+            is_strict: session.is_strict(),
+        })
     }
 
     /// Takes an open connection that is what is wanted; false if there is none.

@@ -58,6 +58,7 @@ use crate::http::local_reply::LocalReply;
 use crate::http::router::Match;
 use crate::http::router::Place;
 use crate::http::router::Target;
+use crate::http::session::Session;
 use crate::net::tls::Facts;
 use crate::telemetry::ResponseFlags;
 use crate::upstream::ClusterHandle;
@@ -84,6 +85,8 @@ pub struct Exchange {
     hashed: Hashed,
     /// What the route asks of the cluster's member.
     criteria: Option<Arc<Criteria>>,
+    /// Which member the client was served by, if that is kept.
+    session: Option<Box<Session>>,
     host: Option<Arc<Host>>,
     /// Until it is sent.
     request: Option<Request<RequestBody>>,
@@ -208,6 +211,7 @@ impl Exchange {
         if let Some(dropped) = cluster.drops(|| fastrand::u32(..1_000_000)) {
             return Err(dropped.into());
         }
+        self.session = prepare::session(self, &table, &found, &parts);
         prepare::edit(self, &found, (forward, &authority), &mut parts);
         self.hashed = prepare::hash(self, &cluster, (forward, &authority), &parts);
         if !found.keeps_response_headers() && !found.keeps_request_headers() {
@@ -250,11 +254,28 @@ impl Exchange {
             .ok_or_else(|| Reason::NoRoute.into())
     }
 
+    /// Whether the cluster has a member at this address, fit or not.
+    fn knows(&self, address: &str) -> bool {
+        let cluster = self.cluster.as_ref().map(ClusterHandle::load);
+        cluster.is_some_and(|cluster| {
+            let mut members = cluster.hosts.members().iter();
+            members.any(|member| *member.host.label == *address)
+        })
+    }
+
     /// Status of an answer for a cluster that does not exist, which the route may choose.
     fn status_of(&self, error: ProxyError) -> http::StatusCode {
         let telling = error.reason.telling();
         if error.reason == Reason::DurationTimeout && !self.deadlines.is_request_complete() {
             return http::StatusCode::REQUEST_TIMEOUT;
+        }
+        if error.reason == Reason::NoHealthyUpstream
+            && self.attempts == 1
+            && let Some(session) = &self.session
+            && let Some((address, status)) = session.failure()
+            && !self.knows(address)
+        {
+            return status;
         }
         if error.reason == Reason::NoCluster
             && let Some((table, place)) = &self.route

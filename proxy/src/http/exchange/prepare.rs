@@ -25,6 +25,7 @@ use crate::http::router;
 use crate::http::router::Match;
 use crate::http::router::RequestView;
 use crate::http::router::Target;
+use crate::http::session::Session;
 use crate::net::tls::Facts;
 use crate::upstream::ClusterHandle;
 
@@ -226,6 +227,40 @@ pub(super) fn view_of<'r>(
 ) -> RequestView<'r> {
     let tls = exchange.connection.downstream.tls.as_deref();
     view(parts, (exchange.scheme, authority.as_str()), tls)
+}
+
+/// Which member the client was served by, if the connection manager or the route wants it kept. As in
+/// Envoy it is looked for in the request as it came.
+pub(super) fn session(
+    exchange: &Exchange,
+    table: &Routes,
+    found: &Match<'_, ClusterHandle>,
+    parts: &Parts,
+) -> Option<Box<Session>> {
+    let filter = exchange.connection.manager.session.as_ref()?;
+    let choice = match found.target {
+        Target::Forward { weighted, .. } => weighted.map(|choice| &choice.sessions),
+        Target::DirectResponse { .. } | Target::Redirect(_) => None,
+    };
+    let levels = [
+        &found.route.sessions,
+        &found.virtual_host.sessions,
+        &table.config().sessions,
+    ];
+    let config = filter.resolve(choice.into_iter().chain(levels))?;
+    let path = parts.uri.path_and_query();
+    let path = path.map_or("/", http::uri::PathAndQuery::as_str);
+    Session::new(config, &parts.headers, path, since_1970).map(Box::new)
+}
+
+/// Cookies expire at a time of the day.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a cookie says until when it holds, in seconds of the world"
+)]
+pub(super) fn since_1970() -> Duration {
+    let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    now.unwrap_or_default()
 }
 
 /// What a cluster whose policy chooses by hash goes by: what the policy itself names, else the route.

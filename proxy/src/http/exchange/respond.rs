@@ -27,6 +27,7 @@ use crate::http::codec::Incoming;
 use crate::http::codec::Protocol;
 use crate::http::exchange::Exchange;
 use crate::http::exchange::finish;
+use crate::http::exchange::prepare;
 use crate::http::exchange::retry;
 use crate::http::headers;
 use crate::http::local_reply;
@@ -80,6 +81,7 @@ impl Exchange {
         }
         self.edit_response(&mut parts);
         self.set_cookies(&mut parts.headers);
+        self.tell_session(&mut parts.headers);
         finish::remember_response(&mut self, &parts);
         if body.is_end_stream() {
             self.end();
@@ -105,6 +107,7 @@ impl Exchange {
         self.status = parts.status.as_u16();
         self.tell_attempts(&mut parts.headers);
         self.edit_response(&mut parts);
+        self.tell_session(&mut parts.headers);
         if self.is_grpc {
             // A gRPC client understands nothing else, whatever the route sets.
             parts
@@ -196,6 +199,13 @@ impl Exchange {
     fn set_cookies(&mut self, headers: &mut HeaderMap) {
         for cookie in std::mem::take(&mut self.hashed.cookies) {
             headers.append(SET_COOKIE, cookie);
+        }
+    }
+
+    /// Tells the client which member it was, even of one that could not be reached.
+    fn tell_session(&self, headers: &mut HeaderMap) {
+        if let (Some(session), Some(host)) = (&self.session, &self.host) {
+            session.tell(&host.label, headers, prepare::since_1970);
         }
     }
 

@@ -193,7 +193,7 @@ fn query_parameter(name: &str, path_and_query: &str) -> Option<u64> {
 }
 
 /// The first cookie of this name.
-fn cookie<'h>(headers: &'h HeaderMap, name: &[u8]) -> Option<&'h [u8]> {
+pub(super) fn cookie<'h>(headers: &'h HeaderMap, name: &[u8]) -> Option<&'h [u8]> {
     let fields = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
     let mut pairs = fields.flat_map(|field| field.split(|byte| *byte == b';'));
     pairs.find_map(|pair| {

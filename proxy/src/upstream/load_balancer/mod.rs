@@ -12,6 +12,7 @@
 //! | `locality` | how localities share the load |
 //! | `maglev` | a table of all members |
 //! | `murmur` | MurmurHash2 |
+//! | `named` | members that requests name |
 //! | `pick_first` | one host as long as it can be reached |
 //! | `peak_ewma` | who has the least latency times requests in flight |
 //! | `places` | long lists of small numbers |
@@ -35,6 +36,7 @@ mod least_request;
 mod locality;
 mod maglev;
 mod murmur;
+mod named;
 mod peak_ewma;
 mod pick_first;
 mod places;
@@ -50,6 +52,7 @@ mod zone_aware;
 
 use std::sync::Arc;
 
+use http::HeaderMap;
 use tokio::time::Instant;
 
 use crate::config::Endpoints;
@@ -65,6 +68,8 @@ use alias::Alias;
 use consistent::Consistent;
 use draws::Draws;
 use least_request::LeastRequest;
+pub use named::ByName;
+pub use named::Verdict;
 use peak_ewma::PeakEwma;
 use pick_first::PickFirst;
 pub use pick_first::Reach;
@@ -99,6 +104,21 @@ pub struct Asked<'r> {
     pub hash: Option<u64>,
     /// What the member must have, if the cluster is divided.
     pub criteria: Option<&'r Criteria>,
+    /// Who it must be, or should be.
+    pub host: Option<Named<'r>>,
+    /// Its headers, in which members may be named, if it has any.
+    pub headers: Option<&'r HeaderMap>,
+    /// Attempts made before.
+    pub attempts_before: u32,
+}
+
+/// A member by its address.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'r> {
+    /// As text.
+    pub address: &'r str,
+    /// Nobody else may take the request.
+    pub is_strict: bool,
 }
 
 /// A part of a priority that takes load.

@@ -1,13 +1,17 @@
 //! `Cluster.CommonLbConfig`: what is said of load balancing whatever the policy.
 
 use xds_proto::pb::envoy::config::cluster::v3::cluster::CommonLbConfig;
+use xds_proto::pb::envoy::config::core::v3::HealthStatusSet;
 use xds_proto::pb::envoy::r#type::v3::Percent;
 
 use super::Context;
+use super::endpoint;
 use super::hashing;
 use super::locality_lb;
 use super::locality_lb::Locality;
+use super::value;
 use crate::config::load_balancing::Hashing;
+use crate::config::load_balancing::HealthStatuses;
 use crate::config::load_balancing::LbPolicy;
 use crate::config::load_balancing::LoadBalancing;
 use crate::config::load_balancing::PANIC_PERCENT;
@@ -21,6 +25,8 @@ const FAILS: &str = "zone_aware_lb_config.fail_traffic_on_panic";
 #[derive(Debug)]
 pub(super) struct Common {
     pub(super) panic_percent: u32,
+    /// Whatever the policy.
+    pub(super) override_statuses: HealthStatuses,
     /// For policies that hash.
     pub(super) hashing: Option<Hashing>,
     locality: Option<Locality>,
@@ -30,6 +36,7 @@ impl Default for Common {
     fn default() -> Self {
         Self {
             panic_percent: PANIC_PERCENT,
+            override_statuses: HealthStatuses::default(),
             hashing: None,
             locality: None,
         }
@@ -48,7 +55,9 @@ pub(super) fn decode(context: &mut Context, config: CommonLbConfig) -> Option<Co
         locality_config_specifier,
     } = config;
     unsupported!(context, warn: update_merge_window, ignore_new_hosts_until_first_hc,
-        close_connections_on_host_set_change, override_host_status);
+        close_connections_on_host_set_change);
+    let statuses = override_host_status
+        .map(|set| context.field("override_host_status", |context| statuses(context, set)));
     let percent = context.optional(
         "healthy_panic_threshold",
         healthy_panic_threshold,
@@ -62,8 +71,20 @@ pub(super) fn decode(context: &mut Context, config: CommonLbConfig) -> Option<Co
     Some(Common {
         panic_percent: percent.unwrap_or(PANIC_PERCENT),
         hashing,
+        override_statuses: statuses.unwrap_or_default(),
         locality: locality_config_specifier.map(|config| locality_lb::legacy(context, config)),
     })
+}
+
+fn statuses(context: &mut Context, set: HealthStatusSet) -> HealthStatuses {
+    let HealthStatusSet { statuses } = set;
+    let statuses = statuses.into_iter().enumerate().filter_map(|(i, status)| {
+        let status = context.item("statuses", i, |context| {
+            value::enumeration(context, "", status)
+        });
+        status.map(endpoint::health)
+    });
+    statuses.collect()
 }
 
 /// Whole percents: what is behind the point is dropped, as in Envoy.
@@ -136,6 +157,8 @@ impl Common {
             fails_in_panic: locality.fails_in_panic && !hashes,
             by_locality: locality.by_locality,
             zone_aware: locality.zone_aware,
+            override_headers: Vec::new(),
+            override_statuses: self.override_statuses,
             subsets: None,
             slow_start: None,
             shadow: None,

@@ -381,7 +381,7 @@ fn host(context: &mut Context, endpoint: pb::Endpoint) -> Option<Host> {
     Some((address, hostname.into(), check))
 }
 
-fn health(status: PbHealthStatus) -> HealthStatus {
+pub(super) fn health(status: PbHealthStatus) -> HealthStatus {
     match status {
         PbHealthStatus::Unknown => HealthStatus::Unknown,
         PbHealthStatus::Healthy => HealthStatus::Healthy,

@@ -1,6 +1,6 @@
 //! HTTP filters of a connection manager, and of a cluster.
 //!
-//! The router is the one filter we have. Another one is left out if the configuration says it is
+//! The router and the session filter are those we have. Another one is left out if the configuration says it is
 //! optional, if it only observes, or if it does nothing by itself (`INERT`); else it is refused.
 
 use std::collections::HashSet;
@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use xds_proto::pb::envoy::extensions::filters::http::cors::v3::Cors;
 use xds_proto::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use xds_proto::pb::envoy::extensions::filters::http::router::v3::Router;
+use xds_proto::pb::envoy::extensions::filters::http::stateful_session::v3::StatefulSession;
 use xds_proto::pb::envoy::extensions::filters::http::upstream_codec::v3::UpstreamCodec;
 use xds_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use xds_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
@@ -15,8 +16,10 @@ use xds_proto::pb::google::protobuf::Any;
 
 use super::Context;
 use super::extension;
+use super::stateful_session;
 use super::value;
 use crate::config::listener::HttpFilter;
+use crate::config::session::SessionFilter;
 
 /// Reads the filters of a connection manager: the router, last.
 pub(crate) fn downstream(
@@ -34,6 +37,11 @@ pub(crate) fn downstream(
         }
         self::filter(context, filter, is_last)
     });
+    let is_session = |filter: &&HttpFilter| matches!(filter, HttpFilter::Session(_));
+    if filters.iter().filter(is_session).count() > 1 {
+        let reason = "has more than one stateful_session, which is not supported";
+        context.reject_unsupported(field, reason);
+    }
     match last {
         Some(_) => Some(filters),
         None => context.refuse(field, "must end with a router"),
@@ -71,6 +79,17 @@ fn filter(context: &mut Context, filter: pb::HttpFilter, is_last: bool) -> Optio
     }
     if is_last {
         context.reject("", "the last filter must be a router");
+    }
+    if extension::holds::<StatefulSession>(&any) {
+        return context.field("typed_config", |context| {
+            let config = extension::unpack(context, &any)?;
+            let config = stateful_session::decode(context, config)?;
+            Some(HttpFilter::Session(SessionFilter {
+                name: name.into(),
+                disabled,
+                config,
+            }))
+        });
     }
     if disabled {
         // Only a route could switch it on, and such a route is refused.

@@ -18,6 +18,8 @@ use xds_proto::pb::envoy::config::core::v3::TypedExtensionConfig;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::client_side_weighted_round_robin::v3::ClientSideWeightedRoundRobin;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::least_request::v3::LeastRequest;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::maglev::v3::Maglev;
+use xds_proto::pb::envoy::extensions::load_balancing_policies::override_host::v3::OverrideHost;
+use xds_proto::pb::envoy::extensions::load_balancing_policies::override_host::v3::override_host::OverrideHostSource;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::pick_first::v3::PickFirst;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::peak_ewma::v3alpha::PeakEwma;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::random::v3::Random;
@@ -97,6 +99,7 @@ pub(crate) fn decode(context: &mut Context, sources: Sources) -> Option<LoadBala
         return Some(LoadBalancing {
             panic_percent,
             shadow: shadow.map(Box::new),
+            override_statuses: common.override_statuses,
             ..chosen
         });
     }
@@ -318,6 +321,7 @@ fn is_known(any: &Any) -> bool {
         || extension::holds::<ClientSideWeightedRoundRobin>(any)
         || extension::holds::<LeastRequest>(any)
         || extension::holds::<Maglev>(any)
+        || extension::holds::<OverrideHost>(any)
         || extension::holds::<PickFirst>(any)
         || extension::holds::<PeakEwma>(any)
         || extension::holds::<Random>(any)
@@ -361,6 +365,10 @@ fn known_policy(context: &mut Context, policy: &Policy) -> Option<LoadBalancing>
         if extension::holds::<Maglev>(any) {
             let config = extension::unpack(context, any)?;
             return hashing::typed_maglev(context, config).map(by_hash);
+        }
+        if extension::holds::<OverrideHost>(any) {
+            let config = extension::unpack(context, any)?;
+            return overridden(context, config);
         }
         if extension::holds::<PickFirst>(any) {
             let PickFirst {
@@ -410,6 +418,43 @@ fn divided(context: &mut Context, config: Subset) -> Option<LoadBalancing> {
     Some(LoadBalancing {
         subsets: subsets.map(Arc::new),
         ..inner
+    })
+}
+
+/// Members that requests name, before another policy.
+fn overridden(context: &mut Context, config: OverrideHost) -> Option<LoadBalancing> {
+    let OverrideHost {
+        override_host_sources,
+        selected_host_key,
+        fallback_policy,
+    } = config;
+    unsupported!(context, warn: selected_host_key);
+    if override_host_sources.is_empty() {
+        context.reject("override_host_sources", "must not be empty");
+    }
+    let headers = context.each(
+        "override_host_sources",
+        override_host_sources,
+        |context, source| {
+            let OverrideHostSource { header, metadata } = source;
+            match (header.is_empty(), metadata) {
+                (false, Some(_)) => context.refuse("metadata", "has no place beside header"),
+                (true, None) => context.refuse("", "needs header or metadata"),
+                (false, None) => value::header_name(context, "header", &header),
+                (true, Some(_)) => {
+                    context.warn("metadata", "is never there, as no filter sets any");
+                    None
+                }
+            }
+        },
+    );
+    let fallback = context.required("fallback_policy", fallback_policy, first_known)?;
+    if !fallback.override_headers.is_empty() {
+        return context.refuse("fallback_policy", "must not be OverrideHost again");
+    }
+    Some(LoadBalancing {
+        override_headers: headers,
+        ..fallback
     })
 }
 

@@ -21,6 +21,7 @@
 //! | `load_balancing` `latency` `least_request` `hashing` `common_lb` `locality_lb` `peak_ewma` `reported_weights` `slow_start` `subset` | which member is taken |
 //! | `hash_policy` | what of a request is hashed |
 //! | `health_check` | active checks, outlier detection |
+//! | `stateful_session` | which member serves a client again |
 //! | `endpoint` `labels` | `ClusterLoadAssignment` |
 //! | `route` `route_match` `route_action` `header_edit` | `RouteConfiguration` and what is inside |
 //! | `retry` `timeout` | `RetryPolicy`, on a route or its virtual host; how long a stream may take |
@@ -85,6 +86,7 @@ pub(crate) mod secret_source;
 mod shadow;
 mod slow_start;
 mod socket;
+mod stateful_session;
 mod subset;
 mod tcp_proxy;
 mod template;

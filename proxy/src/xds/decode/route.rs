@@ -6,6 +6,7 @@ use std::collections::HashSet;
 
 use xds_proto::pb::envoy::config::route::v3 as pb;
 use xds_proto::pb::envoy::config::route::v3::virtual_host::TlsRequirementType;
+use xds_proto::pb::envoy::extensions::filters::http::stateful_session::v3::StatefulSessionPerRoute;
 use xds_proto::pb::google::protobuf::Any;
 
 use super::Context;
@@ -14,10 +15,13 @@ use super::header_edit;
 use super::retry;
 use super::route_action;
 use super::route_match;
+use super::stateful_session;
 use super::value;
 use crate::config::RouteConfig;
 use crate::config::route::Route;
 use crate::config::route::VirtualHost;
+use crate::config::session::SessionOverride;
+use crate::config::session::SessionOverrides;
 
 /// Bytes of the body of a direct response, when the table does not say; Envoy's default.
 const DIRECT_RESPONSE_BYTES_MAX: usize = 4096;
@@ -56,7 +60,7 @@ pub(crate) fn decode(context: &mut Context, table: pb::RouteConfiguration) -> Op
         cluster_specifier_plugins,
         plugin,
     );
-    per_filter_config(context, typed_per_filter_config);
+    let sessions = per_filter_config(context, typed_per_filter_config);
     let headers = header_edit::decode(
         context,
         header_edit::Sources {
@@ -81,6 +85,7 @@ pub(crate) fn decode(context: &mut Context, table: pb::RouteConfiguration) -> Op
         ignore_port_in_host_matching,
         headers,
         most_specific_header_edits_win: most_specific_header_mutations_wins,
+        sessions,
     })
 }
 
@@ -110,6 +115,10 @@ fn check_names(context: &mut Context, hosts: &[VirtualHost]) {
     }
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one message, taken apart field by field"
+)]
 fn virtual_host(
     context: &mut Context,
     host: pb::VirtualHost,
@@ -152,7 +161,7 @@ fn virtual_host(
             context.reject_unsupported("require_tls", "not supported");
         }
     }
-    per_filter_config(context, typed_per_filter_config);
+    let sessions = per_filter_config(context, typed_per_filter_config);
     if name.is_empty() {
         context.reject("name", "must not be empty");
     }
@@ -186,6 +195,7 @@ fn virtual_host(
         domains,
         routes,
         headers,
+        sessions,
     })
 }
 
@@ -235,7 +245,7 @@ fn route(
     } = route;
     unsupported!(context, warn: metadata, decorator, tracing, stat_prefix);
     unsupported!(context, reject: route_specifiers);
-    per_filter_config(context, typed_per_filter_config);
+    let sessions = per_filter_config(context, typed_per_filter_config);
     let matches = context.required("match", r#match, route_match::decode);
     let headers = header_edit::decode(
         context,
@@ -257,38 +267,51 @@ fn route(
         matches: matches?,
         action: action?,
         headers,
+        sessions,
     })
 }
 
-/// Settings for filters, by filter name; we have no filter that takes any.
-pub(crate) fn per_filter_config(context: &mut Context, configs: HashMap<String, Any>) {
+/// Settings for filters, by filter name; those of session filters are all we have.
+pub(crate) fn per_filter_config(
+    context: &mut Context,
+    configs: HashMap<String, Any>,
+) -> SessionOverrides {
     let mut configs: Vec<_> = configs.into_iter().collect();
     configs.sort_unstable_by(|left, right| left.0.cmp(&right.0));
-    for (name, any) in configs {
-        context.item("typed_per_filter_config", format!("{name:?}"), |context| {
-            filter_config(context, &any);
+    let read = |(name, any): (String, Any)| {
+        let place = format!("{name:?}");
+        let found = context.item("typed_per_filter_config", place, |context| {
+            filter_config(context, &any)
         });
-    }
+        Some((name.into(), found?))
+    };
+    configs.into_iter().filter_map(read).collect()
 }
 
-fn filter_config(context: &mut Context, any: &Any) {
+fn filter_config(context: &mut Context, any: &Any) -> Option<SessionOverride> {
     if !extension::holds::<pb::FilterConfig>(any) {
-        return extension::unknown(context, any, false);
+        return own_config(context, any, false);
     }
-    let Some(config) = extension::unpack(context, any) else {
-        return;
-    };
     let pb::FilterConfig {
         config,
         is_optional,
         disabled,
-    } = config;
+    } = extension::unpack(context, any)?;
     if disabled {
-        // Either the listener has the filter, then it is refused itself, or it has not.
-        context.warn("disabled", "there is no such filter");
-    } else if let Some(config) = config {
-        context.field("config", |context| {
-            extension::unknown(context, &config, is_optional);
-        });
+        // Either the listener has no such filter, or it is one of ours.
+        return Some(SessionOverride::Disabled);
     }
+    let config = config?;
+    context.field("config", |context| {
+        own_config(context, &config, is_optional)
+    })
+}
+
+fn own_config(context: &mut Context, any: &Any, is_optional: bool) -> Option<SessionOverride> {
+    if extension::holds::<StatefulSessionPerRoute>(any) {
+        let config = extension::unpack(context, any)?;
+        return stateful_session::per_route(context, config);
+    }
+    extension::unknown(context, any, is_optional);
+    None
 }

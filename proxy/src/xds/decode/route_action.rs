@@ -317,7 +317,7 @@ fn cluster_weight(
     if host_rewrite_specifier.is_some() {
         context.reject_unsupported("host_rewrite_literal", "not supported");
     }
-    route::per_filter_config(context, typed_per_filter_config);
+    let sessions = route::per_filter_config(context, typed_per_filter_config);
     if name.is_empty() && !cluster_header.is_set() {
         context.reject("name", "must not be empty");
     }
@@ -339,6 +339,7 @@ fn cluster_weight(
         weight: weight?.value,
         headers,
         criteria: Criteria::of_choice(criteria, own),
+        sessions,
     })
 }
 

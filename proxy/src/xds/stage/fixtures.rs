@@ -188,6 +188,7 @@ fn route(cluster: &str) -> Route {
             grpc_timeout: None,
         })),
         headers: HeaderEdits::default(),
+        sessions: Box::default(),
     }
 }
 

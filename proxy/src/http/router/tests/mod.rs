@@ -86,6 +86,7 @@ fn route(name: &str, matches: RouteMatch) -> Route {
         matches,
         action: forward_to(ClusterSpecifier::Cluster(name.into())),
         headers: HeaderEdits::default(),
+        sessions: Box::default(),
     }
 }
 
@@ -95,6 +96,7 @@ fn host(name: &str, domains: &[&str], routes: Vec<Route>) -> VirtualHost {
         domains: domains.iter().map(|domain| (*domain).into()).collect(),
         routes,
         headers: HeaderEdits::default(),
+        sessions: Box::default(),
     }
 }
 
@@ -229,6 +231,7 @@ fn weights_split_exactly() {
         weight,
         headers: HeaderEdits::default(),
         criteria: None,
+        sessions: Box::default(),
     };
     let clusters = vec![
         choice("a", 90),

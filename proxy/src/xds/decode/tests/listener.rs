@@ -44,7 +44,7 @@ pub(super) fn filter(change: Value) -> Value {
     json!({"name": "f", "typed_config": change})
 }
 
-fn router() -> Value {
+pub(super) fn router() -> Value {
     json!({"name": "router", "typed_config": typed("envoy.extensions.filters.http.router.v3.Router")})
 }
 

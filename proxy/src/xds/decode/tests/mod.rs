@@ -21,6 +21,7 @@ mod retry;
 mod route;
 mod route_action;
 mod secret;
+mod session;
 mod subset;
 mod template;
 

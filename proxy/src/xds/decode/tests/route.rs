@@ -126,10 +126,7 @@ fn tables() {
                 filter_config(json!({"is_optional": true})),
                 "warn typed_per_filter_config[\"f\"].config",
             ),
-            (
-                filter_config(json!({"disabled": true})),
-                "warn typed_per_filter_config[\"f\"].disabled",
-            ),
+            (filter_config(json!({"disabled": true})), "ok"),
             (
                 json!({"virtual_hosts": [host("a", "x"), host("b", "X")]}),
                 "virtual_hosts[1].domains[0]",

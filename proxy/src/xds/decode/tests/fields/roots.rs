@@ -73,6 +73,12 @@ pub(super) fn base(message: &str) -> Value {
         "EdsClusterConfig" => json!({"eds_config": {"ads": {}}}),
         "LbSubsetConfig" => json!({"subset_selectors": [{"keys": ["k"]}]}),
         "LbSubsetSelector" => json!({"keys": ["k", "l"]}),
+        "StatefulSession" => {
+            let mut state = typed(SESSION_HEADER);
+            state["name"] = "x".into();
+            json!({"strict": true, "session_state": {"name": "s", "typed_config": state}})
+        }
+        "OverrideHostSource" => json!({"header": "x"}),
         "Endpoint" => json!({"address": address}),
         "EnvoyGrpc" => json!({"cluster_name": "cp"}),
         "ExplicitHttpConfig" => json!({"http_protocol_options": {}}),
@@ -215,6 +221,9 @@ const TCP_PROXY: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 const CONNECTION_LIMIT: &str =
     "envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit";
 const STDOUT: &str = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog";
+const SESSION: &str = "envoy.extensions.filters.http.stateful_session.v3.StatefulSession";
+const SESSION_HEADER: &str =
+    "envoy.extensions.http.stateful_session.header.v3.HeaderBasedSessionState";
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 const HTTP_FILTER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter";
 const PREVIOUS_HOSTS: &str = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate";
@@ -349,6 +358,23 @@ fn http_filter(bytes: &[u8]) -> Outcome {
     manager(&[rest, nested(MANAGER, &["http_filters"], bytes), router].concat())
 }
 
+/// A connection manager with this session filter.
+fn session(bytes: &[u8]) -> Outcome {
+    http_filter(&[delimited(1, b"s"), delimited(4, &any(SESSION, bytes))].concat())
+}
+
+/// The same with this state.
+fn session_state(message: &str, base: Value) -> Target {
+    let name = message.to_owned();
+    target(message, vec![base], move |bytes| {
+        session(&nested(
+            SESSION,
+            &["session_state", "typed_config"],
+            &any(&name, bytes),
+        ))
+    })
+}
+
 /// A listener with this filter.
 fn network(bytes: &[u8]) -> Outcome {
     let chain = nested(LISTENER, &["filter_chains", "filters"], bytes);
@@ -432,6 +458,33 @@ pub(super) fn roots() -> Vec<Target> {
         ),
         target(HTTP_FILTER, vec![base(HTTP_FILTER)], http_filter),
         in_manager(ROUTER, json!({}), "http_filters", routes),
+        target(
+            SESSION,
+            vec![
+                base("StatefulSession"),
+                merged(base("StatefulSession"), json!({"strict": false})),
+            ],
+            session,
+        ),
+        session_state(
+            "envoy.extensions.http.stateful_session.cookie.v3.CookieBasedSessionState",
+            json!({"cookie": {"name": "c"}}),
+        ),
+        session_state(SESSION_HEADER, json!({"name": "x"})),
+        target(
+            "envoy.extensions.filters.http.stateful_session.v3.StatefulSessionPerRoute",
+            vec![json!({"stateful_session": base("StatefulSession")})],
+            |bytes| {
+                let any = any(
+                    "envoy.extensions.filters.http.stateful_session.v3.StatefulSessionPerRoute",
+                    bytes,
+                );
+                let table = "envoy.config.route.v3.RouteConfiguration";
+                let config = nested(table, &["typed_per_filter_config", "value"], &any);
+                let rest = encode(table, json!({"name": "t"}));
+                outcome(crate::xds::decode::route_config(&[rest, config].concat()))
+            },
+        ),
         in_manager(
             "envoy.extensions.access_loggers.file.v3.FileAccessLog",
             base("FileAccessLog"),
@@ -528,6 +581,18 @@ pub(super) fn roots() -> Vec<Target> {
         in_cluster(
             "envoy.extensions.load_balancing_policies.maglev.v3.Maglev",
             json!({}),
+            POLICY,
+            name(),
+        ),
+        in_cluster(
+            "envoy.extensions.load_balancing_policies.override_host.v3.OverrideHost",
+            json!({
+                "override_host_sources": [{"header": "x"}],
+                "fallback_policy": {"policies": [{"typed_extension_config": {
+                    "name": "r",
+                    "typed_config": typed("envoy.extensions.load_balancing_policies.random.v3.Random"),
+                }}]},
+            }),
             POLICY,
             name(),
         ),

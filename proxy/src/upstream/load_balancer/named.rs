@@ -1,0 +1,221 @@
+//! Members that requests name: in a session, or in headers (`OverrideHost`). They go before the policy.
+//!
+//! As in Envoy a session is held to the health of the member, a header is not; and each attempt takes
+//! the next of the members that headers name.
+
+use std::sync::OnceLock;
+
+use http::HeaderName;
+
+use super::Asked;
+use crate::config::load_balancing::HealthStatuses;
+use crate::config::load_balancing::LoadBalancing;
+use crate::upstream::host::Member;
+
+/// Finds members by their addresses.
+#[derive(Debug)]
+pub struct ByName {
+    headers: Box<[HeaderName]>,
+    statuses: HealthStatuses,
+    /// Places of members in the order of their addresses. Made when the first request names one: no
+    /// other cluster pays for it.
+    order: OnceLock<Box<[u32]>>,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nobody may take it.
+    Nobody,
+    /// The policy decides.
+    Open,
+    /// This member takes it.
+    Place(usize),
+}
+
+impl ByName {
+    /// Of a cluster of this configuration.
+    pub fn new(config: &LoadBalancing) -> Self {
+        Self {
+            headers: config.override_headers.clone().into(),
+            statuses: config.override_statuses,
+            order: OnceLock::new(),
+        }
+    }
+
+    /// Who takes a request.
+    pub fn find(&self, members: &[Member], asked: Asked<'_>) -> Verdict {
+        if let Some(named) = asked.host {
+            let found = self.place(members, named.address);
+            let is_fit = |place: &usize| {
+                let member = members.get(*place);
+                member.is_some_and(|member| self.statuses.has(member.status()))
+            };
+            match found.filter(is_fit) {
+                Some(place) => return Verdict::Place(place),
+                None if named.is_strict => return Verdict::Nobody,
+                None => {}
+            }
+        }
+        if self.headers.is_empty() {
+            return Verdict::Open;
+        }
+        self.of_headers(members, asked)
+            .map_or(Verdict::Open, Verdict::Place)
+    }
+
+    /// Of each header the first line counts.
+    fn of_headers(&self, members: &[Member], asked: Asked<'_>) -> Option<usize> {
+        let headers = asked.headers?;
+        let lines = self.headers.iter().filter_map(|name| headers.get(name));
+        let lines = lines.filter_map(|line| line.to_str().ok());
+        let named = lines.flat_map(|line| line.split(','));
+        let mut known = named.filter_map(|text| self.place(members, text.trim_ascii()));
+        known.nth(asked.attempts_before as usize)
+    }
+
+    fn place(&self, members: &[Member], address: &str) -> Option<usize> {
+        let label = |place: u32| {
+            let member = members.get(place as usize);
+            member.map_or("", |member| &*member.host.label)
+        };
+        let order = self.order.get_or_init(|| {
+            let count = u32::try_from(members.len()).unwrap_or(u32::MAX);
+            let mut order: Vec<u32> = (0..count).collect();
+            order.sort_by(|left, right| label(*left).cmp(label(*right)));
+            order.into()
+        });
+        let at = order.partition_point(|place| label(*place) < address);
+        let place = order.get(at).copied()?;
+        (label(place) == address).then_some(place as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::*;
+    use crate::config::Endpoints;
+    use crate::config::endpoint::Address;
+    use crate::config::endpoint::Endpoint;
+    use crate::config::endpoint::HealthStatus;
+    use crate::config::endpoint::LocalityEndpoints;
+    use crate::upstream::HostSet;
+    use crate::upstream::load_balancer::Named;
+    use crate::upstream::transport::Transports;
+
+    /// Members at ports from 1 on with these healths.
+    fn set(config: &LoadBalancing, healths: &[HealthStatus]) -> HostSet {
+        let endpoint = |(port, health): (u16, &HealthStatus)| Endpoint {
+            address: Address::Socket(([127, 0, 0, 1], port).into()),
+            hostname: "".into(),
+            weight: 1,
+            health: *health,
+            labels: None,
+            traits: None,
+            hash_key: None,
+            check: None,
+        };
+        let locality = LocalityEndpoints {
+            endpoints: (1..).zip(healths).map(endpoint).collect(),
+            ..LocalityEndpoints::default()
+        };
+        let endpoints = Endpoints {
+            localities: vec![locality],
+            ..Endpoints::default()
+        };
+        HostSet::new(config, &endpoints, &Transports::default(), None)
+    }
+
+    fn pick(set: &HostSet, asked: Asked<'_>) -> Option<String> {
+        let host = set.pick_for(&mut 0, 1, asked);
+        host.map(|host| host.label.to_string())
+    }
+
+    #[test]
+    fn a_session_names_a_member_that_is_fit() {
+        use HealthStatus::Degraded;
+        use HealthStatus::Draining;
+        use HealthStatus::Healthy;
+        use HealthStatus::Unhealthy;
+        use HealthStatus::Unknown;
+        let healths = [Healthy, Unhealthy, Degraded, Unknown, Draining];
+        let usual = set(&LoadBalancing::default(), &healths);
+        let draining = LoadBalancing {
+            override_statuses: [Draining].into_iter().collect(),
+            ..LoadBalancing::default()
+        };
+        let draining = set(&draining, &healths);
+        fn named(address: &str, is_strict: bool) -> Asked<'_> {
+            Asked {
+                host: Some(Named { address, is_strict }),
+                ..Asked::default()
+            }
+        }
+        for (port, expected) in [
+            (1, true),
+            (2, false),
+            (3, true),
+            (4, true),
+            (5, false),
+            (6, false),
+        ] {
+            let address = format!("127.0.0.1:{port}");
+            let found = pick(&usual, named(&address, true));
+            assert_eq!(found.is_some(), expected, "{port}");
+            assert!(found.is_none_or(|found| found == address));
+            let other = pick(&usual, named(&address, false)).expect("another one may");
+            assert_eq!(other == address, expected, "{port}");
+            let found = pick(&draining, named(&address, true));
+            assert_eq!(found.is_some(), port == 5, "{port}");
+        }
+        assert_eq!(pick(&usual, named("", true)), None);
+    }
+
+    #[test]
+    fn headers_name_members_for_one_attempt_after_another() {
+        let config = LoadBalancing {
+            override_headers: vec![
+                HeaderName::from_static("x-a"),
+                HeaderName::from_static("x-b"),
+            ],
+            ..LoadBalancing::default()
+        };
+        let healths = [
+            HealthStatus::Healthy,
+            HealthStatus::Healthy,
+            HealthStatus::Unhealthy,
+        ];
+        let set = set(&config, &healths);
+        let mut headers = HeaderMap::new();
+        let mut at = |attempts_before: u32, change: &dyn Fn(&mut HeaderMap)| {
+            change(&mut headers);
+            let asked = Asked {
+                headers: Some(&headers),
+                attempts_before,
+                ..Asked::default()
+            };
+            pick(&set, asked)
+        };
+        let text = "127.0.0.1:3 , 127.0.0.1:9,,127.0.0.1:2";
+        let first = |headers: &mut HeaderMap| {
+            headers.insert("x-a", text.parse().expect("a value"));
+            headers.append("x-a", "127.0.0.1:1".parse().expect("a value"));
+        };
+        let nothing = |_: &mut HeaderMap| {};
+        assert_eq!(
+            at(0, &first).as_deref(),
+            Some("127.0.0.1:3"),
+            "though unfit"
+        );
+        assert_eq!(at(1, &nothing).as_deref(), Some("127.0.0.1:2"));
+        assert!(at(2, &nothing).is_some(), "the policy decides");
+        let second = |headers: &mut HeaderMap| {
+            headers.insert("x-b", "127.0.0.1:1".parse().expect("a value"));
+        };
+        assert_eq!(at(2, &second).as_deref(), Some("127.0.0.1:1"));
+        let none = Asked::default();
+        assert!(pick(&set, none).is_some());
+    }
+}
