@@ -506,7 +506,7 @@ impl HostSet {
         let before = *cursor;
         let index = self.balancer.pick_for(cursor, random, asked)?;
         if let Some(shadow) = &self.shadow {
-            shadow.look(&self.members, index, before, (random, asked.hash));
+            shadow.look(&self.members, index, before, (random, asked));
         }
         self.members.get(index).map(|member| &member.host)
     }

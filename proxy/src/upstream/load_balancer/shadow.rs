@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use super::Asked;
 use super::Factors;
 use super::Ingredients;
 use super::LoadBalancer;
@@ -37,14 +38,14 @@ impl Shadow {
         }
     }
 
-    /// `chosen` was, with this hash and random number, from this place in the round. The shadow begins at
-    /// the same one, so that the same policy chooses the same.
+    /// `chosen` was, with this random number and for this request, from this place in the round. The
+    /// shadow begins at the same one, so that the same policy chooses the same.
     pub(in crate::upstream) fn look(
         &self,
         members: &[Member],
         chosen: usize,
         cursor: u64,
-        (random, hash): (u64, Option<u64>),
+        (random, asked): (u64, Asked<'_>),
     ) {
         let worker = worker::current().unwrap_or(0) % CURSORS;
         let Some(Cursor(own)) = self.cursors.get(worker) else {
@@ -54,7 +55,7 @@ impl Shadow {
             UNUSED => cursor,
             place => place,
         };
-        let would = self.balancer.pick(&mut place, random, hash);
+        let would = self.balancer.pick_for(&mut place, random, asked);
         own.store(place, Ordering::Relaxed);
         if let Some(member) = members.get(chosen) {
             member.host.looked().chose(would == Some(chosen));

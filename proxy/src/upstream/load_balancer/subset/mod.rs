@@ -88,6 +88,7 @@ impl Part {
         self.balancer.set_factors(&Factors {
             of_members: own.collect(),
             exploration: factors.exploration,
+            partial: factors.partial,
         });
     }
 }

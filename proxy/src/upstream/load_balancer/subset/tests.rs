@@ -384,6 +384,7 @@ fn feedback_reaches_the_members_of_subsets() {
     };
     let set = HostSet::new(&config, &endpoints(MEMBERS), &Transports::default(), None);
     set.set_factors(&Factors {
+        partial: None,
         of_members: vec![1e-5, 1.0, 1.0, 1e-5, 1.0, 1.0],
         exploration: 0.0,
     });
