@@ -60,14 +60,8 @@ async fn answered(port: u16, wanted: &str) -> String {
     body.unwrap_or_else(|| format!("nobody: {answer:?}"))
 }
 
-#[expect(clippy::too_many_lines, reason = "one walk through one namespace")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redirected_connections_are_handed_over_alike() {
-    if !envoy_is_there() {
-        return;
-    }
-    let ports = free_ports(3);
-    let port = |place: usize| ports[place].number();
+/// Three with sockets, the first of which hands over, and those it may hand over to.
+fn listeners([first, other, bound]: [u16; 3]) -> Vec<Value> {
     let header = typed(
         "extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
         json!({}),
@@ -80,20 +74,20 @@ async fn redirected_connections_are_handed_over_alike() {
         "filter_chain_match": {"destination_port": 1},
         "filters": [{"name": "http", "typed_config": manager(&json!([]), &json!({}))}],
     }]});
-    let listeners = [
+    vec![
         listener(
             "virtual",
             "127.0.0.1",
-            port(0),
+            first,
             json!({"use_original_dst": true, "listener_filters": filters}),
         ),
         listener(
             "stays",
             "127.0.0.1",
-            port(1),
+            other,
             json!({"listener_filters": filters}),
         ),
-        listener("bound", "127.0.0.1", port(2), json!({})),
+        listener("bound", "127.0.0.1", bound, json!({})),
         listener("exact", "10.99.0.1", 7001, unbound()),
         listener("any", "0.0.0.0", 7002, unbound()),
         listener("precise", "10.99.0.1", 7002, unbound()),
@@ -107,7 +101,17 @@ async fn redirected_connections_are_handed_over_alike() {
         ),
         listener("again", "10.99.0.1", 7006, asks_again),
         listener("nothing", "10.99.0.1", 7007, needs_port),
-    ];
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redirected_connections_are_handed_over_alike() {
+    if !envoy_is_there() {
+        return;
+    }
+    let ports = free_ports(3);
+    let port = |place: usize| ports[place].number();
+    let listeners = listeners([port(0), port(1), port(2)]);
     let (first, other, bound) = (port(0), port(1), port(2));
     let look = || async move {
         let mut told = Vec::new();
