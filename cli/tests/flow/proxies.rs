@@ -1,5 +1,5 @@
 //! The client's address passes through chains of real proxies by the PROXY protocol: HAProxy tells
-//! Weir, Weir tells HAProxy or nginx, in both versions.
+//! Weir, Weir tells HAProxy or nginx, in both versions; nginx tells Weir in the one it knows.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -19,6 +19,9 @@ use tokio::net::TcpStream;
 use crate::support::servers::Proxy;
 use crate::support::soon;
 use crate::support::until;
+
+/// Where Debian puts what nginx needs for streams.
+const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 /// What a peer says it was asked by.
 const QUESTION: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
@@ -48,6 +51,38 @@ async fn the_client_is_known_through_three_proxies() {
             assert!(said.ends_with(&wanted), "{sent} {told}: {wanted}: {said}");
             weir.stop().await;
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nginx_tells_who_the_client_is() {
+    if !Path::new(NGINX_STREAM).exists() {
+        let required = std::env::var("WEIR_REQUIRE_PEERS").is_ok_and(|value| value == "1");
+        assert!(!required, "nginx has no module for streams");
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: nginx has no module for streams"
+        );
+        return;
+    }
+    let [back_port, weir_port, front_port] =
+        [(); 3].map(|()| ReservedPort::new().expect("a free port"));
+    let options = StartOptions::default();
+    let config = nginx_back(back_port.number());
+    let back = Nginx::start(&config, back_port.addr(), &options).await;
+    let Some(_back) = present(back) else {
+        return;
+    };
+    for told in ["V1", "V2"] {
+        let weir = Proxy::start(&bootstrap(weir_port.number(), back_port.number(), told)).await;
+        weir.listens("l").await;
+        let config = nginx_front(front_port.number(), weir_port.number());
+        let front = Nginx::start(&config, front_port.addr(), &options).await;
+        let _front = present(front).expect("it is installed");
+        let (client, said) = ask(front_port.addr()).await;
+        let wanted = format!("{} {}", client.ip(), client.port());
+        assert!(said.ends_with(&wanted), "{told}: {wanted}: {said}");
+        weir.stop().await;
     }
 }
 
@@ -162,6 +197,17 @@ fn nginx_back(port: u16) -> String {
          http {{\n access_log off; client_body_temp_path a; proxy_temp_path b; fastcgi_temp_path c;\n \
          uwsgi_temp_path d; scgi_temp_path e;\n server {{\n  listen 127.0.0.1:{port} proxy_protocol;\n  \
          location / {{ return 200 \"$proxy_protocol_addr $proxy_protocol_port\"; }}\n }}\n}}\n"
+    )
+}
+
+/// Sends version 1, the only one it knew for long.
+fn nginx_front(port: u16, weir: u16) -> String {
+    format!(
+        "load_module {NGINX_STREAM};\n\
+         daemon off; worker_processes 1; pid nginx.pid; error_log stderr error; user root;\n\
+         events {{ worker_connections 64; }}\n\
+         stream {{\n server {{\n  listen 127.0.0.1:{port};\n  proxy_pass 127.0.0.1:{weir};\n  \
+         proxy_protocol on;\n }}\n}}\n"
     )
 }
 

@@ -138,7 +138,7 @@ async fn knock(cells: Arc<Vec<Cell>>) -> Vec<Verdict> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn handshakes_end_alike_in_every_cell() {
+async fn t05_handshakes_end_alike_in_every_cell() {
     if !envoy_is_there() || !openssl_is_there() {
         return;
     }
