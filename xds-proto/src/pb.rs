@@ -135,4 +135,12 @@ pub mod weir {
             include!("generated/weir.load_balancing.v1.rs");
         }
     }
+
+    /// `weir.route`.
+    pub mod route {
+        /// `weir.route.v1`.
+        pub mod v1 {
+            include!("generated/weir.route.v1.rs");
+        }
+    }
 }

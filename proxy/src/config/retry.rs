@@ -57,6 +57,33 @@ impl Default for RetryPolicy {
     }
 }
 
+/// Another attempt beside the first, once that is slower than most (`weir.route.v1.HedgeAfterLatency`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HedgeAfter {
+    /// So many of a thousand attempts are faster.
+    pub per_mille: u32,
+    /// Attempts that were measured before the first hedge.
+    pub samples_min: u32,
+    /// No hedge is made sooner.
+    pub delay_min: Duration,
+    /// Hedges per thousand requests.
+    pub share_per_mille: u32,
+    /// Requests with any method may be sent twice, not only those without effects.
+    pub any_method: bool,
+}
+
+impl Default for HedgeAfter {
+    fn default() -> Self {
+        Self {
+            per_mille: 950,
+            samples_min: 100,
+            delay_min: Duration::from_millis(1),
+            share_per_mille: 50,
+            any_method: false,
+        }
+    }
+}
+
 /// A set of conditions (`retry_on`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RetryOn(u16);

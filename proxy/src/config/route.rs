@@ -13,6 +13,7 @@ use crate::config::circuit_breakers::Priority;
 use crate::config::hash_policy::HashPolicy;
 use crate::config::matcher::HeaderMatch;
 use crate::config::matcher::StringMatch;
+use crate::config::retry::HedgeAfter;
 use crate::config::retry::RetryPolicy;
 use crate::config::session::SessionOverrides;
 use crate::config::subset::Criteria;
@@ -210,6 +211,8 @@ pub struct Retries {
     pub request_tells_timeouts: bool,
     /// An attempt that reaches its limit goes on, and another one is made beside it.
     pub hedges_on_per_try_timeout: bool,
+    /// One is made beside the first that is slower than most.
+    pub hedge_after: Option<Arc<HedgeAfter>>,
 }
 
 /// How much of a request body is kept for another attempt.

@@ -41,6 +41,7 @@ use crate::upstream::host::Moves;
 use crate::upstream::latency::Standing;
 use crate::upstream::learned::Learned;
 use crate::upstream::load_balancer::Asked;
+use crate::upstream::pace::Pace;
 use crate::upstream::shadow;
 use crate::upstream::shadow::Watch;
 use crate::upstream::transport::Transports;
@@ -69,6 +70,8 @@ struct Cell {
     /// Where hosts that leave are told; none where nobody asks.
     departures: OnceLock<Arc<Departures>>,
     drain_stats: OnceLock<Arc<DrainStats>>,
+    /// How long attempts take; none if no route ever asked.
+    pace: OnceLock<Box<Pace>>,
     /// Rung when the value was swapped.
     changed: Notify,
 }
@@ -209,6 +212,7 @@ impl ClusterHandle {
             drained: Mutex::default(),
             departures: OnceLock::new(),
             drain_stats: OnceLock::new(),
+            pace: OnceLock::new(),
             changed: Notify::new(),
         };
         cell.record_membership();
@@ -312,6 +316,11 @@ impl ClusterHandle {
         let all = current.endpoints.drop_for(draw)?.is_all();
         self.0.stats.upstream_rq_drop_overload().inc();
         Some(Reason::Dropped { all })
+    }
+
+    /// How long attempts take.
+    pub fn pace(&self) -> &Pace {
+        self.0.pace.get_or_init(Box::default)
     }
 
     /// What a member says of itself that retries may avoid it by. Looks through all of them, for

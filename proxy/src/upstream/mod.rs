@@ -16,6 +16,7 @@
 //! | `load_balancer` | which member takes the next request |
 //! | `load_report` | what servers say of their load, and weights that follow it |
 //! | `original` | members of clusters that send where the client wanted to go |
+//! | `pace` | how long attempts take, for hedges |
 //! | `pool` | a worker's open connections, by member |
 //! | `servers` | servers whose certificates connections stand on |
 //! | `shadow` | a policy that looks on |
@@ -37,6 +38,7 @@ pub mod learned;
 pub mod load_balancer;
 pub mod load_report;
 mod original;
+pub mod pace;
 pub mod pool;
 pub(crate) mod servers;
 pub mod shadow;

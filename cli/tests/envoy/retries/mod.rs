@@ -3,6 +3,7 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `beside` | another attempt beside a slow one |
 //! | `cases` | conditions and outcomes |
 //! | `limit` | how many retries there are at once |
 //! | `memory` | what bodies take that are kept |
@@ -10,6 +11,7 @@
 //! | `storm` | how much retries add when every member fails |
 //! | `targets` | which members another attempt avoids |
 
+mod beside;
 mod cases;
 mod limit;
 mod memory;

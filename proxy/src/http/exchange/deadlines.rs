@@ -54,6 +54,8 @@ struct FurtherLimits {
     all: Option<Duration>,
     /// Of an attempt, to the head of its response.
     head: Option<Duration>,
+    /// The same, as upstreams are told.
+    told: Option<Duration>,
     /// An attempt that reaches it goes on beside another one.
     hedges: bool,
     /// Of an attempt, without anything that moves.
@@ -144,6 +146,7 @@ impl Deadlines {
             && let Some(further) = &mut self.further
         {
             further.hedges = further.head.is_some();
+            further.told = None; // it may take longer
         }
     }
 
@@ -166,7 +169,7 @@ impl Deadlines {
         let idle = policy.and_then(|policy| policy.per_try_idle_timeout);
         if head.is_some() || idle.is_some() {
             let further = self.further.get_or_insert_default();
-            (further.head, further.idle) = (head, idle);
+            (further.head, further.told, further.idle) = (head, head, idle);
         }
     }
 
@@ -175,6 +178,13 @@ impl Deadlines {
         let further = self.further.as_mut().filter(|further| further.hedges)?;
         let limits = (further.head.take(), further.idle.take());
         Some(Plan::new(true, limits))
+    }
+
+    /// The same where an attempt that has taken its time is over.
+    pub(super) fn plan_without_beside(&mut self) -> Plan {
+        let further = self.further.as_mut();
+        let limits = further.map(|further| (further.head.take(), further.idle.take()));
+        Plan::new(false, limits.unwrap_or_default())
     }
 
     /// One of them goes on alone.
@@ -203,8 +213,7 @@ impl Deadlines {
     /// request, but no more than one attempt may take, unless it may go on after that. `suppress`: not
     /// in headers of Envoy's.
     pub(super) fn tell(&self, headers: &mut HeaderMap, passed: Duration, suppress: bool) {
-        let further = self.further.as_ref().filter(|further| !further.hedges);
-        let of_attempt = further.and_then(|further| further.head);
+        let of_attempt = self.further.as_ref().and_then(|further| further.told);
         let left = |route: Duration| route.saturating_sub(passed).max(Duration::from_millis(1));
         let left = self.route.map(left); // 0 would be no limit
         let told = match (of_attempt, left) {

@@ -45,6 +45,7 @@ stats! {
         counter upstream_rq_retry_limit_exceeded: "Requests that failed for the last time they were allowed to.";
         counter upstream_rq_retry_backoff_exponential: "Retries after a wait by the policy.";
         counter upstream_rq_retry_backoff_ratelimited: "Retries after a wait the response asked for.";
+        counter upstream_rq_hedge: "Attempts made beside one that was slower than most.";
         counter upstream_rq_per_try_timeout: "Attempts that took longer than one may.";
         counter upstream_rq_per_try_idle_timeout: "Attempts on which nothing moved for too long.";
         counter retry_or_shadow_abandoned: "Requests that could not be tried again because of their size.";

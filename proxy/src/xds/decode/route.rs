@@ -3,11 +3,13 @@
 
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use xds_proto::pb::envoy::config::route::v3 as pb;
 use xds_proto::pb::envoy::config::route::v3::virtual_host::TlsRequirementType;
 use xds_proto::pb::envoy::extensions::filters::http::stateful_session::v3::StatefulSessionPerRoute;
 use xds_proto::pb::google::protobuf::Any;
+use xds_proto::pb::weir::route::v1::HedgeAfterLatency;
 
 use super::Context;
 use super::extension;
@@ -18,6 +20,8 @@ use super::route_match;
 use super::stateful_session;
 use super::value;
 use crate::config::RouteConfig;
+use crate::config::retry::HedgeAfter;
+use crate::config::route::Action;
 use crate::config::route::Route;
 use crate::config::route::VirtualHost;
 use crate::config::session::SessionOverride;
@@ -161,7 +165,7 @@ fn virtual_host(
             context.reject_unsupported("require_tls", "not supported");
         }
     }
-    let sessions = per_filter_config(context, typed_per_filter_config);
+    let (sessions, hedge_after) = filters_or_hedge(context, typed_per_filter_config);
     if name.is_empty() {
         context.reject("name", "must not be empty");
     }
@@ -176,6 +180,7 @@ fn virtual_host(
         request_tells_attempts: include_request_attempt_count,
         response_tells_attempts: include_attempt_count_in_response,
         request_tells_timeouts: include_is_timeout_retry_header,
+        hedge_after,
         ..retry::OfHost::new(context, (retry_policy, hedge_policy), body_limits)
     };
     let routes = context.each("routes", routes, |context, route| {
@@ -245,7 +250,7 @@ fn route(
     } = route;
     unsupported!(context, warn: metadata, decorator, tracing, stat_prefix);
     unsupported!(context, reject: route_specifiers);
-    let sessions = per_filter_config(context, typed_per_filter_config);
+    let (sessions, hedge_after) = filters_or_hedge(context, typed_per_filter_config);
     let matches = context.required("match", r#match, route_match::decode);
     let headers = header_edit::decode(
         context,
@@ -262,6 +267,7 @@ fn route(
         Some(action) => route_action::decode(context, action, body_bytes_max, (retries, replayed)),
         None => context.refuse("", "needs an action: route, redirect or direct_response"),
     };
+    let action = action.map(|action| with_hedge(action, hedge_after));
     Some(Route {
         name: name.into(),
         matches: matches?,
@@ -271,17 +277,54 @@ fn route(
     })
 }
 
+/// The route's own policy replaces the host's.
+fn with_hedge(mut action: Action, hedge_after: Option<Arc<HedgeAfter>>) -> Action {
+    if let (Action::Forward(forward), Some(after)) = (&mut action, hedge_after) {
+        forward.retries.hedge_after = Some(after);
+    }
+    action
+}
+
 /// Settings for filters, by filter name; those of session filters are all we have.
 pub(crate) fn per_filter_config(
     context: &mut Context,
     configs: HashMap<String, Any>,
+) -> SessionOverrides {
+    each_config(context, configs, filter_config)
+}
+
+/// The same where a policy of ours may stand among them.
+fn filters_or_hedge(
+    context: &mut Context,
+    configs: HashMap<String, Any>,
+) -> (SessionOverrides, Option<Arc<HedgeAfter>>) {
+    let mut found = None;
+    let sessions = each_config(context, configs, |context, any| {
+        if !extension::holds::<HedgeAfterLatency>(any) {
+            return filter_config(context, any);
+        }
+        let policy = extension::unpack(context, any);
+        let policy = policy.and_then(|policy| retry::after_latency(context, policy));
+        if found.is_some() {
+            context.reject("", "a second policy for hedges");
+        }
+        found = policy.map(Arc::new).or_else(|| found.take());
+        None
+    });
+    (sessions, found)
+}
+
+fn each_config(
+    context: &mut Context,
+    configs: HashMap<String, Any>,
+    mut read: impl FnMut(&mut Context, &Any) -> Option<SessionOverride>,
 ) -> SessionOverrides {
     let mut configs: Vec<_> = configs.into_iter().collect();
     configs.sort_unstable_by(|left, right| left.0.cmp(&right.0));
     let read = |(name, any): (String, Any)| {
         let place = format!("{name:?}");
         let found = context.item("typed_per_filter_config", place, |context| {
-            filter_config(context, &any)
+            read(context, &any)
         });
         Some((name.into(), found?))
     };

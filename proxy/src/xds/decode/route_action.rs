@@ -142,7 +142,7 @@ fn forward(
     let criteria = subset::criteria(context, "metadata_match", metadata_match).map(Arc::new);
     let priority = circuit_breakers::priority(context, priority);
     let policy = retry::policy(context, retry_policy);
-    let hedges = retry::hedges(context, hedge_policy);
+    let hedges = retry::on_per_try_timeout(context, hedge_policy);
     let hash_chooses_cluster = match &cluster_specifier {
         Some(PbClusterSpecifier::WeightedClusters(clusters)) => uses_hash(clusters),
         _ => false,

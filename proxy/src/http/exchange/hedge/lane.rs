@@ -96,6 +96,7 @@ impl Lane {
         Some(Since {
             began,
             is_timed: self.is_timed,
+            is_first: !self.is_retry(),
         })
     }
 

@@ -167,6 +167,7 @@ impl Race {
                 .and_then(|since| self.plan.next_due(since));
             match due.filter(|(due, _)| *due <= now) {
                 None => {}
+                Some((_, plan::Limit::Beside)) => self.hedge(exchange),
                 Some((_, plan::Limit::Idle)) => {
                     return self.settle(exchange, place, Err(Reason::PerTryIdleTimeout.into()));
                 }
@@ -197,6 +198,24 @@ impl Race {
                 after_timeout: true,
                 permit,
             });
+        }
+    }
+
+    /// The first attempt is slower than most: another one is made at once, if there may be one more.
+    fn hedge(&mut self, exchange: &mut Exchange) {
+        self.plan.beside = None; // once is enough
+        let is_alone = self.lanes.len() == 1 && self.pending.is_empty();
+        let kept = exchange.retrying.as_ref().filter(|_| is_alone);
+        let Some(priority) = kept.and_then(|kept| kept.priority_if_whole()) else {
+            return;
+        };
+        if let Some(permit) = self.plan.take_hedge(&self.cluster, priority) {
+            let again = Pending {
+                due: Instant::now(),
+                after_timeout: false,
+                permit,
+            };
+            self.begin(exchange, Some(again));
         }
     }
 
@@ -252,7 +271,11 @@ impl Race {
     /// is of this attempt.
     fn end(&mut self, exchange: &mut Exchange, lane: Lane, outcome: Outcome) -> Outcome {
         for mut other in self.lanes.drain(..) {
+            self.plan.note(&other);
             other.held.abandon(&other.cluster);
+        }
+        if outcome.is_ok() {
+            self.plan.note(&lane);
         }
         self.pending.clear();
         exchange

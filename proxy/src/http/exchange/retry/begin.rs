@@ -7,12 +7,14 @@ use http::Request;
 use http::header::EXPECT;
 use http::request::Parts;
 
+use crate::config::retry::HedgeAfter;
 use crate::config::retry::RetryPolicy;
 use crate::config::route::Forward;
 use crate::http::codec::Incoming;
 use crate::http::codec::Replay;
 use crate::http::codec::RequestBody;
 use crate::http::exchange::Exchange;
+use crate::http::exchange::hedge::Plan;
 use crate::http::exchange::prepare;
 use crate::http::exchange::prepare::Authority;
 use crate::http::exchange::retry::Retrying;
@@ -29,7 +31,8 @@ pub(in crate::http::exchange) fn begin(
     parts: &mut Parts,
 ) -> Option<State> {
     let policy = forward.retries.policy.as_ref();
-    if policy.is_none() && !may_ask {
+    let hedges = hedge_after(forward, parts).is_some();
+    if policy.is_none() && !may_ask && !hedges {
         return None;
     }
     let asked = if may_ask {
@@ -39,14 +42,21 @@ pub(in crate::http::exchange) fn begin(
     };
     let policy = match policy {
         Some(policy) => Arc::clone(policy),
-        None if asked.on.is_nothing() => return None,
+        None if asked.on.is_nothing() && !hedges => return None,
         None => Arc::new(RetryPolicy::default()),
     };
     let view = prepare::view_of(exchange, parts, authority);
     let mut wanted = policy.request_headers.iter();
     let fits = policy.request_headers.is_empty()
         || wanted.any(|header| router::request_header_fits(header, &view));
-    State::new(&policy, asked, fits)
+    let state = State::new(&policy, asked, fits);
+    state.or_else(|| hedges.then(|| State::nothing(&policy)))
+}
+
+/// The policy for a second attempt beside a slow one, if the request is one to be sent twice.
+fn hedge_after<'f>(forward: &'f Forward, parts: &Parts) -> Option<&'f Arc<HedgeAfter>> {
+    let after = forward.retries.hedge_after.as_ref();
+    after.filter(|after| after.any_method || parts.method.is_safe())
 }
 
 impl Exchange {
@@ -59,6 +69,9 @@ impl Exchange {
     ) {
         parts.headers.remove(EXPECT); // answered by the codec when the body is first read
         let retries = &forward.retries;
+        let after = hedge_after(forward, &parts);
+        let avoids_first = after.is_some();
+        let plan = self.plan(after);
         let buffered = self.connection.manager.allowance.buffer_bytes;
         let bytes_max = retries.body_bytes_max.bytes(buffered);
         let progress = self.deadlines.progress.as_ref();
@@ -76,7 +89,20 @@ impl Exchange {
             priority: forward.priority,
             request_tells_attempts: retries.request_tells_attempts,
             request_tells_timeouts: retries.request_tells_timeouts,
-            plan: self.deadlines.take_plan(),
+            plan,
+            avoids_first,
         }));
+    }
+
+    /// When attempts are made beside each other; none if they never are.
+    fn plan(&mut self, after: Option<&Arc<HedgeAfter>>) -> Option<Plan> {
+        let plan = self.deadlines.take_plan();
+        match after.zip(self.cluster.as_ref()) {
+            None => plan,
+            Some((after, cluster)) => {
+                let plan = plan.unwrap_or_else(|| self.deadlines.plan_without_beside());
+                Some(plan.after(after, cluster))
+            }
+        }
     }
 }

@@ -53,6 +53,10 @@ use state::Wait;
 /// Which attempt it is, told upstreams and clients that want to know.
 pub(super) const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
+/// Picks for an attempt beside the first: among two members the other one is found by one of four almost
+/// always.
+const OTHERS_LEAST: u32 = 4;
+
 const IS_TIMEOUT_RETRY: HeaderName = HeaderName::from_static("x-envoy-is-timeout-retry");
 
 /// What a request keeps that may be sent again.
@@ -73,6 +77,8 @@ pub(super) struct Retrying {
     request_tells_timeouts: bool,
     /// Only if several attempts may be on their way at once.
     plan: Option<Plan>,
+    /// Another attempt is beside the first, which may be slow because of its member.
+    avoids_first: bool,
 }
 
 /// What came of an attempt.
@@ -93,9 +99,16 @@ impl Retrying {
         self.plan.take()
     }
 
+    /// Whose limits it counts against, if its body can be read once more.
+    pub(super) fn priority_if_whole(&self) -> Option<Priority> {
+        let body = self.body.as_ref();
+        let is_whole = body.is_none_or(|body| body.is_complete() && !body.overflowed());
+        is_whole.then_some(self.priority)
+    }
+
     /// An attempt is made at a member.
     pub(super) fn note_host(&mut self, host: &Host) {
-        if self.policy().avoid.previous_hosts {
+        if self.policy().avoid.previous_hosts || self.avoids_first {
             self.tried.push(host.id);
         }
     }
@@ -117,7 +130,8 @@ impl Retrying {
             return picked;
         }
         let avoid = &self.policy().avoid;
-        for _ in 0..self.policy().host_attempts {
+        let least = if self.avoids_first { OTHERS_LEAST } else { 1 };
+        for _ in 0..self.policy().host_attempts.max(least) {
             let is_avoided = |host: &Arc<Host>| {
                 self.tried.contains(&host.id)
                     || (avoid.minds_traits() && avoid.has(cluster.traits_of(host).as_deref()))

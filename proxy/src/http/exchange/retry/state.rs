@@ -60,6 +60,18 @@ impl State {
         })
     }
 
+    /// Nothing is tried again.
+    pub(super) fn nothing(policy: &Arc<RetryPolicy>) -> Self {
+        Self {
+            on: RetryOn::NOTHING,
+            left: 0,
+            status_codes: Vec::new(),
+            header_names: Vec::new(),
+            bound: policy.back_off.base,
+            policy: Arc::clone(policy),
+        }
+    }
+
     /// The policy.
     pub(super) fn policy(&self) -> &Arc<RetryPolicy> {
         &self.policy

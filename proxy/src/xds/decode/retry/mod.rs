@@ -2,9 +2,11 @@
 //!
 //! | file | reads |
 //! |---|---|
+//! | `hedge` | `HedgePolicy`, and ours |
 //! | `policy` | `RetryPolicy` |
 //! | `targets` | which members another attempt avoids |
 
+mod hedge;
 mod policy;
 mod targets;
 
@@ -15,9 +17,13 @@ use xds_proto::pb::google::protobuf::UInt32Value;
 use xds_proto::pb::google::protobuf::UInt64Value;
 
 use super::Context;
+use crate::config::retry::HedgeAfter;
 use crate::config::retry::RetryPolicy;
 use crate::config::route::BodyLimit;
 use crate::config::route::Retries;
+
+pub(crate) use hedge::after_latency;
+pub(crate) use hedge::on_per_try_timeout;
 
 /// What a virtual host says for all its routes.
 #[derive(Debug, Default)]
@@ -31,6 +37,8 @@ pub(crate) struct OfHost {
     pub(crate) request_tells_timeouts: bool,
     /// For routes without such a policy.
     pub(crate) hedges: Option<bool>,
+    /// For routes without one.
+    pub(crate) hedge_after: Option<Arc<HedgeAfter>>,
 }
 
 /// The deprecated limit of a body, and the one in its place.
@@ -46,7 +54,7 @@ impl OfHost {
         Self {
             policy: self::policy(context, policy).map(Arc::new),
             body_bytes_max: body_bytes_max(context, body_limits),
-            hedges: hedges(context, hedging),
+            hedges: on_per_try_timeout(context, hedging),
             ..Self::default()
         }
     }
@@ -65,6 +73,7 @@ impl OfHost {
             response_tells_attempts: self.response_tells_attempts,
             request_tells_timeouts: self.request_tells_timeouts,
             hedges_on_per_try_timeout: hedges.or(self.hedges).unwrap_or(false),
+            hedge_after: self.hedge_after.clone(),
         }
     }
 }
@@ -75,24 +84,6 @@ pub(crate) fn policy(
     policy: Option<pb::RetryPolicy>,
 ) -> Option<RetryPolicy> {
     context.optional("retry_policy", policy, policy::decode)
-}
-
-/// Whether an attempt that reaches its limit goes on beside another one.
-pub(crate) fn hedges(context: &mut Context, policy: Option<pb::HedgePolicy>) -> Option<bool> {
-    context.optional("hedge_policy", policy, |context, policy| {
-        let pb::HedgePolicy {
-            initial_requests,
-            additional_request_chance,
-            hedge_on_per_try_timeout,
-        } = policy;
-        if initial_requests.is_some_and(|requests| requests.value == 0) {
-            context.reject("initial_requests", "must be at least 1");
-        }
-        // Envoy reads both and does nothing with them.
-        let initial_requests = initial_requests.filter(|requests| requests.value > 1);
-        unsupported!(context, warn: initial_requests, additional_request_chance);
-        Some(hedge_on_per_try_timeout)
-    })
 }
 
 /// How much of a request body is kept for another attempt.

@@ -13,6 +13,7 @@ use super::route::forwarding;
 use crate::config::endpoint::Traits;
 use crate::config::limits;
 use crate::config::retry::BackOff;
+use crate::config::retry::HedgeAfter;
 use crate::config::retry::RateLimitedBackOff;
 use crate::config::retry::ResetHeader;
 use crate::config::retry::RetryOn;
@@ -206,6 +207,61 @@ fn attempts_beside_others() {
                 &format!("warn {}", at("initial_requests")),
             ),
             (chance, &format!("warn {}", at("additional_request_chance"))),
+        ],
+    );
+}
+
+#[test]
+fn attempts_beside_slow_ones() {
+    const KIND: &str = "type.googleapis.com/weir.route.v1.HedgeAfterLatency";
+    let table = |of_host: Option<Value>, of_route: Option<Value>| {
+        let configs = |policy: Value| {
+            let mut policy = policy;
+            policy["@type"] = KIND.into();
+            json!({"hedge": policy})
+        };
+        let mut table = forwarding(json!({}));
+        let host = &mut table["virtual_hosts"][0];
+        if let Some(policy) = of_host {
+            host["typed_per_filter_config"] = configs(policy);
+        }
+        if let Some(policy) = of_route {
+            host["routes"][0]["typed_per_filter_config"] = configs(policy);
+        }
+        table
+    };
+    let read = |of_host, of_route| match super::route::only_route(table(of_host, of_route)).action {
+        crate::config::route::Action::Forward(forward) => {
+            forward.retries.hedge_after.map(|after| *after)
+        }
+        _ => panic!("it forwards"),
+    };
+    assert_eq!(read(None, None), None);
+    let usual = HedgeAfter::default();
+    assert_eq!(read(Some(json!({})), None), Some(usual));
+    let own = json!({"percentile": 99.5, "min_samples": 10, "min_delay": "0.02s",
+        "budget_percent": 0.5, "unsafe_methods": true});
+    let wanted = HedgeAfter {
+        per_mille: 995,
+        samples_min: 10,
+        delay_min: Duration::from_millis(20),
+        share_per_mille: 5,
+        any_method: true,
+    };
+    assert_eq!(read(Some(json!({})), Some(own)), Some(wanted));
+    let at = |field: &str| {
+        format!("virtual_hosts[0].routes[0].typed_per_filter_config[\"hedge\"].{field}")
+    };
+    check_table(
+        &|policy: Value| table(None, Some(policy)),
+        &decode,
+        &[
+            (json!({"percentile": 49}), &at("percentile")),
+            (json!({"percentile": "NaN"}), &at("percentile")),
+            (json!({"min_samples": 9}), &at("min_samples")),
+            (json!({"min_delay": "11s"}), &at("min_delay")),
+            (json!({"budget_percent": 51}), &at("budget_percent")),
+            (json!({"budget_percent": 0.1}), "ok"),
         ],
     );
 }
