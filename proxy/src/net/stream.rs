@@ -21,6 +21,7 @@ use tokio::net::UnixStream;
 
 use crate::config::endpoint::Address;
 use crate::net::TlsStream;
+use crate::net::socket_option;
 
 /// Most bytes that can be peeked at: a PROXY protocol header of the largest size it can announce.
 pub const PEEK_BYTES_MAX: usize = 16 + 65_535;
@@ -145,6 +146,15 @@ impl NetStream {
         match self {
             Self::Tcp(stream) => stream.local_addr().ok().map(plain),
             Self::Tls(stream) => stream.socket().local_address(),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// The round-trip time that the kernel measured, if it is TCP. One system call.
+    pub fn round_trip(&self) -> Option<Duration> {
+        match self {
+            Self::Tcp(stream) => socket_option::round_trip(stream.as_fd()),
+            Self::Tls(stream) => stream.socket().round_trip(),
             Self::Unix(_) => None,
         }
     }

@@ -1,10 +1,13 @@
-//! What balancing by latency learns from a stream of bytes: how long its connection took to stand, and
-//! how long the upstream then took to say anything.
+//! What balancing by latency learns from a stream of bytes: how long its connection took to stand, how
+//! long the upstream then took to say anything, and at its end the round-trip time that the kernel
+//! measured while it was open (`TCP_INFO`, one system call per stream).
 //!
-//! Both are route classes of their own, so that each is compared with its like. The time to the first byte
+//! Each is a route class of its own, so that it is compared with its like, and weighs as much as it usually
+//! lasts: what a host took in all, over what such things take on average. The time to the first byte
 //! counts from the client's first byte, or, if the upstream speaks first, from when the connection stood.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -15,6 +18,7 @@ use crate::upstream::latency::Outcome;
 /// Route classes of a stream.
 const CONNECT: usize = 0;
 const FIRST_BYTE: usize = 1;
+const ROUND_TRIP: usize = 2;
 
 /// Something that is measured; without an outcome it ends by no fault of the host's.
 #[derive(Debug)]
@@ -36,12 +40,16 @@ impl Sample {
 
     fn end(mut self, class: usize, failed: bool) {
         self.has_ended = true;
-        self.counts.end_sample(Some(&Outcome {
+        let outcome = Outcome {
             class,
             took: self.from.elapsed(),
             failed,
             spare_for: None,
-        }));
+        };
+        match class {
+            FIRST_BYTE => self.counts.end_sample(Some(&outcome)),
+            _ => self.counts.end_part(&outcome),
+        }
     }
 }
 
@@ -64,6 +72,11 @@ impl Connecting {
         Self(follows.then(|| Sample::begin(counts, Instant::now())))
     }
 
+    /// What is told of it at its end.
+    pub(super) fn round_trip(&self) -> RoundTrip {
+        RoundTrip(self.0.as_ref().map(|sample| Arc::clone(&sample.counts)))
+    }
+
     /// It stands; what comes first over it is waited for.
     pub(super) fn stands(self) -> FirstByte {
         FirstByte(self.0.map(|connect| {
@@ -75,6 +88,26 @@ impl Connecting {
                 asked: None,
             })
         }))
+    }
+}
+
+/// What the kernel measures of a connection, until it is told.
+#[derive(Debug)]
+pub(super) struct RoundTrip(Option<Arc<HostCounts>>);
+
+impl RoundTrip {
+    /// The stream has ended; `ask` is asked only if somebody wants to know.
+    pub(super) fn take(&mut self, ask: impl FnOnce() -> Option<Duration>) {
+        let Some((counts, took)) = self.0.take().and_then(|counts| Some((counts, ask()?))) else {
+            return;
+        };
+        counts.begin_sample();
+        counts.end_part(&Outcome {
+            class: ROUND_TRIP,
+            took,
+            failed: false,
+            spare_for: None,
+        });
     }
 }
 
@@ -123,8 +156,6 @@ impl FirstByte {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn waiting() -> (Arc<HostCounts>, FirstByte) {
@@ -145,6 +176,26 @@ mod tests {
         assert!(first_byte.0.is_none());
         assert_eq!(counts.measured(FIRST_BYTE), (1, 2_000_000, 0));
         assert!(!counts.is_measured_now());
+    }
+
+    #[test]
+    fn the_round_trip_is_told_once_at_the_end_and_only_if_asked_for() {
+        let counts = Arc::new(HostCounts::default());
+        let connecting = Connecting(Some(Sample::begin(&counts, Instant::now())));
+        let mut round_trip = connecting.round_trip();
+        let mut asked = 0;
+        for _ in 0..2 {
+            round_trip.take(|| {
+                asked += 1;
+                Some(Duration::from_micros(70))
+            });
+        }
+        assert_eq!((asked, counts.measured(ROUND_TRIP)), (1, (1, 70, 0)));
+        Connecting(None).round_trip().take(|| {
+            asked += 1;
+            None
+        });
+        assert_eq!(asked, 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,6 +16,7 @@ use crate::net::NetStream;
 use crate::tcp::TcpManager;
 use crate::tcp::measure::Connecting;
 use crate::tcp::measure::FirstByte;
+use crate::tcp::measure::RoundTrip;
 use crate::tcp::relay::Ended;
 use crate::tcp::relay::Patience;
 use crate::tcp::relay::Relay;
@@ -275,6 +276,7 @@ async fn attempt(
     let (connected, begun) = connected?;
     stats.upstream_rq_total().inc();
     let counted = Counted {
+        round_trip: connecting.round_trip(),
         first_byte: connecting.stands(),
         _open: Open::enter(begun, &counts, permit).with_stream(breakers.enter_stream(priority)),
         _active: ActiveRequest::enter(&counts),
@@ -288,6 +290,7 @@ async fn attempt(
 #[derive(Debug)]
 pub(super) struct Counted {
     pub(super) first_byte: FirstByte,
+    round_trip: RoundTrip,
     _open: Open,
     _active: ActiveRequest,
 }
@@ -298,7 +301,11 @@ async fn relay(session: &mut Session, drain: &mut ConnectionGuard) {
         let Some((relay, counted)) = &mut session.relay else {
             return;
         };
-        match relay.run(&mut counted.first_byte, drain).await {
+        let ended = relay.run(&mut counted.first_byte, drain).await;
+        if !matches!(ended, Ended::LogDue) {
+            counted.round_trip.take(|| relay.upstream.round_trip());
+        }
+        match ended {
             Ended::LogDue => {
                 session.count();
                 session.log(Occasion::TcpPeriodic);

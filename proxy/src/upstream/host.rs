@@ -142,6 +142,12 @@ impl HostCounts {
         }
     }
 
+    /// The same of what is only a part of the way to an answer.
+    pub fn end_part(&self, outcome: &Outcome) {
+        self.waiting.dec();
+        self.samples.record(outcome);
+    }
+
     /// Of a route class: good samples, their microseconds, and failures.
     #[cfg(test)]
     pub(crate) fn measured(&self, class: usize) -> (u64, u64, u64) {

@@ -9,9 +9,12 @@
 ///
 /// times its configured weight, where `latency` is the time to the first byte of its responses and
 /// `baseline` the 90th percentile over a sliding window. Latency is compared within its route class,
-/// so that a host is not slandered by the slow routes it happens to serve. Of a stream of TCP two times are
-/// measured, each compared with its like: until the connection stands, and from the client's first byte to
-/// the upstream's first (from the connection on, if the upstream speaks first).
+/// so that a host is not slandered by the slow routes it happens to serve. Of a stream of TCP three times are
+/// measured, each compared with its like: until the connection stands, from the client's first byte to the
+/// upstream's first (from the connection on, if the upstream speaks first), and at its end the round-trip time
+/// that the kernel measured (TCP_INFO). A host's latency is what it took in all, over what such times take on
+/// average: each weighs as much as it usually lasts, so that within one network it is mostly the first byte that
+/// counts, and between sites the way there.
 ///
 /// Latency tells little of hosts that answer mostly to others: a proxy that makes a fiftieth of a host's
 /// requests learns of its queue when it is gone. So servers may say with each answer what they have to do
