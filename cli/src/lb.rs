@@ -100,6 +100,18 @@ pub(crate) struct Latency {
     samples: u64,
     failures: u64,
     spared: bool,
+    wanted_weight: f64,
+    /// None under the formula alone.
+    guards: Option<Guards>,
+}
+
+/// What keeps the formula from its traps.
+#[derive(Debug, Deserialize)]
+struct Guards {
+    penalty_ms: f64,
+    floor_weight: f64,
+    explored: f64,
+    step_max: f64,
 }
 
 impl Latency {
@@ -238,14 +250,32 @@ fn explained(host: &Value) -> String {
         samples,
         failures,
         spared,
+        wanted_weight,
+        guards,
     } = latency;
     let asked = if spared {
         "; spared because it asked for it"
     } else {
         ""
     };
+    let guarded = guards.map_or_else(
+        || "; without guards".to_owned(),
+        |guards| {
+            let Guards {
+                penalty_ms,
+                floor_weight,
+                explored,
+                step_max,
+            } = guards;
+            format!(
+                " of {penalty_ms:.2} ms each; moves {step_max}-fold at most, towards {wanted_weight:.1}; \
+                 floor {floor_weight:.1} and {:.2} % of picks",
+                100.0 * explored
+            )
+        },
+    );
     format!(
         "{place}  weight {effective_weight:.1} (configured {configured}): latency {latency_ms:.2} ms, \
-         {ratio:.2} of the usual, baseline {baseline_ms:.2} ms, {samples} samples, {failures} failures{asked}"
+         {ratio:.2} of the usual, baseline {baseline_ms:.2} ms, {samples} samples, {failures} failures{guarded}{asked}"
     )
 }

@@ -14,6 +14,8 @@ use xds_proto::type_url;
 /// A policy by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Choice {
+    /// Weights that the members report (ORCA)
+    ClientSideWeighted,
     /// Weights that follow latency
     Latency,
     /// The same formula without its guards, to compare with
@@ -22,6 +24,8 @@ pub(super) enum Choice {
     LeastRequest,
     /// By the hash of a request, in a table
     Maglev,
+    /// The first member in order that can be reached
+    PickFirst,
     /// Any, at random
     Random,
     /// By the hash of a request, on a ring
@@ -68,10 +72,15 @@ impl Choice {
     /// A cluster that has it, as a file.
     fn cluster(self, fields: &str) -> String {
         let (name, own) = match self {
+            Self::ClientSideWeighted => (
+                format!("{ENVOY}client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin"),
+                "",
+            ),
             Self::Latency => (LATENCY.to_owned(), ""),
             Self::LatencyPlain => (LATENCY.to_owned(), "plain: true, "),
             Self::LeastRequest => (format!("{ENVOY}least_request.v3.LeastRequest"), ""),
             Self::Maglev => (format!("{ENVOY}maglev.v3.Maglev"), ""),
+            Self::PickFirst => (format!("{ENVOY}pick_first.v3.PickFirst"), ""),
             Self::Random => (format!("{ENVOY}random.v3.Random"), ""),
             Self::RingHash => (format!("{ENVOY}ring_hash.v3.RingHash"), ""),
             Self::RoundRobin => (ROUND_ROBIN.to_owned(), ""),

@@ -140,6 +140,14 @@ fn latency_text(host: &HostView, standing: &Standing, line: &mut dyn FnMut(&str,
     line("latency_samples", &standing.samples);
     line("latency_failures", &standing.failed);
     line("spared", &standing.is_spared);
+    let times = |weight: f64| format!("{:.1}", f64::from(host.weight) * weight);
+    line("wanted_weight", &times(standing.wanted));
+    if let Some(guard) = &standing.guard {
+        line("latency_penalty_ms", &ms(guard.penalty));
+        line("floor_weight", &times(guard.floor));
+        line("explored", &format!("{:.5}", guard.explored));
+        line("step_max", &guard.step_max);
+    }
 }
 
 const fn thresholds(limits: ThresholdsView) -> [(&'static str, u32); 4] {
@@ -233,6 +241,13 @@ fn host_status(host: &HostView, picks: u64) -> Value {
             "samples": standing.samples,
             "failures": standing.failed,
             "spared": standing.is_spared,
+            "wanted_weight": f64::from(host.weight) * standing.wanted,
+            "guards": standing.guard.map(|guard| json!({
+                "penalty_ms": guard.penalty.as_secs_f64() * 1e3,
+                "floor_weight": f64::from(host.weight) * guard.floor,
+                "explored": guard.explored,
+                "step_max": guard.step_max,
+            })),
         });
     }
     status

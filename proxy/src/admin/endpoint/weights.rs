@@ -13,7 +13,7 @@ use crate::upstream::latency::Standing;
 /// Name, meaning and value of each gauge.
 type Gauge = (&'static str, &'static str, fn(&HostView, &Standing) -> f64);
 
-const GAUGES: [Gauge; 4] = [
+const GAUGES: [Gauge; 6] = [
     (
         "weir_cluster_endpoint_configured_weight",
         "Weight of the endpoint as configured.",
@@ -33,6 +33,20 @@ const GAUGES: [Gauge; 4] = [
         "weir_cluster_endpoint_latency_baseline_milliseconds",
         "What the latency is compared with.",
         |_, standing| milliseconds(standing.baseline),
+    ),
+    (
+        "weir_cluster_endpoint_wanted_weight",
+        "What the effective weight moves towards, as far as a period allows.",
+        |host, standing| f64::from(host.weight) * standing.wanted,
+    ),
+    (
+        "weir_cluster_endpoint_latency_penalty_milliseconds",
+        "What a failure counts as, at least; 0 without guards.",
+        |_, standing| {
+            standing
+                .guard
+                .map_or(0.0, |guard| milliseconds(guard.penalty))
+        },
     ),
 ];
 

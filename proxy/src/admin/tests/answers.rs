@@ -21,6 +21,7 @@ use crate::config::endpoint::Address;
 use crate::config::endpoint::HealthStatus;
 use crate::upstream::departure::Cause;
 use crate::upstream::health::HealthFlags;
+use crate::upstream::latency::Guard;
 use crate::upstream::latency::Standing;
 use crate::upstream::shadow::Report;
 use crate::upstream::shadow::Share;
@@ -174,6 +175,13 @@ fn every_reason_against_a_host_is_named() {
         samples: 70,
         failed: 3,
         is_spared: true,
+        wanted: 1.75,
+        guard: Some(Guard {
+            penalty: Duration::from_millis(80),
+            floor: 1.0,
+            explored: 0.001,
+            step_max: 2.0,
+        }),
     });
     let clusters = vec![sick];
     let process = Arc::new(Process {
@@ -195,12 +203,27 @@ fn every_reason_against_a_host_is_named() {
     line("latency_samples::70");
     line("latency_failures::3");
     line("spared::true");
+    line("wanted_weight::3.5");
+    line("latency_penalty_ms::80.00");
+    line("floor_weight::2.0");
     let host =
         &get_json(&process, "/clusters?format=json")["cluster_statuses"][0]["host_statuses"][0];
     assert_eq!(host["health_status"]["failed_outlier_check"], true);
     assert_eq!(host["success_rate"]["value"], 97.5);
     assert_eq!(host["weir_latency"]["effective_weight"], 7.0);
     assert_eq!(host["weir_latency"]["ratio"], 1.5);
+    assert_eq!(host["weir_latency"]["wanted_weight"], 3.5);
+    let guards =
+        json!({"penalty_ms": 80.0, "floor_weight": 2.0, "explored": 0.001, "step_max": 2.0});
+    assert_eq!(host["weir_latency"]["guards"], guards);
+    let (_, metrics) = get(&process, "/stats/prometheus");
+    let of = "envoy_cluster_name=\"bad.c\",envoy_endpoint_address=\"127.0.0.1:1\"";
+    for series in [
+        format!("weir_cluster_endpoint_wanted_weight{{{of}}} 3.5\n"),
+        format!("weir_cluster_endpoint_latency_penalty_milliseconds{{{of}}} 80\n"),
+    ] {
+        assert!(metrics.contains(&series), "{series} in {metrics}");
+    }
 }
 
 #[test]

@@ -60,6 +60,8 @@ pub(super) struct Estimate {
     pub(super) failed: u64,
     /// Its weight before the configured one is multiplied.
     pub(super) weight: f64,
+    /// What it moves towards, step by step.
+    pub(super) wanted: f64,
     /// Its plain mean: microseconds and samples, both fading with the window.
     us: f64,
     count: f64,
@@ -83,6 +85,7 @@ impl Estimate {
             seen: 0.0,
             failed: 0,
             weight: joined_at.map_or(weight, |_| weight * RAMP_MIN),
+            wanted: weight,
             us: 0.0,
             count: 0.0,
             sampled_at: now,
@@ -101,12 +104,15 @@ impl Estimate {
         self.us = self.us * fade + fresh.us;
         self.count = self.count * fade + fresh.count;
         match &config.guards {
-            None => self.weight = self.plain(common, config),
+            None => {
+                self.wanted = self.plain(common, config);
+                self.weight = self.wanted;
+            }
             Some(guards) => {
                 self.learn(fresh, common, guards);
-                let wanted = self.wanted(common, config, guards);
+                self.wanted = self.wanted(common, config, guards);
                 let (low, high) = (self.weight / guards.step_max, self.weight * guards.step_max);
-                self.weight = wanted.clamp(low, high);
+                self.weight = self.wanted.clamp(low, high);
             }
         }
     }

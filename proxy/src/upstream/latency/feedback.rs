@@ -71,6 +71,23 @@ pub struct Standing {
     pub failed: u64,
     /// Left alone because it asked for it.
     pub is_spared: bool,
+    /// What the weight moves towards.
+    pub wanted: f64,
+    /// What keeps the formula from its traps; `None` is the formula alone.
+    pub guard: Option<Guard>,
+}
+
+/// What keeps a host's weight from the traps of the formula, in numbers of this moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Guard {
+    /// What a failure counts as, at least.
+    pub penalty: Duration,
+    /// The least weight.
+    pub floor: f64,
+    /// The part of all picks that this host gets whatever its weight.
+    pub explored: f64,
+    /// The factor by which the weight may change in a period.
+    pub step_max: f64,
 }
 
 impl Feedback {
@@ -200,6 +217,13 @@ impl Feedback {
             is_spared: estimate
                 .spared_until
                 .is_some_and(|until| common.now < until),
+            wanted: estimate.wanted,
+            guard: self.config.guards.map(|guards| Guard {
+                penalty: duration(guards.failure_penalty * common.baseline_us),
+                floor: self.config.weight_min,
+                explored: self.exploration() / real(self.hosts.len() as u64).max(1.0),
+                step_max: guards.step_max,
+            }),
         })
     }
 

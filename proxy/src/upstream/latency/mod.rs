@@ -21,10 +21,13 @@ mod feedback;
 mod peak_ewma;
 mod samples;
 #[cfg(test)]
+mod swing_tests;
+#[cfg(test)]
 mod tests;
 pub(super) mod window;
 
 pub use feedback::Feedback;
+pub use feedback::Guard;
 pub use feedback::Standing;
 pub use peak_ewma::PeakEwma;
 pub use samples::Outcome;

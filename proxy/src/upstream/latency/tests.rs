@@ -30,7 +30,7 @@ struct World {
     now: Duration,
 }
 
-fn endpoints(hosts: u16) -> Endpoints {
+pub(super) fn endpoints(hosts: u16) -> Endpoints {
     let endpoint = |port| Endpoint {
         address: Address::Socket(([127, 0, 0, 1], port).into()),
         hostname: "".into(),
