@@ -22,7 +22,7 @@ use crate::support::child::weir;
 use crate::support::raw::Raw;
 use crate::support::until;
 
-const POLICY: &str = "type: STATIC
+pub(crate) const POLICY: &str = "type: STATIC
     load_balancing_policy:
       policies:
       - typed_extension_config:
@@ -35,21 +35,24 @@ const POLICY: &str = "type: STATIC
             '@type': type.googleapis.com/envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin
 ";
 
-const HOSTS: usize = 10;
+pub(crate) const HOSTS: usize = 10;
 const CLIENTS: usize = 16;
 
 /// Answers among which a share is counted: two percent are ten.
 const WINDOW: u64 = 500;
 
-const USUAL: Duration = Duration::from_millis(5);
-const SLOW: Duration = Duration::from_millis(50);
+pub(crate) const USUAL: Duration = Duration::from_millis(5);
+pub(crate) const SLOW: Duration = Duration::from_millis(50);
 
 /// Asks without end until it is told that it is over.
-type Client = fn(SocketAddr, Arc<AtomicBool>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(crate) type Client =
+    fn(SocketAddr, Arc<AtomicBool>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Origins, how many answers each gave, and clients that ask without end.
-struct World {
+pub(crate) struct World {
     origins: Vec<Origin>,
+    /// What an origin answers that is well, and one that is not.
+    reply: fn(StatusCode) -> Reply,
     counts: Vec<Arc<AtomicU64>>,
     admin: ReservedPort,
     child: Child,
@@ -60,20 +63,7 @@ struct World {
 impl World {
     /// Clients that ask one request after another over one connection.
     async fn of_requests() -> Self {
-        let base = |port, admin, first| {
-            let text = bootstrap::fixed(port, first, false).replace("type: STATIC\n", POLICY);
-            text.replace("port_value: 0}", &format!("port_value: {admin}}}"))
-        };
-        Self::start(base, |addr, is_over| {
-            Box::pin(async move {
-                let mut client = Raw::open(addr).await;
-                while !is_over.load(Ordering::Relaxed) {
-                    client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
-                    client.read_to(b"hello").await;
-                }
-            })
-        })
-        .await
+        Self::start((with_policy, answer), request_after_request).await
     }
 
     /// Clients that ask one request over each connection, which the proxy passes on unread.
@@ -81,7 +71,7 @@ impl World {
         let base = |port, admin, first| {
             bootstrap::tcp(port, admin, first).replace("type: STATIC\n", POLICY)
         };
-        Self::start(base, |addr, is_over| {
+        Self::start((base, answer), |addr, is_over| {
             Box::pin(async move {
                 while !is_over.load(Ordering::Relaxed) {
                     let mut client = Raw::open(addr).await;
@@ -93,7 +83,11 @@ impl World {
         .await
     }
 
-    async fn start(base: fn(u16, u16, SocketAddr) -> String, client: Client) -> Self {
+    /// With the bootstrap for a port, one for the admin interface, and the first origin.
+    pub(crate) async fn start(
+        (base, reply): (fn(u16, u16, SocketAddr) -> String, fn(StatusCode) -> Reply),
+        client: Client,
+    ) -> Self {
         let origins = (0..HOSTS).map(|at| Origin::start(&at.to_string()).expect("a free port"));
         let origins: Vec<Origin> = origins.collect();
         let admin = ReservedPort::new().expect("a free port");
@@ -102,6 +96,7 @@ impl World {
         let mut world = Self {
             counts: origins.iter().map(|_| Arc::default()).collect(),
             origins,
+            reply,
             admin,
             child,
             is_over: Arc::default(),
@@ -116,13 +111,26 @@ impl World {
     }
 
     /// From now on this origin answers like this.
-    fn answer(&self, at: usize, status: StatusCode, delay: Duration) {
-        let count = Arc::clone(&self.counts[at]);
+    pub(crate) fn answer(&self, at: usize, status: StatusCode, delay: Duration) {
+        let (count, reply) = (Arc::clone(&self.counts[at]), self.reply);
         self.origins[at].script(move |_| {
             count.fetch_add(1, Ordering::Relaxed);
-            let reply = Reply::body("hello").with_delay(delay);
-            Reply { status, ..reply }
+            reply(status).with_delay(delay)
         });
+    }
+
+    /// Waits until the first host has less than one answer of a hundred: the 99th percentile of all is one
+    /// of the others then, however slow it is.
+    pub(crate) async fn percentile_is_of_others(&self) {
+        let what = "99 of 100 answers to come from others";
+        self.share_becomes(what, |share| share < 0.01).await;
+    }
+
+    /// Waits until the first host, among equals, has about what it should.
+    pub(crate) async fn share_is_fair(&self, what: &str) {
+        let fair = 1.0 / HOSTS as f64;
+        let is_fair = |share: f64| (0.8 * fair..1.4 * fair).contains(&share);
+        self.share_becomes(what, is_fair).await;
     }
 
     fn total(&self) -> u64 {
@@ -144,7 +152,7 @@ impl World {
     }
 
     /// Waits until its share is like this in two windows in a row.
-    async fn share_becomes(&self, what: &str, is_wanted: impl Fn(f64) -> bool) {
+    pub(crate) async fn share_becomes(&self, what: &str, is_wanted: impl Fn(f64) -> bool) {
         let mut before = false;
         let wanted = async || {
             let share = self.share().await;
@@ -177,12 +185,36 @@ impl World {
         String::from_utf8_lossy(&admin.read_all().await).into_owned()
     }
 
-    async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.is_over.store(true, Ordering::Relaxed);
         while let Some(ended) = self.clients.join_next().await {
             ended.expect("a client panicked");
         }
     }
+}
+
+fn request_after_request(
+    addr: SocketAddr,
+    is_over: Arc<AtomicBool>,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        let mut client = Raw::open(addr).await;
+        while !is_over.load(Ordering::Relaxed) {
+            client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+            client.read_to(b"hello").await;
+        }
+    })
+}
+
+/// A proxy in front of origins of HTTP/1.1.
+fn with_policy(port: u16, admin: u16, first: SocketAddr) -> String {
+    let text = bootstrap::fixed(port, first, false).replace("type: STATIC\n", POLICY);
+    text.replace("port_value: 0}", &format!("port_value: {admin}}}"))
+}
+
+fn answer(status: StatusCode) -> Reply {
+    let reply = Reply::body("hello");
+    Reply { status, ..reply }
 }
 
 /// With the other origins behind the first.
@@ -199,14 +231,13 @@ fn with_all(mut text: String, origins: &[Origin]) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn weights_leave_a_host_in_trouble_and_return() {
     let world = World::of_requests().await;
-    let fair = 1.0 / HOSTS as f64;
-    let is_fair = |share: f64| (0.8 * fair..1.4 * fair).contains(&share);
-    world.share_becomes("a fair share", is_fair).await;
+    world.share_is_fair("a fair share").await;
 
     world.answer(0, StatusCode::OK, SLOW);
     world
         .share_becomes("a slow host to keep two percent", |share| share <= 0.02)
         .await;
+    world.percentile_is_of_others().await;
     let output = world.explained();
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(
@@ -219,7 +250,16 @@ async fn weights_leave_a_host_in_trouble_and_return() {
         .find(|line| line.contains(&world.origins[0].addr().to_string()));
     let line = line.expect("a line for each host");
     assert!(
-        line.contains("latency") && line.contains("baseline"),
+        [
+            "latency",
+            "baseline",
+            "samples",
+            "failures of",
+            "towards",
+            "floor"
+        ]
+        .iter()
+        .all(|part| line.contains(part)),
         "{line}"
     );
 
@@ -228,6 +268,8 @@ async fn weights_leave_a_host_in_trouble_and_return() {
         "configured_weight",
         "effective_weight",
         "latency_milliseconds",
+        "latency_baseline_milliseconds",
+        "wanted_weight",
     ] {
         let address = world.origins[0].addr();
         let series = format!(
@@ -237,16 +279,14 @@ async fn weights_leave_a_host_in_trouble_and_return() {
     }
 
     world.answer(0, StatusCode::OK, USUAL);
-    world
-        .share_becomes("four fifths of a fair share", is_fair)
-        .await;
+    world.share_is_fair("four fifths of a fair share").await;
 
     world.answer(0, StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO);
     world
         .share_becomes("a failing host to keep two percent", |share| share <= 0.02)
         .await;
     world.answer(0, StatusCode::OK, USUAL);
-    world.share_becomes("four fifths again", is_fair).await;
+    world.share_is_fair("four fifths again").await;
     world.stop().await;
 }
 
@@ -254,16 +294,34 @@ async fn weights_leave_a_host_in_trouble_and_return() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_leave_a_slow_host_and_return() {
     let world = World::of_streams().await;
-    let fair = 1.0 / HOSTS as f64;
-    let is_fair = |share: f64| (0.8 * fair..1.4 * fair).contains(&share);
-    world.share_becomes("a fair share", is_fair).await;
+    world.share_is_fair("a fair share").await;
     world.answer(0, StatusCode::OK, SLOW);
     world
         .share_becomes("a slow host to keep three percent", |share| share <= 0.03)
         .await;
     world.answer(0, StatusCode::OK, USUAL);
+    world.share_is_fair("four fifths of a fair share").await;
+    world.stop().await;
+}
+
+/// The formula without its guards: a host that fails at once wins what it should lose.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_plain_formula_rewards_who_fails_at_once() {
+    let base = |port, admin, first| {
+        let plain = "LatencyWeightedRoundRobin\n            plain: true\n";
+        with_policy(port, admin, first).replace("LatencyWeightedRoundRobin\n", plain)
+    };
+    let world = World::start((base, answer), request_after_request).await;
+    world.share_is_fair("a fair share").await;
+    world.answer(0, StatusCode::OK, SLOW);
     world
-        .share_becomes("four fifths of a fair share", is_fair)
+        .share_becomes("a slow host to keep four percent", |share| share <= 0.04)
+        .await;
+    world.answer(0, StatusCode::OK, USUAL);
+    world.share_is_fair("a fair share again").await;
+    world.answer(0, StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO);
+    world
+        .share_becomes("a failing host to take a quarter", |share| share >= 0.25)
         .await;
     world.stop().await;
 }

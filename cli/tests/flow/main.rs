@@ -20,6 +20,7 @@
 //! | `handshakes` | however a ClientHello is cut its client is served; nonsense is refused |
 //! | `last_good` | without its control plane a proxy starts from disk, and says so |
 //! | `latency` | weights leave a host in trouble and return |
+//! | `latency_calls` | the same for gRPC |
 //! | `live_switch` | a control plane changes policies under load, and lets one look on |
 //! | `limits` | one connection too many is refused at once |
 //! | `misdirected` | a request for another host than its connection's is answered with 421 |
@@ -51,6 +52,7 @@ mod first_bytes;
 mod handshakes;
 mod last_good;
 mod latency;
+mod latency_calls;
 mod limits;
 mod live_switch;
 mod misdirected;
