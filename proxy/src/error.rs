@@ -75,6 +75,10 @@ pub enum Reason {
     RequestIdle,
     /// Nothing moved on the stream.
     StreamIdle,
+    /// The upstream speaks HTTP/2, and the request asks to go on as another protocol.
+    UpgradeOverHttp2,
+    /// The request may not go on as another protocol.
+    UpgradeRefused,
     /// The upstream closed the connection.
     UpstreamClosed,
     /// The upstream's HTTP is broken.
@@ -248,6 +252,13 @@ impl Reason {
                 "stream_idle_timeout",
                 "stream timeout",
             ),
+            Self::UpgradeOverHttp2 => row(
+                StatusCode::NOT_IMPLEMENTED,
+                None,
+                "upgrade_over_http2",
+                "no upgrade towards an upstream of HTTP/2",
+            ),
+            Self::UpgradeRefused => row(StatusCode::FORBIDDEN, None, "upgrade_failed", ""),
             Self::UpstreamClosed => row(
                 StatusCode::SERVICE_UNAVAILABLE,
                 Some(ResponseFlag::UpstreamConnectionTermination),
@@ -305,6 +316,8 @@ impl Reason {
             | Self::PerTryTimeout
             | Self::Overloaded
             | Self::StreamIdle
+            | Self::UpgradeOverHttp2
+            | Self::UpgradeRefused
             | Self::UpstreamClosed
             | Self::UpstreamProtocol
             | Self::UpstreamRefused
@@ -323,7 +336,8 @@ impl Reason {
             | Self::DownstreamTimeout
             | Self::DownstreamVersion
             | Self::Misdirected
-            | Self::RequestIdle => (Side::Downstream, Retry::No),
+            | Self::RequestIdle
+            | Self::UpgradeRefused => (Side::Downstream, Retry::No),
             Self::BreakerOpen(_)
             | Self::Dropped { .. }
             | Self::DurationTimeout
@@ -332,7 +346,8 @@ impl Reason {
             | Self::NoRoute
             | Self::Overflow
             | Self::Overloaded
-            | Self::StreamIdle => (Side::Local, Retry::No),
+            | Self::StreamIdle
+            | Self::UpgradeOverHttp2 => (Side::Local, Retry::No),
             Self::UpstreamClosed => (Side::Upstream, Retry::IfReused),
             Self::HostLeft
             | Self::PerTryIdleTimeout

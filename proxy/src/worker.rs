@@ -57,6 +57,8 @@ pub enum Command {
     Shrink,
     /// Accept no more on the listener with this id; its socket is closed.
     StopListening(u64),
+    /// Who can say goodbye says it: the rest is cut in a moment.
+    SayGoodbye,
     /// Whom this chain trusts has changed: its clients are verified again.
     VerifyAgain(Arc<ActiveChain>),
     /// Whom this transport trusts has changed: the servers over it are verified again.
@@ -71,6 +73,8 @@ pub struct WorkerContext {
     /// Clients over TLS.
     pub peers: Peers,
     all: DrainSignal,
+    /// Asks those to say goodbye that can.
+    goodbye: DrainSignal,
     chains: RefCell<HashMap<u64, DrainSignal>>,
     options: WorkerOptions,
 }
@@ -106,6 +110,7 @@ impl WorkerContext {
             pools: Pools::default(),
             peers: Peers::default(),
             all: DrainSignal::default(),
+            goodbye: DrainSignal::default(),
             chains: RefCell::default(),
             options,
         }
@@ -146,6 +151,11 @@ impl WorkerContext {
     /// Holds a place among the connections of the worker, before a chain is chosen.
     pub fn guard(&self) -> DrainGuard {
         self.all.guard()
+    }
+
+    /// Asks to say goodbye before all connections are cut.
+    pub fn last_word(&self) -> DrainGuard {
+        self.goodbye.guard()
     }
 
     fn drain_chains(&self, ids: &[u64]) {
@@ -297,6 +307,7 @@ fn obey(
             });
         }
         Command::FollowHosts => context.pools.follow_hosts(),
+        Command::SayGoodbye => context.goodbye.start(),
         Command::Serve(handed) => handed.spawn(context),
         Command::Shrink => context.shrink(),
         Command::VerifyAgain(chain) => {

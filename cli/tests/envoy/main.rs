@@ -17,6 +17,7 @@
 //! | `overload` | what is refused when memory runs short |
 //! | `sockets` | what is set on listening sockets, and which listener a redirected connection gets |
 //! | `streams` | what becomes of TCP streams, and what is logged of them |
+//! | `upgrades` | WebSockets |
 //! | `upstream` | how servers are met: transports, names, sessions |
 //! | `secrets` | certificates and trust by name, and their rotation |
 //! | `follow` | Envoy and Weir follow the same control plane through those changes |
@@ -39,5 +40,6 @@ mod secrets;
 mod setting;
 mod sockets;
 mod streams;
+mod upgrades;
 mod upstream;
 mod world;

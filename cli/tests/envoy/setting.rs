@@ -199,7 +199,20 @@ pub(crate) struct Weir {
 impl Weir {
     /// Starts it and waits until it is ready.
     pub(crate) async fn start(bootstrap: &str) -> Self {
-        let started = Self::launch(bootstrap).await;
+        Self::launch(bootstrap).await.ready().await
+    }
+
+    /// The same, with another time for what runs on hosts that leave.
+    pub(crate) async fn start_with(bootstrap: &str, drain_time: Duration) -> Self {
+        let options = Options {
+            drain_time,
+            ..Self::options()
+        };
+        Self::launch_with(bootstrap, options).await.ready().await
+    }
+
+    async fn ready(self) -> Self {
+        let started = self;
         let ready = until(|| async {
             let ready = started.live.is_ready();
             ready.then_some(()).ok_or_else(|| "not ready".to_owned())
@@ -210,13 +223,20 @@ impl Weir {
 
     /// Starts it and does not wait.
     pub(crate) async fn launch(bootstrap: &str) -> Self {
-        let loaded = proxy::bootstrap::load(Path::new("test.yaml"), bootstrap);
-        let loaded = loaded.unwrap_or_else(|errors| unsound(&errors, bootstrap));
-        let options = Options {
+        Self::launch_with(bootstrap, Self::options()).await
+    }
+
+    fn options() -> Options {
+        Options {
             workers: 1,
             drain_timeout: Duration::from_secs(1),
             ..Options::default()
-        };
+        }
+    }
+
+    async fn launch_with(bootstrap: &str, options: Options) -> Self {
+        let loaded = proxy::bootstrap::load(Path::new("test.yaml"), bootstrap);
+        let loaded = loaded.unwrap_or_else(|errors| unsound(&errors, bootstrap));
         let server = Server::start(loaded, options).await.expect("it starts");
         let live = server.live();
         let (stop, stopped) = oneshot::channel::<()>();

@@ -218,6 +218,13 @@ impl Applier {
         }
     }
 
+    /// Lets those say goodbye that can, before the rest is cut.
+    pub async fn say_goodbye(&self) {
+        for worker in &self.workers {
+            worker.send(Command::SayGoodbye).await;
+        }
+    }
+
     async fn begin_drain(&mut self) -> Vec<oneshot::Receiver<()>> {
         self.has_stopped = true;
         let mut done = Vec::new();

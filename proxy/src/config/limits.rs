@@ -61,6 +61,10 @@ pub const DRAIN_TIME: Duration = Duration::from_secs(600);
 /// a client that sends while its connection is closed cannot know whether to send again.
 pub const DRAIN_IDLE: Duration = Duration::from_secs(1);
 
+/// How long both ends of a WebSocket have to answer that it goes away, before it is cut: a round trip of
+/// anybody, and little beside the drain time that is over then.
+pub const LAST_WORD: Duration = Duration::from_secs(1);
+
 /// Endpoints of a cluster that are drained by hand: beyond this it is the control plane's task.
 pub const DRAINED_ENDPOINTS_MAX: usize = 1024;
 

@@ -18,6 +18,7 @@ use crate::config::prefix_map::IpPrefix;
 use crate::config::session::SessionFilter;
 use crate::config::socket::ListenAddress;
 use crate::config::socket::SocketOptions;
+use crate::config::upgrade::Upgrade;
 
 /// One listener.
 #[derive(Clone, Debug, PartialEq)]
@@ -147,6 +148,8 @@ pub struct HttpConnectionManager {
     pub accept_http_10: bool,
     /// HTTP/2 towards the downstream.
     pub http2: Http2Options,
+    /// Protocols that requests may go on as, unless their route says otherwise.
+    pub upgrades: Vec<Upgrade>,
 }
 
 /// `HttpConnectionManager.codec_type`.

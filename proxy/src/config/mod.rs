@@ -17,6 +17,7 @@
 //! | `prefix_map` | address ranges |
 //! | `route` | route tables as written |
 //! | `retry` | when and how a request is sent again |
+//! | `upgrade` | as which protocols requests may go on |
 //! | `cluster` | where and how to send |
 //! | `endpoint` | members of a cluster |
 //! | `health` | how unfit members are found |
@@ -69,6 +70,7 @@ pub mod subset;
 pub mod tcp_proxy;
 pub mod tls;
 pub mod tls_fact;
+pub mod upgrade;
 pub mod zone;
 
 use std::collections::BTreeMap;

@@ -17,6 +17,7 @@ use crate::config::retry::HedgeAfter;
 use crate::config::retry::RetryPolicy;
 use crate::config::session::SessionOverrides;
 use crate::config::subset::Criteria;
+use crate::config::upgrade::Upgrade;
 
 /// One route table.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -174,6 +175,8 @@ pub struct Forward {
     pub retries: Retries,
     /// What is asked of the cluster's members; of several clusters each says it with it.
     pub criteria: Option<Arc<Criteria>>,
+    /// Protocols that requests may go on as, or may not; the rest is the connection manager's to say.
+    pub upgrades: Vec<Upgrade>,
 }
 
 /// `RouteAction.MaxStreamDuration`.

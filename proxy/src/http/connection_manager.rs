@@ -387,10 +387,12 @@ impl Control {
             let cut = *self
                 .cut
                 .get_or_insert_with(|| Instant::now() + self.connection.worker.drain_time());
-            let stop = if self.timer.poll_until(cut, cx).is_ready() {
-                Stop::Now
-            } else {
+            let stop = if self.timer.poll_until(cut, cx).is_pending() {
                 Stop::Gracefully
+            } else if self.has_last_word(cut, cx) {
+                Stop::LastWord
+            } else {
+                Stop::Now
             };
             return Poll::Ready(stop);
         }
@@ -411,6 +413,13 @@ impl Control {
         } else {
             Stop::Gracefully
         })
+    }
+
+    /// Whether it may still say goodbye.
+    fn has_last_word(&mut self, cut: Instant, cx: &mut Context<'_>) -> bool {
+        let is_switched = self.connection.facts.is_switched.get();
+        let until = cut + limits::LAST_WORD;
+        is_switched && self.timer.poll_until(until, cx).is_pending()
     }
 
     /// When it was asked to go, if it was.

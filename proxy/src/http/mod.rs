@@ -14,6 +14,7 @@
 //! | `logged` | which headers the access logs name |
 //! | `path` | the canonical form of a path |
 //! | `router` | which route a request takes |
+//! | `tunnel` | bytes of another protocol, after a 101 |
 
 pub mod codec;
 pub mod connection_manager;
@@ -28,3 +29,4 @@ pub mod logged;
 pub mod path;
 pub mod router;
 pub mod session;
+mod tunnel;

@@ -358,16 +358,31 @@ impl Server {
         self.live.publish(&self.applier);
     }
 
-    async fn stop(mut self) {
-        self.live.set_draining();
-        tracing::info!(timeout = ?self.options.drain_timeout, "draining");
-        tokio::time::sleep(self.options.drain_delay).await;
-        if tokio::time::timeout(self.options.drain_timeout, self.applier.drain())
+    /// Waits until all connections have ended, but no longer than the drain timeout: its last moments are for
+    /// those that can say goodbye.
+    async fn drain_connections(&mut self) {
+        let whole = self.options.drain_timeout;
+        let last = limits::LAST_WORD.min(whole / 2);
+        if tokio::time::timeout(whole - last, self.applier.drain())
+            .await
+            .is_ok()
+        {
+            return;
+        }
+        self.applier.say_goodbye().await;
+        if tokio::time::timeout(last, self.applier.drain())
             .await
             .is_err()
         {
             tracing::warn!("connections are still open at the drain timeout and are cut");
         }
+    }
+
+    async fn stop(mut self) {
+        self.live.set_draining();
+        tracing::info!(timeout = ?self.options.drain_timeout, "draining");
+        tokio::time::sleep(self.options.drain_delay).await;
+        self.drain_connections().await;
         self.tasks.shutdown().await;
         // Threads end when their work does; waiting for them must not hold up this runtime.
         let (applier, logs) = (self.applier, self.logs);

@@ -43,9 +43,39 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Somebody who looks at the bytes of a direction, and decides how many pass.
+pub(crate) trait Watch {
+    /// So many may be read next; none is a pause.
+    fn read_max(&self) -> usize;
+    /// So many of them may pass unseen.
+    fn splice_max(&self) -> usize;
+    /// These were read.
+    fn saw(&mut self, bytes: &[u8]);
+    /// So many passed unseen.
+    fn spliced(&mut self, len: usize);
+}
+
+/// Nobody does.
+#[derive(Debug)]
+pub(super) struct Unwatched;
+
+impl Watch for Unwatched {
+    fn read_max(&self) -> usize {
+        usize::MAX
+    }
+
+    fn splice_max(&self) -> usize {
+        usize::MAX
+    }
+
+    fn saw(&mut self, _: &[u8]) {}
+
+    fn spliced(&mut self, _: usize) {}
+}
+
 /// Which stream failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Broken {
+pub(crate) enum Broken {
     /// The one that is read.
     From,
     /// The one that is written.
@@ -54,7 +84,7 @@ pub(super) enum Broken {
 
 /// One direction.
 #[derive(Debug, Default)]
-pub(super) struct Direction {
+pub(crate) struct Direction {
     state: State,
     /// Bytes read that the other side has not taken yet, and how many of them it has.
     rest: Vec<u8>,
@@ -70,9 +100,9 @@ pub(super) struct Direction {
     small_splices: u8,
     needs_flush: bool,
     /// Bytes read.
-    pub(super) received: u64,
+    pub(crate) received: u64,
     /// Of them, spliced.
-    pub(super) spliced: u64,
+    pub(crate) spliced: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,7 +118,7 @@ enum State {
 
 impl Direction {
     /// One of which `early` was read before, and no more than `bytes_max` are held.
-    pub(super) fn new(early: Vec<u8>, bytes_max: usize) -> Self {
+    pub(crate) fn new(early: Vec<u8>, bytes_max: usize) -> Self {
         Self {
             bytes_max: u32::try_from(bytes_max.max(limits::BUFFER_BYTES_MIN)).unwrap_or(u32::MAX),
             received: early.len() as u64,
@@ -103,11 +133,28 @@ impl Direction {
         self.state == State::Ended
     }
 
+    /// Whether the other side has taken all that was read.
+    pub(crate) fn holds_nothing(&self) -> bool {
+        let is_piped = self.pipe.as_ref().is_some_and(|pipe| pipe.held() > 0);
+        self.rest.is_empty() && !is_piped && !self.needs_flush
+    }
+
     /// Moves what can be moved; ready at the end of the direction.
     pub(super) fn poll(
         &mut self,
         from: &mut NetStream,
         to: &mut NetStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Broken>> {
+        self.poll_watched(from, to, &mut Unwatched, cx)
+    }
+
+    /// The same while somebody watches. In a pause only what was read before is written.
+    pub(crate) fn poll_watched(
+        &mut self,
+        from: &mut NetStream,
+        to: &mut NetStream,
+        watch: &mut impl Watch,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Broken>> {
         if self.has_ended() {
@@ -122,7 +169,8 @@ impl Direction {
                 self.state = State::Ended;
                 return Poll::Ready(Ok(()));
             }
-            if self.poll_read(from, to, cx)?.is_pending() {
+            let is_paused = watch.read_max() == 0;
+            if is_paused || self.poll_read(from, to, watch, cx)?.is_pending() {
                 self.pipe = None;
                 self.rest = Vec::new();
                 return Poll::Pending;
@@ -183,20 +231,23 @@ impl Direction {
         &mut self,
         from: &mut NetStream,
         to: &mut NetStream,
+        watch: &mut impl Watch,
         cx: &mut Context<'_>,
     ) -> Result<Poll<()>, Broken> {
         if self.is_splicing
-            && let Some(spliced) = self.poll_splice(from, cx)?
+            && watch.splice_max() >= BULK_BYTES
+            && let Some(spliced) = self.poll_splice(from, watch, cx)?
         {
             return Ok(spliced);
         }
-        self.poll_copy(from, to, cx)
+        self.poll_copy(from, to, watch, cx)
     }
 
     /// None if it has to be copied after all.
     fn poll_splice(
         &mut self,
         from: &NetStream,
+        watch: &mut impl Watch,
         cx: &mut Context<'_>,
     ) -> Result<Option<Poll<()>>, Broken> {
         loop {
@@ -211,7 +262,7 @@ impl Direction {
             };
             let pipe = self.pipe.insert(pipe);
             match from.try_io(Interest::READABLE, || {
-                pipe.fill(from, self.bytes_max as usize)
+                pipe.fill(from, watch.splice_max().min(self.bytes_max as usize))
             }) {
                 Ok(0) => {
                     self.state = State::Ending;
@@ -220,6 +271,7 @@ impl Direction {
                 Ok(len) => {
                     self.received += len as u64;
                     self.spliced += len as u64;
+                    watch.spliced(len);
                     self.note_size(len);
                     return Ok(Some(Poll::Ready(())));
                 }
@@ -252,6 +304,7 @@ impl Direction {
         &mut self,
         from: &mut NetStream,
         to: &mut NetStream,
+        watch: &mut impl Watch,
         cx: &mut Context<'_>,
     ) -> Result<Poll<()>, Broken> {
         let can_splice = !self.cannot_splice && from.is_plain() && to.is_plain();
@@ -264,7 +317,11 @@ impl Direction {
             };
             let most = limits::BUFFER_BYTES.min(self.bytes_max as usize);
             let size = (self.read_bytes as usize).clamp(least.min(most), most);
-            let mut buffer = ReadBuf::new(scratch.get_mut(..size).unwrap_or_default());
+            let mut buffer = ReadBuf::new(
+                scratch
+                    .get_mut(..size.min(watch.read_max()))
+                    .unwrap_or_default(),
+            );
             match Pin::new(from).poll_read(cx, &mut buffer) {
                 Poll::Pending => return Ok(Poll::Pending),
                 Poll::Ready(Err(_)) => return Err(Broken::From),
@@ -276,6 +333,7 @@ impl Direction {
                 return Ok(Poll::Ready(()));
             }
             self.received += bytes.len() as u64;
+            watch.saw(bytes);
             let is_full = bytes.len() == size;
             self.is_splicing = is_full && can_splice;
             let written = match Pin::new(to).poll_write(cx, bytes) {

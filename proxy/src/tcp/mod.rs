@@ -22,6 +22,9 @@ mod tests;
 #[cfg(test)]
 mod trust_tests;
 
+pub(crate) use direction::Broken;
+pub(crate) use direction::Direction;
+pub(crate) use direction::Watch;
 pub use live::TcpManager;
 pub use proxy::refuse;
 pub use proxy::serve;

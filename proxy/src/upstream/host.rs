@@ -148,11 +148,6 @@ impl HostCounts {
         self.samples.record(outcome);
     }
 
-    /// An answer said what weight the host should have.
-    pub fn report_weight(&self, weight: f64) {
-        self.reports.record(weight);
-    }
-
     /// Of a route class: good samples, their microseconds, and failures.
     #[cfg(test)]
     pub(crate) fn measured(&self, class: usize) -> (u64, u64, u64) {

@@ -42,7 +42,11 @@ const NUMBERS: [&str; 11] = [
 ];
 
 /// What `look` sees of Envoy and then of Weir, both on the same bootstrap and ports.
-async fn of_both<T, F>(bootstrap: &str, ports: &[ReservedPort], look: impl Fn(Admin) -> F) -> (T, T)
+pub(crate) async fn of_both<T, F>(
+    bootstrap: &str,
+    ports: &[ReservedPort],
+    look: impl Fn(Admin) -> F,
+) -> (T, T)
 where
     F: Future<Output = T>,
 {
@@ -95,7 +99,7 @@ async fn become_so(admin: &Admin, cluster: &str, wanted: &[(&str, u64)]) {
 }
 
 /// A log of these fields.
-fn log(file: &Path, commands: &[&str]) -> Value {
+pub(crate) fn log(file: &Path, commands: &[&str]) -> Value {
     let fields = commands.iter().map(|command| {
         let name = (*command).to_owned();
         (name, Value::from(format!("%{command}%")))
@@ -107,7 +111,7 @@ fn log(file: &Path, commands: &[&str]) -> Value {
 }
 
 /// The entries of `file`, once there are `count`, and then no more.
-async fn entries(file: &Path, count: usize) -> Vec<String> {
+pub(crate) async fn entries(file: &Path, count: usize) -> Vec<String> {
     let read = || {
         let text = std::fs::read_to_string(file).unwrap_or_default();
         let lines = text.split_inclusive('\n');

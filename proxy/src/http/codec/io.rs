@@ -30,6 +30,8 @@ pub struct IoFacts {
     pub sent: Cell<u64>,
     /// The first rule of HTTP/1 a request broke, if any.
     pub violation: Cell<Option<Violation>>,
+    /// What is spoken is not HTTP any more, and may want to say goodbye.
+    pub is_switched: Cell<bool>,
 }
 
 impl IoFacts {
@@ -41,6 +43,7 @@ impl IoFacts {
             received: Cell::new(0),
             sent: Cell::new(0),
             violation: Cell::new(None),
+            is_switched: Cell::new(false),
         }
     }
 }

@@ -9,6 +9,7 @@
 //! | `replay` | request bodies that can be sent again |
 //! | `sent` | what became of a request |
 //! | `server` | a downstream connection, driven to its end |
+//! | `switch` | what a connection goes on as after a 101 |
 
 mod body;
 mod error;
@@ -17,6 +18,7 @@ mod io;
 mod replay;
 mod sent;
 mod server;
+mod switch;
 
 pub use super::http1::client::Http1Sender;
 pub use super::http2::client::Http2Sender;
@@ -37,3 +39,5 @@ pub use server::ServerOptions;
 pub use server::Stop;
 pub use server::serve;
 pub use server::sniff;
+pub use switch::AsksUpgrade;
+pub use switch::Switch;

@@ -23,6 +23,7 @@ use crate::config::listener::Codec;
 use crate::http::codec::Error;
 use crate::http::codec::Incoming;
 use crate::http::codec::IoFacts;
+use crate::http::codec::Switch;
 use crate::http::codec::io::ServerIo;
 use crate::http::http1;
 use crate::http::http1::decode::DecodeLimits;
@@ -53,6 +54,8 @@ pub enum Stop {
     AfterAnswer,
     /// Finish what runs, take nothing new.
     Gracefully,
+    /// Say goodbye, if what is spoken is not HTTP any more.
+    LastWord,
     /// Drop the connection.
     Now,
 }
@@ -110,7 +113,7 @@ pub async fn serve<F, Fut, B, C>(
 where
     F: Fn(Request<Incoming>) -> Fut + 'static,
     Fut: Future<Output = Response<B>> + 'static,
-    B: Body<Data = Bytes, Error = Error> + Unpin + 'static,
+    B: Body<Data = Bytes, Error = Error> + Switch + Unpin + 'static,
     C: FnMut(&mut Context<'_>) -> Poll<Stop>,
 {
     match protocol {
@@ -166,6 +169,7 @@ fn closing_of(stop: Stop) -> Closing {
     match stop {
         Stop::AfterAnswer => Closing::AfterAnswer,
         Stop::Gracefully | Stop::Now => Closing::Now,
+        Stop::LastWord => Closing::LastWord,
     }
 }
 

@@ -194,6 +194,14 @@ impl Deadlines {
         }
     }
 
+    /// It ends when nothing moves for too long, and has no other end: one that goes on as another protocol.
+    pub(super) fn end_with_silence(&mut self) {
+        self.route = None;
+        if let Some(further) = &mut self.further {
+            further.hedges = false; // there is one connection to go on with
+        }
+    }
+
     /// An attempt has its connection.
     pub(super) fn begin_attempt(&mut self) {
         if let Some(further) = &mut self.further {

@@ -84,6 +84,7 @@ impl Exchange {
             reports_to: None,
             judged: None,
             watch: None,
+            upgrading: None,
             others: 0,
             fell_back: false,
             upstream_local: None,
@@ -161,6 +162,9 @@ impl Exchange {
     fn count(&self, took: Duration) {
         let stats = &self.connection.manager.stats;
         stats.downstream_rq_active().dec();
+        if self.upgrading.is_some_and(|upgrading| upgrading.is_allowed) {
+            stats.downstream_cx_upgrades_active().dec();
+        }
         if self.status != 0 {
             stats.record_response(self.status);
         }

@@ -22,6 +22,7 @@ use http::header::COOKIE;
 use http::header::EXPECT;
 use http::header::HOST;
 use http::header::TRANSFER_ENCODING;
+use http::header::UPGRADE;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http_body::Body;
@@ -85,6 +86,9 @@ pub(super) async fn forward(
                 }
             }
             let wanted = exchange.wanted(&config, &host, &authority);
+            if exchange.is_upgrade() && wanted.protocol == Some(Protocol::Http2) {
+                break 'attempt Err(Reason::UpgradeOverHttp2.into());
+            }
             exchange.begin_at(&host);
             // The lease is never kept here: it is large, and would be part of every future.
             match exchange.take_idle(&host, &wanted) {
@@ -261,10 +265,13 @@ impl Exchange {
         reused: bool,
     ) -> Result<Option<Response<Incoming>>, Reason> {
         let failed = match sent {
-            Ok(Ok(response)) if response.status() != StatusCode::SWITCHING_PROTOCOLS => {
+            Ok(Ok(response))
+                if response.status() != StatusCode::SWITCHING_PROTOCOLS
+                    || (self.is_upgrade() && response.headers().contains_key(UPGRADE)) =>
+            {
                 return Ok(Some(response));
             }
-            Ok(Ok(_)) => Reason::UpstreamProtocol, // nobody asked for another protocol
+            Ok(Ok(_)) => Reason::UpstreamProtocol, // nobody asked for it, or it does not say what it is
             Ok(Err(unsent)) => {
                 self.request = unsent.request;
                 if self.request.is_some() && reused && self.connections < CONNECTIONS_MAX {
@@ -293,6 +300,7 @@ impl Exchange {
         authority: &Authority,
     ) -> Wanted {
         let protocol = match config.protocol {
+            UpstreamProtocol::Alpn if self.is_upgrade() => Some(Protocol::Http1),
             UpstreamProtocol::Alpn => None,
             UpstreamProtocol::Http1 => Some(Protocol::Http1),
             UpstreamProtocol::Http2 => Some(Protocol::Http2),

@@ -17,6 +17,7 @@
 //! | `retry` | sending a request again |
 //! | `hedge` | attempts beside each other |
 //! | `grpc_timeout` | how long a gRPC client waits |
+//! | `upgrade` | going on as another protocol |
 //! | `finish` | counters and access log |
 
 mod deadlines;
@@ -29,6 +30,7 @@ mod measure;
 mod prepare;
 mod respond;
 mod retry;
+mod upgrade;
 mod watch;
 
 use std::net::SocketAddr;
@@ -72,6 +74,7 @@ use health::Judged;
 use prepare::Authority;
 pub use respond::ExchangeBody;
 use retry::Retrying;
+use upgrade::Upgrading;
 use watch::Watch;
 
 /// One request and its response, from the head of the one to the end of the other.
@@ -113,6 +116,8 @@ pub struct Exchange {
     connections: u32,
     /// Whose limits of the cluster it counts against.
     priority: Priority,
+    /// If it asks for another protocol.
+    upgrading: Option<Upgrading>,
     /// Members whose breakers refused it.
     others: u8,
     /// In place of another cluster.
@@ -168,6 +173,7 @@ impl Exchange {
     /// Prepares the request, routes it and makes it fit for the next hop.
     fn decide(&mut self, request: Request<Incoming>) -> Result<Decision, ProxyError> {
         let (mut parts, body) = request.into_parts();
+        self.upgrading = Upgrading::of(&parts);
         let (authority, reply) = prepare::prepare(self, &mut parts)?;
         if let Some(reply) = reply {
             return Ok(Decision::Reply(reply));
@@ -178,7 +184,11 @@ impl Exchange {
             return Err(Reason::Overloaded.into());
         }
         let table = self.connection.manager.routes.load();
-        let found = prepare::find_route(self, &table, &parts, authority.as_str())?;
+        let found = prepare::find_route(self, &table, &parts, authority.as_str());
+        if self.is_upgrade() {
+            self.allow_upgrade(found.as_ref().ok(), &parts.headers)?;
+        }
+        let found = found?;
         self.route = Some((Arc::clone(&table), found.place()));
         if !found.keeps_response_headers() {
             finish::remember_for_edits(self, &parts, &authority);
@@ -196,6 +206,9 @@ impl Exchange {
                 let asked = self.is_internal.then(|| retry::Timeouts::take(headers));
                 self.deadlines
                     .set_route(forward, headers, (self.is_grpc, asked));
+                if self.is_upgrade() {
+                    self.deadlines.end_with_silence();
+                }
                 self.priority = forward.priority;
                 self.cluster = cluster.cloned();
                 forward

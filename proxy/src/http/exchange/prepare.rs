@@ -67,7 +67,7 @@ pub(super) fn prepare(
         &mut parts.headers,
         &manager.request_policy,
         &exchange.connection.peer,
-        false,
+        exchange.is_upgrade(),
         random,
     )
     .map_err(Reason::DownstreamProtocol)?;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::HeaderValue;
 use http::Response;
+use http::StatusCode;
 use http::Version;
 use http::header::CONNECTION;
 use http::header::CONTENT_TYPE;
@@ -25,13 +26,16 @@ use crate::http::codec::Error;
 use crate::http::codec::ErrorKind;
 use crate::http::codec::Incoming;
 use crate::http::codec::Protocol;
+use crate::http::codec::Switch;
 use crate::http::exchange::Exchange;
 use crate::http::exchange::finish;
 use crate::http::exchange::prepare;
 use crate::http::exchange::retry;
+use crate::http::exchange::upgrade::Switched;
 use crate::http::headers;
 use crate::http::local_reply;
 use crate::http::local_reply::LocalReply;
+use crate::net::NetStream;
 
 /// Seconds until somebody who was refused may come again: overload is looked for about that often.
 const RETRY_AFTER_OVERLOAD: &str = "1";
@@ -49,6 +53,8 @@ enum Content {
     Local(Option<Bytes>),
     /// From the upstream.
     Relayed(Incoming),
+    /// Another protocol, both ways. Boxed, as it is rare.
+    Switched(Box<Switched>),
 }
 
 impl Exchange {
@@ -64,14 +70,15 @@ impl Exchange {
         self.sample_head(&parts, now);
         self.details = "via_upstream";
         parts.version = Version::HTTP_11; // the codec writes what the connection speaks
+        let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS;
         let manager = std::sync::Arc::clone(&self.connection.manager);
         headers::sanitize_response(
             &mut parts.headers,
             &manager.response_policy,
             self.request_id.as_ref(),
-            false,
+            switches,
         );
-        if !manager.suppress_envoy_headers {
+        if !manager.suppress_envoy_headers && !self.is_upgrade() {
             headers::set_upstream_service_time(&mut parts.headers, now - self.deadlines.started);
         }
         self.status = parts.status.as_u16();
@@ -83,11 +90,16 @@ impl Exchange {
         self.set_cookies(&mut parts.headers);
         self.tell_session(&mut parts.headers);
         finish::remember_response(&mut self, &parts);
+        if !switches {
+            self.refuse_upgrade(&mut parts.headers);
+        }
         if body.is_end_stream() {
             self.end();
         }
+        let switched = switches.then(|| self.switch()).flatten();
+        let relayed = || Content::Relayed(body);
         let body = ExchangeBody {
-            content: Content::Relayed(body),
+            content: switched.map_or_else(relayed, |switched| Content::Switched(switched.into())),
             exchange: self,
         };
         Response::from_parts(parts, body)
@@ -119,6 +131,7 @@ impl Exchange {
             let close = HeaderValue::from_static("close");
             parts.headers.insert(CONNECTION, close);
         }
+        self.refuse_upgrade(&mut parts.headers);
         finish::remember_response(&mut self, &parts);
         self.complete = true;
         // HTTP/2 has nobody else who would keep the body of an answer to HEAD back.
@@ -182,6 +195,13 @@ impl Exchange {
         self.reply(reply)
     }
 
+    /// Another answer than 101: what the client has sent meanwhile may be of the protocol it offered.
+    fn refuse_upgrade(&self, headers: &mut HeaderMap) {
+        if self.is_upgrade() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+
     /// All of it took longer than it may.
     fn count_too_long(&self) {
         let stats = &self.connection.manager.stats;
@@ -222,7 +242,9 @@ impl Exchange {
     /// The response was read to its end.
     fn end(&mut self) {
         self.complete = true;
-        if let Some(lease) = self.lease.take() {
+        let lease = self.lease.take();
+        // What was offered to go on as something else is used for nothing more.
+        if let Some(lease) = lease.filter(|_| !self.is_upgrade()) {
             lease.finish();
         }
     }
@@ -295,6 +317,7 @@ impl Body for ExchangeBody {
                 return Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))));
             }
             Content::Relayed(body) => body,
+            Content::Switched(_) => return Poll::Ready(None), // it has no body
         };
         match Pin::new(body).poll_frame(cx) {
             Poll::Ready(frame) => Poll::Ready(this.relayed(frame)),
@@ -316,6 +339,7 @@ impl Body for ExchangeBody {
         match &self.content {
             Content::Local(bytes) => bytes.is_none(),
             Content::Relayed(body) => body.is_end_stream(),
+            Content::Switched(_) => true,
         }
     }
 
@@ -325,6 +349,36 @@ impl Body for ExchangeBody {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
             }
             Content::Relayed(body) => body.size_hint(),
+            Content::Switched(_) => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl Switch for ExchangeBody {
+    fn begin(&mut self, early: Vec<u8>) {
+        if let Content::Switched(switched) = &mut self.content {
+            switched.begin(early);
+        }
+    }
+
+    fn poll_switched(
+        &mut self,
+        client: &mut NetStream,
+        is_last_word: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        match &mut self.content {
+            Content::Switched(switched) => {
+                switched.poll(&mut self.exchange, client, is_last_word, cx)
+            }
+            Content::Local(_) | Content::Relayed(_) => Poll::Ready(()),
+        }
+    }
+
+    fn moved(&self) -> (u64, u64) {
+        match &self.content {
+            Content::Switched(switched) => switched.moved(),
+            Content::Local(_) | Content::Relayed(_) => (0, 0),
         }
     }
 }

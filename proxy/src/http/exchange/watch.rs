@@ -181,6 +181,8 @@ fn is_of_upstream(reason: Reason) -> bool {
         | Reason::Overflow
         | Reason::Overloaded
         | Reason::RequestIdle
-        | Reason::StreamIdle => false,
+        | Reason::StreamIdle
+        | Reason::UpgradeOverHttp2
+        | Reason::UpgradeRefused => false,
     }
 }

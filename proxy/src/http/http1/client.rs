@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::cell::RefCell;
+use std::cell::RefMut;
 use std::rc::Rc;
 use std::task::Context;
 use std::task::Poll;
@@ -83,6 +84,16 @@ impl Http1Sender {
             && reader.is_end()
             && reader.is_drained()
             && io.stream.borrow_mut().is_idle_clean()
+    }
+
+    /// The socket, once a 101 has ended HTTP on it.
+    pub fn stream(&self) -> RefMut<'_, NetStream> {
+        self.0.stream.borrow_mut()
+    }
+
+    /// What came after the 101 with it.
+    pub fn take_early(&self) -> Vec<u8> {
+        self.0.reader.borrow_mut().take_ahead()
     }
 
     /// Sends a request and waits for the head of the response.

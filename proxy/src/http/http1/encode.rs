@@ -109,6 +109,9 @@ pub(super) fn response<B: Body>(
     if !headers.contains_key(DATE) {
         date::append(out);
     }
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        out.extend_from_slice(b"connection: upgrade\r\n");
+    }
     let length = framing(out, (to, status, headers), body);
     match (to.persists, is_http_10) {
         (false, false) => out.extend_from_slice(b"connection: close\r\n"),

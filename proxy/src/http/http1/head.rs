@@ -30,6 +30,8 @@ const FIELDS_EXPECTED_MAX: usize = 32;
 pub(super) struct Said {
     close: bool,
     keep_alive: bool,
+    /// The client offers to go on as another protocol.
+    pub(super) upgrade: bool,
     /// The client waits for `100 Continue` before it sends its body (RFC 9110 section 10.1.1).
     pub(super) expects_continue: bool,
 }
@@ -45,6 +47,7 @@ impl Said {
             let token = token.trim_ascii();
             self.close |= token.eq_ignore_ascii_case(b"close");
             self.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
+            self.upgrade |= token.eq_ignore_ascii_case(b"upgrade");
         }
     }
 }

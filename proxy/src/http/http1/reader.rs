@@ -141,6 +141,11 @@ impl<D: Decode> Reader<D> {
         self.ahead.is_empty() && self.partial.is_empty()
     }
 
+    /// Takes what was read beyond the last message, when it is of another protocol.
+    pub(super) fn take_ahead(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.ahead).into()
+    }
+
     /// The current message was read and handed on to its end.
     pub(super) fn is_end(&self) -> bool {
         self.is_complete && self.content.is_empty() && self.trailers.is_none()

@@ -20,6 +20,7 @@ use http::HeaderMap;
 use http::Method;
 use http::Request;
 use http::Response;
+use http::StatusCode;
 use http::Version;
 use http_body::Body;
 use http_body::Frame;
@@ -27,10 +28,12 @@ use http_body::SizeHint;
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
+use crate::http::codec::AsksUpgrade;
 use crate::http::codec::Error;
 use crate::http::codec::ErrorKind;
 use crate::http::codec::Incoming;
 use crate::http::codec::IoFacts;
+use crate::http::codec::Switch;
 use crate::http::http1::decode::BodyLength;
 use crate::http::http1::decode::DecodeLimits;
 use crate::http::http1::decode::RequestDecoder;
@@ -55,7 +58,7 @@ const DISCARD_MAX: u64 = 256 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Whether a connection is to end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd)]
 pub(in crate::http) enum Closing {
     /// It goes on.
     #[default]
@@ -64,6 +67,8 @@ pub(in crate::http) enum Closing {
     AfterAnswer,
     /// It ends once no request is running.
     Now,
+    /// The same, and what is not HTTP any more says goodbye.
+    LastWord,
 }
 
 /// The socket with both halves of the protocol. Each part is borrowed for one step only: the body of
@@ -96,11 +101,11 @@ pub(in crate::http) async fn serve<F, Fut, B>(
 where
     F: Fn(Request<Incoming>) -> Fut,
     Fut: Future<Output = Response<B>>,
-    B: Body<Data = Bytes, Error = Error> + Unpin,
+    B: Body<Data = Bytes, Error = Error> + Switch + Unpin,
 {
     let io = Rc::new(ServerIo::new(stream, first, limits, facts));
     loop {
-        let next = std::future::poll_fn(|cx| io.poll_request(cx, closing.get() == Closing::Now));
+        let next = std::future::poll_fn(|cx| io.poll_request(cx, closing.get() >= Closing::Now));
         let request = match next.await {
             Ok(Some(request)) => request,
             Ok(None) => {
@@ -118,6 +123,10 @@ where
         let response = {
             let making = pin!(service(request));
             answer(&io, making).await.ok_or(ErrorKind::Closed)?
+        };
+        let response = match unless_switched(&io, response, &closing) {
+            Ok(response) => response,
+            Err(switched) => return switched.await,
         };
         let persists = respond(&io, response, to, &closing).await?;
         if !persists || !io.discard_body() {
@@ -184,6 +193,59 @@ where
     Ok(to.persists && length != BodyLength::Close)
 }
 
+/// The response, or what follows it if it is a 101. Boxed, as that is rare; here, because a response that
+/// may go two ways would be stored twice.
+fn unless_switched<B>(
+    io: &Rc<ServerIo>,
+    response: Response<B>,
+    closing: &Rc<Cell<Closing>>,
+) -> Result<Response<B>, Pin<Box<impl Future<Output = Result<(), Error>> + use<B>>>>
+where
+    B: Body<Data = Bytes, Error = Error> + Switch,
+{
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(response);
+    }
+    let (io, closing) = (Rc::clone(io), Rc::clone(closing));
+    Err(Box::pin(switch(io, response, closing)))
+}
+
+/// Says that the client's offer is taken, and goes on as what it offered, to the end.
+async fn switch<B>(
+    io: Rc<ServerIo>,
+    response: Response<B>,
+    closing: Rc<Cell<Closing>>,
+) -> Result<(), Error>
+where
+    B: Body<Data = Bytes, Error = Error> + Switch,
+{
+    let (parts, mut body) = response.into_parts();
+    let to = ResponseTo {
+        version: Version::HTTP_11,
+        is_head: false,
+        persists: true,
+    };
+    let head = (parts.status, &parts.headers);
+    encode::response(io.out.borrow_mut().head(), to, head, &body);
+    spare::give_back(parts.headers);
+    std::future::poll_fn(|cx| io.poll_flush(cx)).await?;
+    body.begin(io.reader.borrow_mut().take_ahead());
+    io.facts.is_switched.set(true);
+    let before = (io.facts.received.get(), io.facts.sent.get());
+    let (early, _) = body.moved(); // counted as received before
+    std::future::poll_fn(|cx| {
+        let is_last_word = closing.get() == Closing::LastWord;
+        let ended = body.poll_switched(&mut io.stream.borrow_mut(), is_last_word, cx);
+        let (received, sent) = body.moved();
+        io.facts.received.set(before.0 + received - early);
+        io.facts.sent.set(before.1 + sent);
+        ended
+    })
+    .await;
+    io.say_end();
+    Ok(())
+}
+
 fn says_close(headers: &HeaderMap) -> bool {
     let connection = headers.get(http::header::CONNECTION);
     connection.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
@@ -226,9 +288,12 @@ impl ServerIo {
             Poll::Ready(Ok(Some(found))) => found,
             Poll::Ready(Err(error)) => return Poll::Ready(Err(self.read_error(error))),
         };
-        let (parts, said) =
+        let (mut parts, said) =
             head::request(&head).map_err(|kind| self.read_error(ReadError::of(kind, true)))?;
         let persists = said.persists(parts.version);
+        if said.upgrade && parts.version == Version::HTTP_11 {
+            parts.extensions.insert(AsksUpgrade);
+        }
         self.expects_continue
             .set(said.expects_continue && parts.version == Version::HTTP_11);
         Poll::Ready(Ok(Some(Received {
@@ -317,6 +382,12 @@ impl ServerIo {
         error.into()
     }
 
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = (self.out.borrow_mut()).poll_flush(&mut self.stream.borrow_mut(), cx);
+        self.note_output();
+        flushed
+    }
+
     /// Answers a request that never became one.
     async fn refuse(&self, error: Error) -> Result<(), Error> {
         let Some(violation) = self.facts.violation.get() else {
@@ -330,12 +401,7 @@ impl ServerIo {
         let head = (violation.status(), &HeaderMap::new());
         let body = http_body_util::Empty::<Bytes>::new();
         encode::response(self.out.borrow_mut().head(), to, head, &body);
-        let flush = |cx: &mut Context<'_>| {
-            let flushed = (self.out.borrow_mut()).poll_flush(&mut self.stream.borrow_mut(), cx);
-            self.note_output();
-            flushed
-        };
-        if std::future::poll_fn(flush).await.is_ok() {
+        if std::future::poll_fn(|cx| self.poll_flush(cx)).await.is_ok() {
             self.linger().await;
         }
         Err(error)

@@ -123,6 +123,9 @@ stats! {
         gauge downstream_cx_http2_active: "HTTP/2 connections open.";
         counter downstream_cx_idle_timeout: "Connections closed because nothing used them.";
         counter downstream_cx_max_duration_reached: "Connections closed at their longest duration.";
+        counter downstream_cx_upgrades_total: "Requests that may go on as another protocol.";
+        gauge downstream_cx_upgrades_active: "Those of them that have not ended.";
+        counter downstream_rq_ws_on_non_ws_route: "Requests that may not go on as the protocol they ask for.";
         counter downstream_cx_max_requests_reached: "Connections closed after their last allowed request.";
         counter downstream_cx_overload_disable_keepalive: "Connections closed after an answer because of overload.";
         counter downstream_cx_protocol_error: "Connections on which the client broke the protocol.";

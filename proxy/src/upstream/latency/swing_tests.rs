@@ -169,6 +169,7 @@ impl World {
         self.set.set_factors(&Factors {
             of_members: self.feedback.weights(self.set.members()),
             exploration: self.feedback.exploration(),
+            partial: None,
         });
     }
 }

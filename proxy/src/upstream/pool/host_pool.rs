@@ -56,7 +56,7 @@ pub(super) struct HostPool {
     config: Arc<config::Cluster>,
     stats: Arc<ClusterStats>,
     pub(super) host: Arc<Host>,
-    servers: Servers,
+    pub(super) servers: Servers,
     request_host: Option<Rc<str>>,
     pub(super) breakers: Arc<Breakers>,
     /// Whose limits its connections and requests count against.

@@ -1,5 +1,6 @@
 //! A connection while an exchange uses it.
 
+use std::cell::RefMut;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use crate::http::codec::Http2Sender;
 use crate::http::codec::Protocol;
 use crate::http::codec::RequestBody;
 use crate::http::codec::Sent;
+use crate::net::NetStream;
 use crate::net::tls::Facts;
 use crate::upstream::Host;
 use crate::upstream::HostCounts;
@@ -149,6 +151,24 @@ impl Http1Lease {
     /// Sends a request; the future is the head of the response. Dropping it closes the connection.
     pub fn send(&mut self, request: Request<RequestBody>) -> impl Future<Output = Sent> + use<> {
         self.connection.sender.send(request)
+    }
+}
+
+impl Http1Lease {
+    /// The socket, once a 101 has ended HTTP on it.
+    pub fn stream(&self) -> RefMut<'_, NetStream> {
+        self.connection.sender.stream()
+    }
+
+    /// What came after the 101 with it.
+    pub fn take_early(&self) -> Vec<u8> {
+        self.connection.sender.take_early()
+    }
+
+    /// Asks to finish when the server's certificate ends or is trusted no more; none without TLS.
+    pub fn distrust(&self) -> Option<DrainGuard> {
+        let pool = &self.slot.0;
+        pool.servers.enter(&pool.host, self.connection.tls.as_ref())
     }
 }
 

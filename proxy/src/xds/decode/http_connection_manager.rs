@@ -10,7 +10,6 @@ use xds_proto::pb::envoy::extensions::filters::network::http_connection_manager:
 use xds_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
 use xds_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::ServerHeaderTransformation;
 use xds_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::StripPortMode;
-use xds_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::UpgradeConfig;
 
 use super::Context;
 use super::access_log;
@@ -21,6 +20,7 @@ use super::http_filter;
 use super::protocol;
 use super::protocol::Side;
 use super::route;
+use super::upgrade;
 use super::value;
 use crate::config::limits;
 use crate::config::listener::Codec;
@@ -128,7 +128,7 @@ pub(crate) fn decode(
         set_current_client_cert_details,
     );
     let escaped_slashes = escaped_slashes(context, path_with_escaped_slashes_action);
-    context.each("upgrade_configs", upgrade_configs, upgrade);
+    let upgrades = upgrade::of_manager(context, upgrade_configs);
 
     if stat_prefix.is_empty() {
         context.reject("stat_prefix", "must not be empty");
@@ -229,6 +229,7 @@ pub(crate) fn decode(
         strip_host_port,
         accept_http_10: accept_http_10.unwrap_or(false),
         http2: http2.unwrap_or_default(),
+        upgrades,
     })
 }
 
@@ -288,18 +289,6 @@ fn escaped_slashes(context: &mut Context, action: i32) -> Option<EscapedSlashes>
         PathWithEscapedSlashesAction::UnescapeAndForward => EscapedSlashes::UnescapeAndForward,
         PathWithEscapedSlashesAction::UnescapeAndRedirect => EscapedSlashes::UnescapeAndRedirect,
     })
-}
-
-/// Without upgrades the request is answered as if it had asked for none.
-fn upgrade(context: &mut Context, config: UpgradeConfig) -> Option<()> {
-    let UpgradeConfig {
-        upgrade_type,
-        filters,
-        enabled: _,
-    } = config;
-    unsupported!(context, warn: upgrade_type);
-    unsupported!(context, reject: filters);
-    Some(())
 }
 
 fn strip(context: &mut Context, matching: bool, mode: Option<StripPortMode>) -> StripHostPort {

@@ -16,6 +16,7 @@
 //! | `binding` `socket` | addresses, and options of listening sockets |
 //! | `http_connection_manager` `http_filter` `client_certificate` | the HTTP connection manager |
 //! | `cluster` `cluster_http` `cluster_dns` | `Cluster` and what is inside |
+//! | `upgrade` | as which protocols requests may go on |
 //! | `outcome_breaker` | when too many requests were slow or failed |
 //! | `circuit_breakers` | how much may be on its way to a cluster |
 //! | `load_balancing` `latency` `least_request` `hashing` `common_lb` `locality_lb` `peak_ewma` `reported_weights` `slow_start` `subset` | which member is taken |
@@ -96,6 +97,7 @@ mod tests;
 mod timeout;
 pub(crate) mod tls;
 mod transport_socket;
+mod upgrade;
 pub(crate) mod value;
 
 use std::fmt;

@@ -14,7 +14,6 @@ use xds_proto::pb::envoy::config::route::v3::route_action::ClusterNotFoundRespon
 use xds_proto::pb::envoy::config::route::v3::route_action::ClusterSpecifier as PbClusterSpecifier;
 use xds_proto::pb::envoy::config::route::v3::route_action::HostRewriteSpecifier;
 use xds_proto::pb::envoy::config::route::v3::route_action::InternalRedirectAction;
-use xds_proto::pb::envoy::config::route::v3::route_action::UpgradeConfig;
 use xds_proto::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use xds_proto::pb::envoy::config::route::v3::weighted_cluster::RandomValueSpecifier;
 
@@ -27,6 +26,7 @@ use super::retry;
 use super::route;
 use super::subset;
 use super::timeout;
+use super::upgrade;
 use super::value;
 use crate::config::limits;
 use crate::config::route::Action;
@@ -121,7 +121,7 @@ fn forward(
             context.reject_unsupported("internal_redirect_action", "not supported");
         }
     }
-    context.each("upgrade_configs", upgrade_configs, upgrade);
+    let upgrades = upgrade::of_route(context, upgrade_configs);
     let code = cluster_not_found_response_code;
     let cluster_not_found = not_found_status(context, code);
     let timeout = value::timeout(context, "timeout", timeout, Some(limits::ROUTE_TIMEOUT));
@@ -165,19 +165,8 @@ fn forward(
         hash_chooses_cluster,
         retries: of_host.of_route(policy, (replayed, hedges)),
         criteria,
+        upgrades,
     })
-}
-
-/// Upgrades pass for no route yet; terminating CONNECT would be another thing altogether.
-fn upgrade(context: &mut Context, config: UpgradeConfig) -> Option<()> {
-    let UpgradeConfig {
-        upgrade_type,
-        enabled: _,
-        connect_config,
-    } = config;
-    unsupported!(context, reject: connect_config);
-    unsupported!(context, warn: upgrade_type);
-    Some(())
 }
 
 fn not_found_status(context: &mut Context, code: i32) -> Option<StatusCode> {

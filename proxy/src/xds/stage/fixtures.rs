@@ -173,6 +173,7 @@ fn route(cluster: &str) -> Route {
             certificate: CertificateMatch::default(),
         },
         action: Action::Forward(Box::new(Forward {
+            upgrades: Vec::new(),
             cluster: ClusterSpecifier::Cluster(cluster.into()),
             cluster_not_found: StatusCode::SERVICE_UNAVAILABLE,
             timeout: None,
@@ -202,6 +203,7 @@ pub(crate) fn inline(clusters: &[&str]) -> RouteSource {
 
 pub(crate) fn listener(name: &str, routes: RouteSource) -> Arc<Listener> {
     let manager = HttpConnectionManager {
+        upgrades: Vec::new(),
         stat_prefix: "".into(),
         codec: Codec::Auto,
         routes,

@@ -302,6 +302,7 @@ impl Exchange {
                 let status = parts.status.as_u16();
                 cluster.stats().retry_upstream_rq().record(status);
                 if body.has_come()
+                    && !self.is_upgrade()
                     && let Some(lease) = self.lease.take()
                 {
                     lease.finish();

@@ -204,6 +204,8 @@ fn is_of_attempt(reason: Reason) -> bool {
         | Reason::Overloaded
         | Reason::RequestIdle
         | Reason::StreamIdle
+        | Reason::UpgradeOverHttp2
+        | Reason::UpgradeRefused
         | Reason::UpstreamTimeout => false,
     }
 }

@@ -5,6 +5,8 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Context;
+use std::task::Poll;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -25,12 +27,26 @@ use crate::http::codec::Error;
 use crate::http::codec::ErrorKind;
 use crate::http::codec::Incoming;
 use crate::http::codec::IoFacts;
+use crate::http::codec::Switch;
 use crate::http::http1::decode::DecodeLimits;
 use crate::http::http1::server::Closing;
 use crate::http::http1::server::serve;
 use crate::net::NetStream;
 
 type Body = UnsyncBoxBody<Bytes, Error>;
+/// None of these takes over a connection.
+impl Switch for Body {
+    fn begin(&mut self, _: Vec<u8>) {}
+
+    fn poll_switched(&mut self, _: &mut NetStream, _: bool, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    fn moved(&self) -> (u64, u64) {
+        (0, 0)
+    }
+}
+
 type Answer = Pin<Box<dyn Future<Output = Response<Body>>>>;
 
 /// A served connection: the client's end, and what to tell the server.

@@ -64,6 +64,7 @@ fn prefix(text: &str) -> RouteMatch {
 
 fn forward_to(cluster: ClusterSpecifier) -> Action {
     Action::Forward(Box::new(Forward {
+        upgrades: Vec::new(),
         cluster,
         cluster_not_found: StatusCode::SERVICE_UNAVAILABLE,
         timeout: None,

@@ -482,6 +482,35 @@ fn connection_limits() {
 }
 
 #[test]
+fn upgrades() {
+    let at = |field: &str| format!("filter_chains[0].filters[0].typed_config.{field}");
+    check_table(
+        &http,
+        &decode,
+        &[
+            (
+                json!({"upgrade_configs": [
+                    {"upgrade_type": "websocket"}, {"upgrade_type": "CONNECT", "enabled": false},
+                ]}),
+                "ok",
+            ),
+            (
+                json!({"upgrade_configs": [{"upgrade_type": "websocket"}, {"upgrade_type": "WebSocket"}]}),
+                &at("upgrade_configs[1].upgrade_type"),
+            ),
+            (
+                json!({"upgrade_configs": [{}]}),
+                &at("upgrade_configs[0].upgrade_type"),
+            ),
+            (
+                json!({"upgrade_configs": [{"upgrade_type": "CONNECT"}]}),
+                &at("upgrade_configs[0].upgrade_type"),
+            ),
+        ],
+    );
+}
+
+#[test]
 fn managers() {
     let at = |field: &str| {
         format!(
@@ -528,10 +557,6 @@ fn managers() {
             ),
             (json!({"tracing": {}}), &warn("tracing")),
             (json!({"local_reply_config": {}}), &at("local_reply_config")),
-            (
-                json!({"upgrade_configs": [{"upgrade_type": "websocket"}]}),
-                &warn("upgrade_configs[0].upgrade_type"),
-            ),
             (
                 json!({"strip_matching_host_port": true, "strip_any_host_port": true}),
                 &at("strip_any_host_port"),

@@ -144,8 +144,22 @@ fn forwards() {
                 &at("internal_redirect_policy"),
             ),
             (
-                json!({"upgrade_configs": [{"upgrade_type": "websocket"}]}),
-                &warn("upgrade_configs[0].upgrade_type"),
+                json!({"upgrade_configs": [
+                    {"upgrade_type": "websocket"}, {"upgrade_type": "CONNECT", "enabled": false},
+                ]}),
+                "ok",
+            ),
+            (
+                json!({"upgrade_configs": [{"upgrade_type": "websocket"}, {"upgrade_type": "WebSocket"}]}),
+                &at("upgrade_configs[1].upgrade_type"),
+            ),
+            (
+                json!({"upgrade_configs": [{}]}),
+                &at("upgrade_configs[0].upgrade_type"),
+            ),
+            (
+                json!({"upgrade_configs": [{"upgrade_type": "CONNECT"}]}),
+                &at("upgrade_configs[0].upgrade_type"),
             ),
             (
                 json!({"upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}]}),

@@ -68,14 +68,6 @@ const SILENT: &[(&str, &str)] = &[
         BY_TYPE,
     ),
     (
-        "envoy.config.route.v3.RouteAction.UpgradeConfig.enabled",
-        UPGRADE,
-    ),
-    (
-        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig.enabled",
-        UPGRADE,
-    ),
-    (
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter.name",
         BY_TYPE,
     ),
@@ -87,7 +79,6 @@ const SILENT: &[(&str, &str)] = &[
 ];
 
 const BY_TYPE: &str = "the type of typed_config decides";
-const UPGRADE: &str = "upgrade_type is reported in any case";
 
 fn silent_reason(message: &str, field: &str) -> Option<&'static str> {
     let name = format!("{message}.{field}");

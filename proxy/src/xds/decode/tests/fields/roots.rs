@@ -181,6 +181,7 @@ pub(super) fn base(message: &str) -> Value {
         "ResetHeader" => json!({"name": "x"}),
         "RetryBackOff" => json!({"base_interval": "1s"}),
         "RetryHostPredicate" => json!({"name": "p", "typed_config": typed(PREVIOUS_HOSTS)}),
+        "UpgradeConfig" => json!({"upgrade_type": "websocket"}),
         "VirtualHost" => json!({"name": "h", "domains": ["h"], "routes": [base("Route")]}),
         "WatchedDirectory" | "PathConfigSource" => json!({"path": "/d"}),
         "WeightedCluster" => json!({"clusters": [{"name": "a", "weight": 1}]}),
