@@ -158,11 +158,16 @@ fn told(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Runs of curl until they are told that it is over: how many requests, and what went wrong.
-fn curl(protocol: &'static str, port: u16, is_over: &AtomicBool) -> (usize, Vec<String>) {
+/// Runs of curl until they are told that it is over, each of so many requests over one connection: how many
+/// requests, and what went wrong.
+fn curl(
+    (protocol, run): (&'static str, usize),
+    port: u16,
+    is_over: &AtomicBool,
+) -> (usize, Vec<String>) {
     let (mut asked, mut wrong) = (0, Vec::new());
     while !is_over.load(Ordering::Relaxed) {
-        let url = format!("http://127.0.0.1:{port}/[1-{RUN}]");
+        let url = format!("http://127.0.0.1:{port}/[1-{run}]");
         let output = Command::new("curl")
             .args([protocol, "-sS", "--fail", "-o", "/dev/null", "-w"])
             .args(["%{http_code} %{num_connects}\n", &url])
@@ -171,13 +176,13 @@ fn curl(protocol: &'static str, port: u16, is_over: &AtomicBool) -> (usize, Vec<
         let lines = String::from_utf8_lossy(&output.stdout).into_owned();
         let connects: usize = lines.lines().filter(|line| *line == "200 1").count();
         let reused: usize = lines.lines().filter(|line| *line == "200 0").count();
-        if !output.status.success() || (connects, reused) != (1, RUN - 1) {
+        if !output.status.success() || (connects, reused) != (1, run - 1) {
             let error = String::from_utf8_lossy(&output.stderr);
             wrong.push(format!(
                 "{protocol}: {connects} connections, {reused} more: {error}"
             ));
         }
-        asked += RUN;
+        asked += run;
     }
     (asked, wrong)
 }
@@ -209,9 +214,10 @@ async fn a_hundred_changes_by_a_control_plane_fail_nothing() {
     let is_over = Arc::new(AtomicBool::new(false));
     let mut curls = JoinSet::new();
     if Command::new("curl").arg("-V").output().is_ok() {
-        for protocol in ["--http1.1", "--http2-prior-knowledge"] {
+        // curl 7.88 cannot use a connection twice whose protocol it knew before, whoever serves it.
+        for runs in [("--http1.1", RUN), ("--http2-prior-knowledge", 1)] {
             let (is_over, port) = (Arc::clone(&is_over), port.number());
-            curls.spawn_blocking(move || curl(protocol, port, &is_over));
+            curls.spawn_blocking(move || curl(runs, port, &is_over));
         }
     }
     traffic.more(300).await;
