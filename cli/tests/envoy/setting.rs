@@ -199,7 +199,7 @@ pub(crate) struct Weir {
 impl Weir {
     /// Starts it and waits until it is ready.
     pub(crate) async fn start(bootstrap: &str) -> Self {
-        Self::launch(bootstrap).await.ready().await
+        Box::pin(Self::launch(bootstrap)).await.ready().await
     }
 
     /// The same, with another time for what runs on hosts that leave.
@@ -208,7 +208,10 @@ impl Weir {
             drain_time,
             ..Self::options()
         };
-        Self::launch_with(bootstrap, options).await.ready().await
+        Box::pin(Self::launch_with(bootstrap, options))
+            .await
+            .ready()
+            .await
     }
 
     async fn ready(self) -> Self {
@@ -223,7 +226,7 @@ impl Weir {
 
     /// Starts it and does not wait.
     pub(crate) async fn launch(bootstrap: &str) -> Self {
-        Self::launch_with(bootstrap, Self::options()).await
+        Box::pin(Self::launch_with(bootstrap, Self::options())).await
     }
 
     fn options() -> Options {

@@ -60,6 +60,9 @@ pub(crate) struct World {
     clients: JoinSet<()>,
 }
 
+/// A bootstrap for a port, one for the admin interface, and the first origin.
+type Base = fn(u16, u16, SocketAddr) -> String;
+
 impl World {
     /// Clients that ask one request after another over one connection.
     async fn of_requests() -> Self {
@@ -85,7 +88,7 @@ impl World {
 
     /// With the bootstrap for a port, one for the admin interface, and the first origin.
     pub(crate) async fn start(
-        (base, reply): (fn(u16, u16, SocketAddr) -> String, fn(StatusCode) -> Reply),
+        (base, reply): (Base, fn(StatusCode) -> Reply),
         client: Client,
     ) -> Self {
         let origins = (0..HOSTS).map(|at| Origin::start(&at.to_string()).expect("a free port"));

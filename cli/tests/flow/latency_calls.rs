@@ -45,7 +45,7 @@ fn calls(addr: SocketAddr, is_over: Arc<AtomicBool>) -> Pin<Box<dyn Future<Outpu
         let mut client = ClusterDiscoveryServiceClient::new(channel);
         while !is_over.load(Ordering::Relaxed) {
             let answer = client.fetch_clusters(Request::new(DiscoveryRequest::default()));
-            match answer.await {
+            match Box::pin(answer).await {
                 Ok(_) => {}
                 Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status}"),
             }

@@ -124,7 +124,8 @@ async fn a_slow_attempt_is_answered_by_another_within_the_budget() {
     for _ in 0..QUICK {
         assert!(ask(&ports[0], &get()).await.starts_with("200"));
     }
-    (first.seen(), second.seen());
+    first.seen();
+    second.seen();
 
     // Of two members one hangs: half of the requests come to it, and each is answered by the other one
     // while hedges last, which 100 requests have paid 10 of.
@@ -163,7 +164,8 @@ async fn what_has_effects_is_sent_once() {
     }
     first.hang(true);
     second.hang(true);
-    (first.seen(), second.seen());
+    first.seen();
+    second.seen();
     let post = "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
     for _ in 0..4 {
         assert!(ask(&ports[0], post).await.starts_with("504"));
