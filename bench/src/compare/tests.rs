@@ -52,7 +52,9 @@ async fn check(contestant: Contestant) {
         );
         return;
     }
-    for row in rows() {
+    // What one does not have at all is a hole in its column, not a failure.
+    let has = |row: &Scenario| super::configs::template(contestant, row.setup()).is_ok();
+    for row in rows().into_iter().filter(has) {
         let answered = stage(&row).start(contestant).await;
         assert!(
             answered.is_ok(),

@@ -24,6 +24,8 @@ pub(super) enum Choice {
     LeastRequest,
     /// By the hash of a request, in a table
     Maglev,
+    /// The least latency times requests in flight, of two drawn at random
+    PeakEwma,
     /// The first member in order that can be reached
     PickFirst,
     /// Any, at random
@@ -80,6 +82,7 @@ impl Choice {
             Self::LatencyPlain => (LATENCY.to_owned(), "plain: true, "),
             Self::LeastRequest => (format!("{ENVOY}least_request.v3.LeastRequest"), ""),
             Self::Maglev => (format!("{ENVOY}maglev.v3.Maglev"), ""),
+            Self::PeakEwma => (format!("{ENVOY}peak_ewma.v3alpha.PeakEwma"), ""),
             Self::PickFirst => (format!("{ENVOY}pick_first.v3.PickFirst"), ""),
             Self::Random => (format!("{ENVOY}random.v3.Random"), ""),
             Self::RingHash => (format!("{ENVOY}ring_hash.v3.RingHash"), ""),
@@ -97,7 +100,7 @@ impl Choice {
             )
         };
         let mut policies = policy(&name, &format!("{own}{inner}"));
-        if matches!(self, Self::Latency | Self::LatencyPlain) {
+        if matches!(self, Self::Latency | Self::LatencyPlain | Self::PeakEwma) {
             policies = format!("{policies}, {}", policy(ROUND_ROBIN, ""));
         }
         format!(

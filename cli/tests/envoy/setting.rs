@@ -74,7 +74,7 @@ pub(crate) fn ss_is_there() -> bool {
     is_there(version, "ss of iproute2 is not installed")
 }
 
-fn is_there<T>(found: Result<T, impl Display>, otherwise: &str) -> bool {
+pub(crate) fn is_there<T>(found: Result<T, impl Display>, otherwise: &str) -> bool {
     let Err(error) = found else {
         return true;
     };

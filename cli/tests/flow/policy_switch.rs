@@ -32,6 +32,7 @@ use crate::support::traffic::GROUP;
 use crate::support::traffic::Traffic;
 
 const SWITCHES: u64 = 100;
+const POLICIES: u64 = 8;
 const HOSTS: usize = 4;
 
 /// Each worker may open one to each host for each client at a time.
@@ -39,7 +40,7 @@ const CONNECTIONS_MAX: u64 = (HOSTS * 2 * 3) as u64;
 
 /// Every policy there is; the one that learns first.
 fn policy(number: u64) -> Any {
-    match number % 8 {
+    match number % POLICIES {
         0 => pack(&LatencyWeightedRoundRobin::default()),
         1 => pack(&RoundRobin::default()),
         2 => pack(&LeastRequest::default()),
@@ -123,8 +124,9 @@ async fn a_hundred_switches_under_load_fail_nothing_and_forget_nothing() {
         traffic.sees(number).await;
     }
     // Back to the one that learns, which knows what it knew.
-    commit(SWITCHES + 2);
-    traffic.sees(SWITCHES + 2).await;
+    let back = SWITCHES.next_multiple_of(POLICIES);
+    commit(back);
+    traffic.sees(back).await;
     assert!(sum(&admin, "samples").await >= learned);
     let tally = traffic.stop().await;
     assert_eq!((tally.failed, tally.resent), (0, 0), "{:?}", tally.told);

@@ -35,6 +35,7 @@ use crate::identity::free_ports;
 use crate::identity::manager;
 use crate::setting::Weir;
 use crate::setting::envoy_is_there;
+use crate::setting::is_there;
 
 const COMMANDS: [&str; 6] = [
     "RESPONSE_CODE",
@@ -56,6 +57,23 @@ fn packages() -> PathBuf {
     let envoy = Envoy::locate().expect("it is there");
     let peers = envoy.parent().and_then(Path::parent);
     peers.expect("two folders").join("websockets")
+}
+
+/// Envoy, and the package.
+fn peers_are_there() -> bool {
+    let imports = || {
+        let mut python = Command::new("python3");
+        python.env("PYTHONPATH", packages());
+        python.args(["-c", "import websockets"]);
+        python.stderr(Stdio::null());
+        let status = python.status().map_err(|error| error.to_string())?;
+        status
+            .success()
+            .then_some(())
+            .ok_or_else(|| "no such package".to_owned())
+    };
+    let missing = "the Python package websockets is not installed; run bench/peers/install";
+    envoy_is_there() && is_there(imports(), missing)
 }
 
 fn python(script: &str, arguments: &[&str]) -> Command {
@@ -163,7 +181,7 @@ async fn asks(port: &ReservedPort, kind: &str, path: &str) -> (u16, String, bool
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn websockets_pass_and_end_alike() {
-    if !envoy_is_there() {
+    if !peers_are_there() {
         return;
     }
     let (_server, server) = Script::server();
@@ -222,7 +240,7 @@ async fn websockets_pass_and_end_alike() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_ends_are_told_when_the_proxy_goes() {
-    if !envoy_is_there() {
+    if !peers_are_there() {
         return;
     }
     let (mut server, port) = Script::server();
@@ -241,7 +259,7 @@ async fn both_ends_are_told_when_the_proxy_goes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_ends_are_told_when_the_host_goes() {
-    if !envoy_is_there() {
+    if !peers_are_there() {
         return;
     }
     let (mut server, port) = Script::server();
@@ -271,7 +289,7 @@ async fn both_ends_are_told_when_the_host_goes() {
 /// Bytes a client sends ahead go nowhere while nobody has agreed (security case S14).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s14_what_is_sent_ahead_waits_for_the_101() {
-    if !envoy_is_there() {
+    if !peers_are_there() {
         return;
     }
     let listening = tokio::net::TcpListener::bind("127.0.0.1:0")
