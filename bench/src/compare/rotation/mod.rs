@@ -2,8 +2,8 @@
 //! goes through the proxy with certificates of both ends on both sides.
 //!
 //! Two parts. In the first, windows in which a leaf is replaced each second alternate with windows in
-//! which none is (A B B A; the handshakes that look for a new leaf are made in both), and the tails are
-//! compared. In the second, leafs that live 15 s are replaced each second and the root once, first
+//! which one is that nobody uses (A B B A; the handshakes that look for a new leaf are made in both), and
+//! the tails are compared. In the second, leafs that live 15 s are replaced each second and the root once, first
 //! believed beside the old one and then alone. Whatever part: no request may fail, a new handshake
 //! shows the new leaf soon, no connection outlives a certificate.
 
@@ -251,12 +251,13 @@ async fn rotate(site: &Site) -> Result<Vec<Swap>, String> {
     Ok(swaps)
 }
 
-/// What a rotation asks of this end and of the proxy besides: a key and handshakes.
+/// What a rotation asks of everybody but the proxy, and of the proxy besides: a key, a file that the
+/// control plane reads, and handshakes.
 async fn pretend(site: &Site, handshakes: u32) -> Result<(), String> {
     let mut due = due(PERIOD);
     for _ in 0..WINDOW_SECONDS {
         due.tick().await;
-        let _unused = site.leaf(Root::Old, LONG_LIFE)?;
+        site.replace_unused(&site.leaf(Root::Old, LONG_LIFE)?)?;
         for _ in 0..handshakes {
             site.connect().await?;
         }

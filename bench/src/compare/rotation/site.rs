@@ -1,5 +1,6 @@
 //! The control plane with its files, the proxy, the origin and everybody's certificates.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
@@ -32,6 +33,8 @@ pub(super) struct Site {
     control_plane_port: ReservedPort,
     core: usize,
     weir: Option<PathBuf>,
+    /// What the proxy has.
+    shown: RefCell<String>,
     control_plane: Option<Process>,
     proxy: Option<Weir>,
 }
@@ -52,6 +55,7 @@ impl Site {
             control_plane_port: ReservedPort::new().map_err(told)?,
             core,
             weir: weir.map(Path::to_path_buf),
+            shown: RefCell::default(),
             control_plane: None,
             proxy: None,
         })
@@ -109,6 +113,18 @@ impl Site {
             &self.certificates.trust(believed),
             &self.certificates.trust_in_origin(),
         );
+        self.write(&text)?;
+        self.shown.replace(text);
+        Ok(())
+    }
+
+    /// Replaces a leaf that is no business of the proxy's.
+    pub(super) fn replace_unused(&self, leaf: &ShortLeaf) -> Result<(), String> {
+        let text = self.shown.borrow().clone();
+        self.write(&format!("{text}{}", own_secret("unused", leaf)))
+    }
+
+    fn write(&self, text: &str) -> Result<(), String> {
         // Written beside it and moved over it: a reader sees the old or the new file, whole.
         let new = self.resources.path().join(".secrets.new");
         fs::write(&new, text).map_err(told)?;
@@ -129,26 +145,32 @@ fn told(error: impl ToString) -> String {
 }
 
 fn secrets(leaf: &ShortLeaf, clients: &str, origins: &str) -> String {
-    let mut text = "resources:\n".to_owned();
-    let mut secret = |name: &str, kind: &str, parts: &[(&str, &str)]| {
-        text.push_str(
-            "- \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret\n",
-        );
-        let _ = writeln!(text, "  name: {name}\n  {kind}:");
-        for (field, pem) in parts {
-            let _ = writeln!(text, "    {field}:\n      inline_string: |");
-            for line in pem.lines() {
-                let _ = writeln!(text, "        {line}");
-            }
-        }
-    };
-    let own = [
-        ("certificate_chain", leaf.certificate()),
-        ("private_key", leaf.key()),
+    let own = own_secret("leaf", leaf);
+    let clients = secret("clients", "validation_context", &[("trusted_ca", clients)]);
+    let origins = secret("origins", "validation_context", &[("trusted_ca", origins)]);
+    format!("resources:\n{own}{clients}{origins}")
+}
+
+fn own_secret(name: &str, leaf: &ShortLeaf) -> String {
+    let (certificate, key) = (leaf.certificate(), leaf.key());
+    let parts = [
+        ("certificate_chain", certificate.as_str()),
+        ("private_key", key.as_str()),
     ];
-    let own = own.each_ref().map(|(field, pem)| (*field, pem.as_str()));
-    secret("leaf", "tls_certificate", &own);
-    secret("clients", "validation_context", &[("trusted_ca", clients)]);
-    secret("origins", "validation_context", &[("trusted_ca", origins)]);
+    secret(name, "tls_certificate", &parts)
+}
+
+/// An element of the file's list.
+fn secret(name: &str, kind: &str, parts: &[(&str, &str)]) -> String {
+    let mut text = format!(
+        "- \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret\n  \
+         name: {name}\n  {kind}:\n"
+    );
+    for (field, pem) in parts {
+        let _ = writeln!(text, "    {field}:\n      inline_string: |");
+        for line in pem.lines() {
+            let _ = writeln!(text, "        {line}");
+        }
+    }
     text
 }

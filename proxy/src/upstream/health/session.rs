@@ -181,9 +181,16 @@ pub fn wait(
     jittered(config, base, config.interval_jitter, random)
 }
 
-/// Checks of many hosts that fall due within one part in so many of their wait are made together: waking
-/// up for each costs more than to ask.
+/// Checks of many hosts that fall due within one part in so many of their wait, or half of that, are made
+/// together: waking up for each costs more than to ask.
 const ROUNDS: u32 = 100;
+
+/// The shortest round. Longer ones are this, doubled so often, so that waits that differ by a jitter, and
+/// clusters that differ in their intervals, meet.
+const ROUND_MIN: Duration = Duration::from_millis(10);
+
+/// To ten seconds.
+const DOUBLINGS_MAX: u32 = 10;
 
 /// A shorter wait is kept exactly.
 const ROUNDED_MIN: Duration = Duration::from_secs(1);
@@ -194,8 +201,9 @@ pub fn due(now: Duration, wait: Duration) -> Duration {
     if wait < ROUNDED_MIN {
         return due;
     }
-    let round = wait / ROUNDS;
-    let over = due.as_nanos() % round.as_nanos(); // which is 10 ms or longer
+    let most = (wait / ROUNDS).as_millis() / ROUND_MIN.as_millis(); // 1 or more
+    let round = ROUND_MIN * (1 << most.ilog2().min(DOUBLINGS_MAX));
+    let over = due.as_nanos() % round.as_nanos();
     match u64::try_from(over) {
         Ok(over @ 1..) => due.saturating_add(round.saturating_sub(Duration::from_nanos(over))),
         _ => due,

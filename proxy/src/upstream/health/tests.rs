@@ -216,10 +216,16 @@ fn checks_of_many_hosts_are_made_together() {
     // A short wait is kept as it is.
     assert_eq!(due(ms(3), ms(999)), ms(1002));
     // What is due within a round is due at its end.
-    for now in [1, 5, 100] {
-        assert_eq!(due(ms(now), ms(10_000)), ms(10_100), "{now}");
+    for now in [1, 5, 80] {
+        assert_eq!(due(ms(now), ms(10_000)), ms(10_080), "{now}");
     }
-    assert_eq!(due(ms(101), ms(10_000)), ms(10_200));
+    assert_eq!(due(ms(81), ms(10_000)), ms(10_160));
     assert_eq!(due(ms(1), ms(1_000)), ms(1_010));
+    // A jitter changes the round they are in, and not where rounds begin.
+    for jitter in 0..1_000 {
+        let due = due(ms(7), ms(10_000 + jitter));
+        assert_eq!(due.as_millis() % 80, 0, "{jitter}");
+        assert!(due.saturating_sub(ms(10_007 + jitter)) < ms(80), "{jitter}");
+    }
     assert_eq!(due(ms(1), Duration::MAX), Duration::MAX);
 }
