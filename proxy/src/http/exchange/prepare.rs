@@ -253,10 +253,10 @@ pub(super) fn session(
     Session::new(config, &parts.headers, path, since_1970).map(Box::new)
 }
 
-/// Cookies expire at a time of the day.
+/// Cookies and responses name times of the day.
 #[expect(
     clippy::disallowed_methods,
-    reason = "a cookie says until when it holds, in seconds of the world"
+    reason = "a cookie says until when it holds, a response until when to be left alone"
 )]
 pub(super) fn since_1970() -> Duration {
     let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);

@@ -8,6 +8,7 @@ use crate::config::outcome_breaker::Fallback;
 use crate::error::Reason;
 use crate::http::exchange::Exchange;
 use crate::http::exchange::measure::is_failure;
+use crate::http::exchange::retry;
 use crate::http::local_reply;
 use crate::http::local_reply::LocalReply;
 use crate::upstream::ClusterHandle;
@@ -157,32 +158,8 @@ impl Exchange {
 /// Whether an attempt that got no response failed by the doing of its upstream.
 fn is_of_upstream(reason: Reason) -> bool {
     match reason {
-        Reason::ConnectFailed
-        | Reason::ConnectTimeout
-        | Reason::PerTryIdleTimeout
-        | Reason::PerTryTimeout
-        | Reason::UpstreamClosed
-        | Reason::UpstreamProtocol
-        | Reason::UpstreamRefused
-        | Reason::UpstreamReset
-        | Reason::UpstreamTimeout => true,
-        Reason::BreakerOpen(_)
-        | Reason::DownstreamGone
-        | Reason::DownstreamProtocol(_)
-        | Reason::DownstreamTimeout
-        | Reason::DownstreamVersion
-        | Reason::Dropped { .. }
-        | Reason::DurationTimeout
-        | Reason::HostLeft
-        | Reason::Misdirected
-        | Reason::NoCluster
-        | Reason::NoHealthyUpstream
-        | Reason::NoRoute
-        | Reason::Overflow
-        | Reason::Overloaded
-        | Reason::RequestIdle
-        | Reason::StreamIdle
-        | Reason::UpgradeOverHttp2
-        | Reason::UpgradeRefused => false,
+        Reason::HostLeft => false, // we ended it
+        Reason::UpstreamTimeout => true,
+        other => retry::is_of_attempt(other),
     }
 }

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use xds_proto::pb::google::protobuf::DoubleValue;
-use xds_proto::pb::google::protobuf::Duration as PbDuration;
 use xds_proto::pb::google::protobuf::UInt32Value;
 use xds_proto::pb::weir::load_balancing::v1 as pb;
 use xds_proto::pb::weir::load_balancing::v1::latency_weighted_round_robin::Selector as PbSelector;
@@ -40,7 +39,7 @@ pub(super) fn decode(
     } = config;
     let default = LatencyWeighted::default();
     let seconds = Duration::from_secs;
-    let window = within(
+    let window = value::duration_within(
         context,
         ("window", window),
         default.window,
@@ -48,9 +47,9 @@ pub(super) fn decode(
     );
     let bounds = (Duration::from_millis(50), seconds(10));
     let period = ("update_period", update_period);
-    let update_period = within(context, period, default.update_period, bounds);
+    let update_period = value::duration_within(context, period, default.update_period, bounds);
     let bounds = (Duration::from_micros(1), seconds(1));
-    let epsilon = within(context, ("epsilon", epsilon), default.epsilon, bounds);
+    let epsilon = value::duration_within(context, ("epsilon", epsilon), default.epsilon, bounds);
     let base = weight(context, ("weight_base", weight_base), default.weight_base);
     let min = weight(context, ("weight_min", weight_min), default.weight_min);
     let max = weight(context, ("weight_max", weight_max), default.weight_max);
@@ -100,7 +99,7 @@ fn read_guards(context: &mut Context, guards: pb::Guards) -> Option<Guards> {
     let penalty = real(context, penalty, default.failure_penalty, (1.0, 1000.0));
     let most = (Duration::ZERO, Duration::from_secs(300));
     let spared = ("retry_after_max", retry_after_max);
-    let retry_after_max = within(context, spared, default.retry_after_max, most);
+    let retry_after_max = value::duration_within(context, spared, default.retry_after_max, most);
     let samples_min = match min_samples {
         None => Some(default.samples_min),
         some => value::number(context, "min_samples", some, (1, 10_000)).map(f64::from),
@@ -114,10 +113,10 @@ fn read_guards(context: &mut Context, guards: pb::Guards) -> Option<Guards> {
         (1.05, 100.0),
     );
     let bounds = (Duration::ZERO, MINUTES_10);
-    let warm_up = within(context, ("warm_up", warm_up), default.warm_up, bounds);
+    let warm_up = value::duration_within(context, ("warm_up", warm_up), default.warm_up, bounds);
     let bounds = (Duration::from_secs(1), Duration::from_secs(3600));
     let expiry = ("sample_expiry", sample_expiry);
-    let sample_expiry = within(context, expiry, default.sample_expiry, bounds);
+    let sample_expiry = value::duration_within(context, expiry, default.sample_expiry, bounds);
     Some(Guards {
         failure_penalty: penalty?,
         retry_after_max: retry_after_max?,
@@ -127,22 +126,6 @@ fn read_guards(context: &mut Context, guards: pb::Guards) -> Option<Guards> {
         warm_up: warm_up?,
         sample_expiry: sample_expiry?,
     })
-}
-
-fn within(
-    context: &mut Context,
-    (field, value): (&str, Option<PbDuration>),
-    default: Duration,
-    (least, most): (Duration, Duration),
-) -> Option<Duration> {
-    if value.is_none() {
-        return Some(default);
-    }
-    let found = value::duration(context, field, value)?;
-    if found < least || found > most {
-        return context.refuse(field, format!("must be between {least:?} and {most:?}"));
-    }
-    Some(found)
 }
 
 fn weight(

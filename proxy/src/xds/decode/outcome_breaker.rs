@@ -6,7 +6,6 @@ use http::HeaderValue;
 use http::StatusCode;
 use xds_proto::pb::envoy::config::core::v3::Metadata;
 use xds_proto::pb::google::protobuf::DoubleValue;
-use xds_proto::pb::google::protobuf::Duration as PbDuration;
 use xds_proto::pb::google::protobuf::UInt32Value;
 use xds_proto::pb::weir::circuit_breaking::v1 as pb;
 use xds_proto::pb::weir::circuit_breaking::v1::outcome_breaker::Answer;
@@ -86,7 +85,7 @@ fn decode(context: &mut Context, breaker: pb::OutcomeBreaker) -> Option<OutcomeB
     let error_percent = error_percent.and_then(|value| percent(context, "error_percent", value));
     let error_count = value::number(context, "error_count", error_count, (1, COUNT_MAX));
     let bounds = (Duration::from_millis(100), MINUTES_10);
-    let window = within(context, ("window", window), default.window, bounds);
+    let window = value::duration_within(context, ("window", window), default.window, bounds);
     let requests_min = number(
         context,
         ("min_requests", min_requests),
@@ -94,7 +93,8 @@ fn decode(context: &mut Context, breaker: pb::OutcomeBreaker) -> Option<OutcomeB
         COUNT_MAX,
     );
     let bounds = (Duration::from_millis(10), HOUR);
-    let open_time = within(context, ("open_time", open_time), default.open_time, bounds);
+    let open_time =
+        value::duration_within(context, ("open_time", open_time), default.open_time, bounds);
     let probes = number(context, ("probes", probes), default.probes, 1000);
     let has_fallback = fallback.is_some();
     let fallback = fallback.and_then(|fallback| read_fallback(context, fallback));
@@ -127,7 +127,7 @@ fn slow(context: &mut Context, slow: PbSlow) -> Option<SlowRequests> {
         return context.missing("slower_than");
     }
     let bounds = (Duration::from_millis(1), MINUTES_10);
-    let slower_than = within(
+    let slower_than = value::duration_within(
         context,
         ("slower_than", slower_than),
         Duration::ZERO,
@@ -148,22 +148,6 @@ fn percent(context: &mut Context, field: &str, value: DoubleValue) -> Option<f64
         return Some(value);
     }
     context.refuse(field, "must be above 0 and at most 100")
-}
-
-fn within(
-    context: &mut Context,
-    (field, value): (&str, Option<PbDuration>),
-    default: Duration,
-    (least, most): (Duration, Duration),
-) -> Option<Duration> {
-    if value.is_none() {
-        return Some(default);
-    }
-    let found = value::duration(context, field, value)?;
-    if found < least || found > most {
-        return context.refuse(field, format!("must be between {least:?} and {most:?}"));
-    }
-    Some(found)
 }
 
 fn number(

@@ -47,6 +47,23 @@ pub(crate) fn duration(
     Some(Duration::new(seconds, nanos))
 }
 
+/// A duration between these, inclusive; `default` if it is not said.
+pub(crate) fn duration_within(
+    context: &mut Context,
+    (field, value): (&str, Option<PbDuration>),
+    default: Duration,
+    (least, most): (Duration, Duration),
+) -> Option<Duration> {
+    if value.is_none() {
+        return Some(default);
+    }
+    let found = duration(context, field, value)?;
+    if found < least || found > most {
+        return context.refuse(field, format!("must be between {least:?} and {most:?}"));
+    }
+    Some(found)
+}
+
 /// A duration above zero.
 pub(crate) fn positive_duration(
     context: &mut Context,

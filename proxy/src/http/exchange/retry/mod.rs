@@ -20,7 +20,6 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use std::time::SystemTime;
 
 use http::HeaderMap;
 use http::HeaderName;
@@ -39,6 +38,7 @@ use crate::http::codec::Replay;
 use crate::http::codec::RequestBody;
 use crate::http::exchange::Exchange;
 use crate::http::exchange::hedge::Plan;
+use crate::http::exchange::prepare;
 use crate::telemetry::ResponseFlag;
 use crate::telemetry::stats::ClusterStats;
 use crate::upstream::ClusterHandle;
@@ -49,6 +49,7 @@ pub(super) use begin::begin;
 pub(super) use peek::poll_first_frame;
 use state::State;
 use state::Wait;
+pub(super) use state::is_of_attempt;
 
 /// Which attempt it is, told upstreams and clients that want to know.
 pub(super) const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
@@ -334,7 +335,10 @@ impl Exchange {
             return Duration::ZERO;
         };
         let stats = cluster.stats();
-        match retrying.state.wait(head, since_1970(), fastrand::u64(..)) {
+        match retrying
+            .state
+            .wait(head, prepare::since_1970(), fastrand::u64(..))
+        {
             Wait::Exponential(wait) => {
                 stats.upstream_rq_retry_backoff_exponential().inc();
                 wait
@@ -375,16 +379,6 @@ fn count_timeout(stats: &ClusterStats, reason: Reason) -> bool {
         _ => return false,
     }
     true
-}
-
-/// Responses may name a time.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a response may ask to be left alone until some time of the day"
-)]
-fn since_1970() -> Duration {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    now.unwrap_or_default()
 }
 
 /// The text of an error after more than one attempt.

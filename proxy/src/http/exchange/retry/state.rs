@@ -178,7 +178,7 @@ impl State {
 }
 
 /// Whether it is the attempt that failed, not the request.
-fn is_of_attempt(reason: Reason) -> bool {
+pub(in crate::http::exchange) fn is_of_attempt(reason: Reason) -> bool {
     match reason {
         Reason::ConnectFailed
         | Reason::ConnectTimeout
