@@ -282,7 +282,8 @@ async fn attempt(
         _active: ActiveRequest::enter(&counts),
     };
     let asked = worker.pools.servers.enter(host, connected.tls.as_ref());
-    let ties = Ties::new(worker.pools.user(config, cluster, host), asked, unfit);
+    let departure = (worker.pools).user(config, cluster, (host, connected.vintage));
+    let ties = Ties::new(departure, asked, unfit);
     Ok((connected, counted, ties))
 }
 

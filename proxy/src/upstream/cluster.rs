@@ -16,6 +16,7 @@ use arc_swap::ArcSwap;
 use arc_swap::ArcSwapOption;
 use arc_swap::Guard;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::config;
 use crate::config::Endpoints;
@@ -484,14 +485,14 @@ impl ClusterHandle {
     /// Says that the cluster is no longer part of the configuration. Called by `apply`.
     pub fn retire(&self) {
         let current = self.load();
-        let moves = current.hosts.retire(None);
+        let moves = current.hosts.retire(None, self.0.cut_at());
         self.set_fallback(None); // two may have had each other
         self.0.tell(&current.config, moves, Cause::Removed);
     }
 
     fn swap(&self, old: &UpstreamCluster, new: UpstreamCluster, cause: Cause) {
         let new = self.replace(old, new);
-        let moves = old.hosts.retire(Some(&new.hosts));
+        let moves = old.hosts.retire(Some(&new.hosts), self.0.cut_at());
         self.0.tell(&new.config, moves, cause);
         self.0.stats.membership_change().inc();
     }
@@ -521,6 +522,11 @@ impl Cell {
 
     fn drained(&self) -> MutexGuard<'_, Drained> {
         self.drained.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When what runs on members that leave now is cut.
+    fn cut_at(&self) -> Option<Instant> {
+        self.departures.get().map(|departures| departures.cut_at())
     }
 
     /// Tells who has left, and why those did that were removed.

@@ -79,6 +79,11 @@ impl Vintage {
         }
     }
 
+    /// The era of the host.
+    pub fn era(self) -> u32 {
+        self.era
+    }
+
     /// Whether `host` has left since.
     pub fn is_obsolete(self, host: &Host) -> bool {
         self.era != host.era()

@@ -32,6 +32,8 @@ use crate::upstream::Host;
 #[derive(Debug, Default)]
 pub(super) struct Presence {
     removed: AtomicBool,
+    /// What is begun now is cut as well.
+    leaves: AtomicBool,
     era: AtomicU32,
     /// When connections of earlier eras are cut.
     cut_at: Mutex<Option<Instant>>,
@@ -39,30 +41,36 @@ pub(super) struct Presence {
 
 impl Presence {
     pub(super) fn era(&self) -> u32 {
-        self.era.load(Ordering::Relaxed)
+        self.era.load(Ordering::Acquire) // whoever sees it sees what was said before
+    }
+
+    pub(super) fn leaves(&self) -> bool {
+        self.leaves.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_removed(&self) -> bool {
         self.removed.load(Ordering::Relaxed)
     }
 
-    /// It is no longer a member.
-    pub(super) fn remove(&self) {
+    /// It is no longer a member; without `cut_at` what runs on it may go on.
+    pub(super) fn remove(&self, cut_at: Option<Instant>) {
         self.removed.store(true, Ordering::Relaxed);
-        self.end_era();
+        self.end_era(cut_at);
     }
 
     /// Connections made until now get nothing new.
-    pub(super) fn end_era(&self) {
-        self.era.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn end_era(&self, cut_at: Option<Instant>) {
+        *self.cut_at.lock().unwrap_or_else(PoisonError::into_inner) = cut_at;
+        self.leaves.store(cut_at.is_some(), Ordering::Relaxed);
+        self.era.fetch_add(1, Ordering::Release);
+    }
+
+    fn stay(&self) {
+        self.leaves.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn cut_at(&self) -> Option<Instant> {
         *self.cut_at.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set_cut_at(&self, at: Instant) {
-        *self.cut_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
     }
 }
 
@@ -136,6 +144,11 @@ impl Departures {
         }
     }
 
+    /// When what runs on a host that leaves now is cut.
+    pub fn cut_at(&self) -> Instant {
+        Instant::now() + self.drain_time
+    }
+
     /// Takes in hosts that have left, and rings the bell. Whoever holds the statistics keeps them.
     pub fn add(
         &self,
@@ -143,10 +156,10 @@ impl Departures {
         hosts: Vec<(Arc<Host>, Cause)>,
     ) -> Arc<DrainStats> {
         let stats = self.registry.cluster_drain(stat_name);
-        let cut_at = Instant::now() + self.drain_time;
+        let soonest = self.cut_at();
         let mut leaving = self.leaving();
         for (host, cause) in hosts {
-            host.presence.set_cut_at(cut_at);
+            let cut_at = host.cut_at().unwrap_or(soonest);
             tracing::info!(%cluster, host = %host.label, cause = cause.as_str(), "a host leaves");
             stats.hosts_left().inc();
             leaving.push(Departing {
@@ -164,6 +177,7 @@ impl Departures {
 
     /// A host that was leaving is wanted again; what it had before still goes.
     pub fn returned(&self, host: &Host) {
+        host.presence.stay();
         self.leaving().retain(|each| each.host.id != host.id);
     }
 

@@ -337,9 +337,14 @@ impl Host {
         self.presence.is_removed()
     }
 
-    /// Says that it is no longer a member.
+    /// Says that it is no longer a member, but made anew if at all: what runs on it may go on.
     pub fn mark_removed(&self) {
-        self.presence.remove();
+        self.presence.remove(None);
+    }
+
+    /// Whether it is leaving, and what is begun on it all the same has to leave with it.
+    pub fn leaves(&self) -> bool {
+        self.presence.leaves()
     }
 
     /// When what was begun in an earlier era is cut, if ever.
@@ -531,8 +536,9 @@ impl HostSet {
     }
 
     /// Marks every host that is not in `next` as removed, and says who leaves and who is back. A host
-    /// that is only made anew, with another configuration at the same address, does not leave.
-    pub fn retire(&self, next: Option<&Self>) -> Moves {
+    /// that is only made anew, with another configuration at the same address, does not leave. What runs
+    /// on those that do is cut then.
+    pub fn retire(&self, next: Option<&Self>, cut_at: Option<Instant>) -> Moves {
         let next = || next.into_iter().flat_map(|set| &set.members);
         let kept: HashMap<u64, HealthStatus> = next()
             .map(|member| (member.host.id, member.health))
@@ -543,13 +549,14 @@ impl HostSet {
             let was_draining = *health == HealthStatus::Draining;
             match kept.get(&host.id) {
                 None => {
-                    host.mark_removed();
-                    if !known.contains(&host.address) {
+                    let leaves = !known.contains(&host.address);
+                    host.presence.remove(cut_at.filter(|_| leaves));
+                    if leaves {
                         moves.left.push((Arc::clone(host), Cause::Removed));
                     }
                 }
                 Some(HealthStatus::Draining) if !was_draining => {
-                    host.presence.end_era();
+                    host.presence.end_era(cut_at);
                     moves.left.push((Arc::clone(host), Cause::Draining));
                 }
                 Some(HealthStatus::Draining) => {}

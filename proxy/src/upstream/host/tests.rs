@@ -42,7 +42,7 @@ fn hosts_survive_an_update_and_the_gone_are_marked() {
         &transports,
         Some(&old),
     );
-    old.retire(Some(&new));
+    old.retire(Some(&new), None);
     assert!(Arc::ptr_eq(&old.members()[1].host, &new.members()[0].host));
     assert!(old.members()[0].host.is_removed());
     assert!(!old.members()[1].host.is_removed());
@@ -65,7 +65,7 @@ fn who_leaves_is_told_and_who_is_only_made_anew_is_not() {
     };
     let first = set(&[1, 2, 3], &[], None);
     let second = set(&[2, 3], &[3], Some(&first));
-    let moves = first.retire(Some(&second));
+    let moves = first.retire(Some(&second), None);
     let left: Vec<_> = moves
         .left
         .iter()
@@ -86,10 +86,10 @@ fn who_leaves_is_told_and_who_is_only_made_anew_is_not() {
     };
     assert_eq!((eras(&first), moves.returned.len()), (vec![1, 0, 1], 0));
     let third = set(&[2, 3], &[], Some(&second));
-    let moves = second.retire(Some(&third));
+    let moves = second.retire(Some(&third), None);
     assert_eq!((moves.left.len(), moves.returned.len()), (0, 1));
     let anew = set(&[2], &[], None);
-    let moves = third.retire(Some(&anew));
+    let moves = third.retire(Some(&anew), None);
     assert_eq!(eras(&third), [1, 2], "neither is used again");
     assert_eq!(moves.left.len(), 1, "but only one has left");
 }

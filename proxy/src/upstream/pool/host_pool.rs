@@ -261,7 +261,7 @@ impl HostPool {
             idle_since: now,
             served: 1,
             vintage,
-            users: pool.users.borrow().clone(),
+            users: pool.users(vintage),
         };
         match Slot::enter(pool) {
             Ok(slot) => Ok(Http1Lease {
@@ -296,6 +296,7 @@ impl HostPool {
         let open = Open::enter(begun, &pool.counts, permit);
         Self::drive(connection, open, asked);
         let now = Instant::now();
+        let users = pool.users(vintage);
         pool.http2.borrow_mut().push(Rc::new(Http2Connection {
             sender,
             local,
@@ -305,7 +306,7 @@ impl HostPool {
             born: now,
             used: Cell::new(now),
             vintage,
-            users: pool.users.borrow().clone(),
+            users,
         }));
         pool.tell_own();
         let lease = overflows(Self::free_stream(pool, false))?;
@@ -435,9 +436,26 @@ impl HostPool {
         self.users.borrow().alive() > 0 || leaving.iter().any(|(_, users)| users.alive() > 0)
     }
 
-    /// A place among those that use a connection made now.
-    pub(super) fn user(&self) -> DrainGuard {
-        self.users.borrow().guard()
+    /// Those that use a connection of this vintage. One that took time to make, or is to a host that
+    /// somebody else sees leave meanwhile, goes with those of before.
+    pub(super) fn users(&self, vintage: Vintage) -> DrainSignal {
+        self.follow_host();
+        let goes = self.host.leaves() || vintage.era() != self.era.get();
+        match self.host.cut_at().filter(|_| goes) {
+            Some(cut_at) => self.leave(cut_at),
+            None => self.users.borrow().clone(),
+        }
+    }
+
+    /// Those that are cut then.
+    fn leave(&self, cut_at: Instant) -> DrainSignal {
+        let mut leaving = self.leaving.borrow_mut();
+        if let Some((_, users)) = leaving.iter().find(|(at, _)| *at == cut_at) {
+            return users.clone();
+        }
+        let users = DrainSignal::default();
+        leaving.push((cut_at, users.clone()));
+        users
     }
 
     /// A place among those that are to end when the host is found unfit.

@@ -13,6 +13,8 @@
 mod host_pool;
 mod lease;
 mod room;
+#[cfg(test)]
+mod tests;
 
 use std::cell::Cell;
 use std::cell::RefCell;
@@ -36,6 +38,7 @@ use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
 use crate::upstream::HostCounts;
 use crate::upstream::connect::ConnectFailure;
+use crate::upstream::connect::Vintage;
 use crate::upstream::load_balancer::Asked;
 use crate::upstream::original::OriginalHosts;
 use crate::upstream::servers::Servers;
@@ -136,6 +139,7 @@ impl Pools {
         self.by_host
             .borrow_mut()
             .retain(|_, pool| pool.housekeep(now));
+        self.plan_cut(); // somebody may have come late to a host that leaves
     }
 
     /// Hosts may have left: what does nothing on them is closed at once.
@@ -175,15 +179,15 @@ impl Pools {
             .set(pools.values().filter_map(|pool| pool.next_cut()).min());
     }
 
-    /// A place among those that use `host`, for a connection of their own.
+    /// A place among those that use `host`, for a connection of their own of this vintage.
     pub fn user(
         &self,
         config: &Arc<config::Cluster>,
         cluster: &ClusterHandle,
-        host: &Arc<Host>,
+        (host, vintage): (&Arc<Host>, Vintage),
     ) -> DrainGuard {
         let whose = (None, Priority::Default);
-        self.of(config, cluster, host, whose).user()
+        self.of(config, cluster, host, whose).users(vintage).guard()
     }
 
     /// Asks for the end of a connection of one's own when `host` is found unfit, if the cluster wants
