@@ -10,6 +10,8 @@ use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
 
+use tokio::time::Instant;
+
 /// Asks the holders of its guards to finish, and can wait until they have.
 #[derive(Clone, Debug, Default)]
 pub struct DrainSignal(Rc<Shared>);
@@ -17,6 +19,8 @@ pub struct DrainSignal(Rc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     draining: Cell<bool>,
+    /// When those have to be gone, if they were told.
+    deadline: Cell<Option<Instant>>,
     /// One place per guard; `None` is free or not yet waiting.
     wakers: RefCell<Vec<Option<Waker>>>,
     free: RefCell<Vec<usize>>,
@@ -54,6 +58,18 @@ impl DrainSignal {
         wakers.into_iter().for_each(Waker::wake);
     }
 
+    /// The same, and says when they have to be gone; the first to say so counts.
+    pub fn start_by(&self, deadline: Instant) {
+        let known = self.0.deadline.get();
+        self.0.deadline.set(known.or(Some(deadline)));
+        self.start();
+    }
+
+    /// Whether nobody else has it, or a guard of it.
+    pub fn is_forgotten(&self) -> bool {
+        Rc::strong_count(&self.0) == 1
+    }
+
     /// Whether [`start`](Self::start) was called.
     pub fn is_draining(&self) -> bool {
         self.0.draining.get()
@@ -89,6 +105,11 @@ impl DrainGuard {
     /// Whether the holder should finish.
     pub fn is_draining(&self) -> bool {
         self.shared.draining.get()
+    }
+
+    /// When the holder has to be gone, if it was told.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.shared.deadline.get()
     }
 
     /// Ready once the holder should finish. The waker of the first call is kept: a tokio task has

@@ -48,6 +48,8 @@ pub enum Reason {
     DurationTimeout,
     /// The client speaks HTTP/1.0 or older, which is not accepted.
     DownstreamVersion,
+    /// The certificate has ended that the connection to the upstream stood on.
+    CertificateEnded,
     /// The host has left, and its drain time is over.
     HostLeft,
     /// The control plane wants requests of the cluster dropped, all of them or a part.
@@ -186,6 +188,12 @@ impl Reason {
                 "unconditional_drop_overload",
                 "unconditional drop overload",
             ),
+            Self::CertificateEnded => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Some(ResponseFlag::UpstreamConnectionTermination),
+                "upstream_certificate_ended",
+                "the certificate of the connection to the upstream has ended; see /certs",
+            ),
             Self::HostLeft => row(
                 StatusCode::SERVICE_UNAVAILABLE,
                 Some(ResponseFlag::UpstreamConnectionTermination),
@@ -306,6 +314,7 @@ impl Reason {
             | Self::ConnectTimeout
             | Self::Dropped { .. }
             | Self::DurationTimeout
+            | Self::CertificateEnded
             | Self::HostLeft
             | Self::Misdirected
             | Self::NoCluster
@@ -349,7 +358,8 @@ impl Reason {
             | Self::StreamIdle
             | Self::UpgradeOverHttp2 => (Side::Local, Retry::No),
             Self::UpstreamClosed => (Side::Upstream, Retry::IfReused),
-            Self::HostLeft
+            Self::CertificateEnded
+            | Self::HostLeft
             | Self::PerTryIdleTimeout
             | Self::PerTryTimeout
             | Self::UpstreamProtocol

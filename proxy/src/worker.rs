@@ -107,8 +107,8 @@ impl WorkerContext {
     /// Nothing runs yet.
     pub fn new(options: WorkerOptions) -> Self {
         Self {
-            pools: Pools::default(),
-            peers: Peers::default(),
+            pools: Pools::new(options.drain_time),
+            peers: Peers::new(options.drain_time),
             all: DrainSignal::default(),
             goodbye: DrainSignal::default(),
             chains: RefCell::default(),

@@ -384,9 +384,7 @@ impl Control {
             self.connection.closing.set(true);
         }
         if self.connection.closing.get() {
-            let cut = *self
-                .cut
-                .get_or_insert_with(|| Instant::now() + self.connection.worker.drain_time());
+            let cut = self.cut();
             let stop = if self.timer.poll_until(cut, cx).is_pending() {
                 Stop::Gracefully
             } else if self.has_last_word(cut, cx) {
@@ -412,6 +410,15 @@ impl Control {
             Stop::Now
         } else {
             Stop::Gracefully
+        })
+    }
+
+    /// When it is cut: after the drain time, but before a certificate ends it stands on.
+    fn cut(&mut self) -> Instant {
+        *self.cut.get_or_insert_with(|| {
+            let drained = Instant::now() + self.connection.worker.drain_time();
+            let told = self.drain.chain.deadline();
+            told.map_or(drained, |told| told.min(drained))
         })
     }
 

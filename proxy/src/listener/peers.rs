@@ -1,5 +1,5 @@
-//! Clients of a worker over TLS: one is asked to finish when its certificate ends or is trusted no
-//! more, and when the certificate ends that it was shown.
+//! Clients of a worker over TLS: one is asked to finish before its certificate ends, or the one that it
+//! was shown, has to be gone when it does, and is asked when it is trusted no more.
 //!
 //! One that was verified has a drain signal of its own, so that it can go alone; the others share one
 //! with those that go at the same time. Verifying all of a chain again takes long enough to be done a
@@ -9,33 +9,43 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-
-use rustls_pki_types::UnixTime;
+use std::time::Duration;
 
 use crate::drain::DrainGuard;
 use crate::drain::DrainSignal;
 use crate::listener::ActiveChain;
 use crate::net::tls::Facts;
+use crate::net::tls::Tenure;
+use crate::net::tls::unix_now;
 use crate::worker::WorkerContext;
 
 /// Those of one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Peers {
     /// Those that were verified, by chain.
     verified: RefCell<HashMap<u64, Vec<Peer>>>,
-    /// The others, by chain and by when the certificate ends that they were shown.
-    shown: RefCell<HashMap<(u64, i64), DrainSignal>>,
+    /// The others, by chain and by the certificate that they were shown.
+    shown: RefCell<HashMap<(u64, Tenure), DrainSignal>>,
+    drain_time: Duration,
 }
 
 #[derive(Debug)]
 struct Peer {
     facts: Arc<Facts>,
-    /// Seconds since 1970.
-    end: i64,
+    tenure: Tenure,
     signal: DrainSignal,
 }
 
 impl Peers {
+    /// There are none yet. One is asked to finish the drain time before it must.
+    pub fn new(drain_time: Duration) -> Self {
+        Self {
+            verified: RefCell::default(),
+            shown: RefCell::default(),
+            drain_time,
+        }
+    }
+
     /// A client of this chain; none if nothing can change that it was let in for.
     pub(super) fn enter(&self, chain: &ActiveChain, facts: &Arc<Facts>) -> Option<DrainGuard> {
         let shown_until = facts.shown_until();
@@ -52,29 +62,31 @@ impl Peers {
         let mut verified = self.verified.borrow_mut();
         verified.entry(chain.id).or_default().push(Peer {
             facts: Arc::clone(facts),
-            end: end.min(shown_until),
+            tenure: self.tenure(end.min(shown_until)),
             signal,
         });
         Some(guard)
     }
 
     fn enter_shown(&self, chain: u64, until: i64) -> Option<DrainGuard> {
-        if until == i64::MAX {
-            return None;
-        }
+        let tenure = self.tenure(until);
         let mut shown = self.shown.borrow_mut();
-        Some(shown.entry((chain, until)).or_default().guard())
+        (tenure != Tenure::FOREVER).then(|| shown.entry((chain, tenure)).or_default().guard())
+    }
+
+    fn tenure(&self, end: i64) -> Tenure {
+        Tenure::until(end, unix_now(), self.drain_time)
     }
 
     /// The chain is gone.
     pub fn drain_chain(&self, id: u64) {
         let gone = self.verified.borrow_mut().remove(&id);
         for peer in gone.into_iter().flatten() {
-            peer.signal.start();
+            peer.tenure.ask(&peer.signal);
         }
-        self.shown.borrow_mut().retain(|(chain, _), signal| {
+        self.shown.borrow_mut().retain(|(chain, tenure), signal| {
             if *chain == id {
-                signal.start();
+                tenure.ask(signal);
             }
             *chain != id
         });
@@ -83,31 +95,31 @@ impl Peers {
     /// The worker stops.
     pub fn drain_all(&self) {
         for peer in self.verified.borrow().values().flatten() {
-            peer.signal.start();
+            peer.tenure.ask(&peer.signal);
         }
-        self.shown
-            .borrow()
-            .values()
-            .for_each(|signal| signal.start());
+        let shown = self.shown.borrow();
+        shown
+            .iter()
+            .for_each(|((_, tenure), signal)| tenure.ask(signal));
     }
 
-    /// Asks those to finish for whom a certificate has ended, and forgets those that are gone.
+    /// Asks those to finish for whom a certificate ends, and forgets those that are gone.
     pub fn housekeep(&self) {
         let (mut chains, mut shown) = (self.verified.borrow_mut(), self.shown.borrow_mut());
         if chains.is_empty() && shown.is_empty() {
             return; // the usual case, without a look at the clock
         }
-        let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
+        let now = unix_now();
         chains.retain(|_, peers| {
             peers.retain(|peer| peer.signal.alive() > 0);
-            for peer in peers.iter().filter(|peer| peer.end < now) {
-                peer.signal.start();
+            for peer in peers.iter().filter(|peer| peer.tenure.is_over(now)) {
+                peer.tenure.ask(&peer.signal);
             }
             !peers.is_empty()
         });
-        shown.retain(|(_, until), signal| {
-            if *until < now {
-                signal.start();
+        shown.retain(|(_, tenure), signal| {
+            if tenure.is_over(now) {
+                tenure.ask(signal);
             }
             signal.alive() > 0
         });

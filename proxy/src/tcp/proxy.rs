@@ -281,8 +281,10 @@ async fn attempt(
         _open: Open::enter(begun, &counts, permit).with_stream(breakers.enter_stream(priority)),
         _active: ActiveRequest::enter(&counts),
     };
-    let asked = worker.pools.servers.enter(host, connected.tls.as_ref());
-    let departure = (worker.pools).user(config, cluster, (host, connected.vintage));
+    let tenure = worker.pools.servers.tenure(host, connected.tls.as_ref());
+    let asked = (worker.pools.servers).enter(host, connected.tls.as_ref(), tenure);
+    let until = (connected.vintage, tenure);
+    let departure = worker.pools.user(config, cluster, host, until);
     let ties = Ties::new(departure, asked, unfit);
     Ok((connected, counted, ties))
 }
@@ -322,7 +324,9 @@ async fn relay(session: &mut Session, drain: &mut ConnectionGuard) {
             Ended::Idle => timed_out(session, false),
             Ended::TooOld => timed_out(session, true),
             Ended::Drained => {}
-            Ended::HostUnfit => session.flag(ResponseFlag::UpstreamConnectionTermination),
+            Ended::CertificateOver | Ended::HostUnfit => {
+                session.flag(ResponseFlag::UpstreamConnectionTermination);
+            }
             Ended::HostLeft => {
                 if let Some(cluster) = &session.cluster {
                     cluster.stats().upstream_rq_drain_cut().inc();

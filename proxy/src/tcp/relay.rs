@@ -20,6 +20,8 @@ use crate::worker::ConnectionGuard;
 pub(super) enum Ended {
     /// Both sides have sent their end.
     Both,
+    /// The connection to the upstream would outlive a certificate.
+    CertificateOver,
     /// The client's connection is broken.
     DownstreamBroken,
     /// It was asked to go, and has had its time.
@@ -51,7 +53,7 @@ pub(super) struct Patience {
 /// What can end a relay on the side of its host.
 #[derive(Debug)]
 pub(super) struct Ties {
-    /// The host leaves.
+    /// The host has left, or a certificate has ended.
     departure: DrainGuard,
     /// Apart, as most hosts are plain, and of few clusters connections are closed for health.
     rare: Option<Box<RareTies>>,
@@ -84,7 +86,10 @@ impl Ties {
 
     fn poll_ended(&mut self, cx: &Context<'_>) -> Poll<Ended> {
         if self.departure.poll_draining(cx).is_ready() {
-            return Poll::Ready(Ended::HostLeft);
+            return Poll::Ready(match self.departure.deadline() {
+                Some(_) => Ended::CertificateOver,
+                None => Ended::HostLeft,
+            });
         }
         let unfit = self.rare.as_mut().and_then(|rare| rare.unfit.as_mut());
         match unfit {
@@ -161,7 +166,9 @@ impl Relay {
             self.moved_at = Instant::now();
         }
         if self.cut_at.is_none() && self.is_asked_to_go(drain, cx) {
-            self.cut_at = Some(Instant::now() + self.patience.drain);
+            let cut_at = Instant::now() + self.patience.drain;
+            let told = drain.chain.deadline();
+            self.cut_at = Some(told.map_or(cut_at, |told| told.min(cut_at)));
         }
         if let Poll::Ready(ended) = self.ties.poll_ended(cx) {
             return Poll::Ready(ended);

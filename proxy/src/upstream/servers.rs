@@ -1,64 +1,87 @@
-//! Servers of a worker that connections over TLS lead to: a connection is asked to finish when the
-//! server's certificate ends or is trusted no more, and when the certificate ends that we showed.
+//! Servers of a worker that connections over TLS lead to: a connection is asked to finish before the
+//! server's certificate ends, or the one that we showed, and when the server is trusted no more.
 //!
 //! The other side of `listener::peers`, with which it shares the manner. A pool itself gives out no
-//! connection that is too old; what is here are streams of TCP, and HTTP/2 connections whose streams
-//! go on.
+//! connection that is too old, and cuts who uses one; what is here are streams of TCP, and connections
+//! that have become something else or whose streams go on.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-
-use rustls_pki_types::UnixTime;
+use std::time::Duration;
 
 use crate::drain::DrainGuard;
 use crate::drain::DrainSignal;
 use crate::net::tls::Facts;
+use crate::net::tls::Tenure;
+use crate::net::tls::unix_now;
 use crate::upstream::Host;
 use crate::upstream::transport::Transport;
 
 /// Those of one worker.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Servers(Rc<RefCell<Vec<Server>>>);
+#[derive(Clone, Debug)]
+pub(crate) struct Servers {
+    all: Rc<RefCell<Vec<Server>>>,
+    drain_time: Duration,
+}
 
 #[derive(Debug)]
 struct Server {
     host: Arc<Host>,
     facts: Arc<Facts>,
-    /// Seconds since 1970.
-    end: i64,
+    tenure: Tenure,
     signal: DrainSignal,
 }
 
 impl Servers {
-    /// A new connection to this host; none without TLS.
-    pub(crate) fn enter(&self, host: &Arc<Host>, facts: Option<&Arc<Facts>>) -> Option<DrainGuard> {
-        let facts = facts?;
+    /// There are none yet. A connection is asked to finish the drain time before it must.
+    pub(super) fn new(drain_time: Duration) -> Self {
+        Self {
+            all: Rc::default(),
+            drain_time,
+        }
+    }
+
+    /// How long a new connection to this host may tenure.
+    pub(crate) fn tenure(&self, host: &Host, facts: Option<&Arc<Facts>>) -> Tenure {
+        let Some(facts) = facts else {
+            return Tenure::FOREVER;
+        };
         let peer = facts.peer.as_ref();
         let peer = peer.filter(|_| !host.transport.allows_expired());
+        let end = peer.map_or(i64::MAX, |peer| peer.end());
+        Tenure::until(end.min(facts.shown_until()), unix_now(), self.drain_time)
+    }
+
+    /// A new connection to this host, and how long it may stay; none without TLS.
+    pub(crate) fn enter(
+        &self,
+        host: &Arc<Host>,
+        facts: Option<&Arc<Facts>>,
+        tenure: Tenure,
+    ) -> Option<DrainGuard> {
+        let facts = facts?;
         let signal = DrainSignal::default();
         let guard = signal.guard();
-        self.0.borrow_mut().push(Server {
+        self.all.borrow_mut().push(Server {
             host: Arc::clone(host),
             facts: Arc::clone(facts),
-            end: peer
-                .map_or(i64::MAX, |peer| peer.end())
-                .min(facts.shown_until()),
+            tenure,
             signal,
         });
         Some(guard)
     }
 
-    /// Asks those to finish for whom a certificate has ended, and forgets those that are gone.
+    /// Asks those to finish for whom a certificate ends, and forgets those that are gone.
     pub(super) fn housekeep(&self) {
-        let mut servers = self.0.borrow_mut();
+        let mut servers = self.all.borrow_mut();
         if servers.is_empty() {
             return; // often, and then without a look at the clock
         }
-        let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
+        let now = unix_now();
         servers.retain(|server| server.signal.alive() > 0);
-        for server in servers.iter().filter(|server| server.end < now) {
-            server.signal.start();
+        for server in servers.iter().filter(|server| server.tenure.is_over(now)) {
+            server.tenure.ask(&server.signal);
         }
     }
 
@@ -74,7 +97,7 @@ impl Servers {
     }
 
     fn over(&self, transport: &Arc<Transport>) -> Vec<(Arc<Host>, Arc<Facts>, DrainSignal)> {
-        let servers = self.0.borrow();
+        let servers = self.all.borrow();
         let same = servers
             .iter()
             .filter(|server| Arc::ptr_eq(&server.host.transport, transport));

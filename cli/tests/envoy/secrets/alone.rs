@@ -3,8 +3,6 @@
 //! reason is told.
 
 use std::time::Duration;
-use std::time::SystemTime;
-use std::time::UNIX_EPOCH;
 
 use proxy::telemetry::stats::Group;
 use proxy::telemetry::stats::Reading;
@@ -14,6 +12,7 @@ use super::authority::Leaf;
 use super::authority::trust;
 use super::caller::Caller;
 use super::caller::ask_plainly;
+use super::peers::now;
 use super::site;
 use crate::identity::free_ports;
 use crate::setting::ControlPlane;
@@ -28,12 +27,6 @@ const AWAY: Duration = Duration::from_secs(6);
 
 /// How long a certificate lives whose end is waited for.
 const BRIEF: Duration = Duration::from_secs(4);
-
-fn now() -> Duration {
-    #[expect(clippy::disallowed_methods, reason = "certificates end by the clock")]
-    let now = SystemTime::now();
-    now.duration_since(UNIX_EPOCH).expect("after 1970")
-}
 
 /// A number of the certificate that comes by this name.
 fn gauge(weir: &Weir, name: &str) -> i64 {

@@ -26,7 +26,7 @@ use super::authority::HOST;
 use super::authority::Leaf;
 use crate::setting::PATIENCE;
 
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: server.test\r\n\r\n";
+pub(super) const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: server.test\r\n\r\n";
 
 /// A client that trusts certain roots and resumes no session.
 #[derive(Clone)]
@@ -92,6 +92,10 @@ impl Call {
         let (_, session) = self.0.get_ref();
         let chain = session.peer_certificates().unwrap_or_default();
         chain[0].clone().into_owned()
+    }
+
+    pub(super) fn into_stream(self) -> TlsStream<TcpStream> {
+        self.0
     }
 
     pub(super) fn is_resumed(&self) -> bool {

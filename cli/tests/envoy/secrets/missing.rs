@@ -206,7 +206,8 @@ async fn x06_without_its_secret_a_cluster_of_envoy_and_weir_answers_alike() {
     weir.stop().await;
     let logged = ports.iter().map(|port| std::fs::read_to_string(log(port)));
     let logged: Vec<String> = logged.collect::<Result<_, _>>().expect("a log");
-    let reason = "UF TLS_error:_Secret_is_not_supplied_by_SDS\n";
+    let reason = "UF TLS_error:_Secret_is_not_supplied_by_SDS \
+                  upstream_reset_before_response_started{remote_connection_failure|TLS_error:_Secret_is_not_supplied_by_SDS}\n";
     assert_eq!(logged, [reason.repeat(2), reason.repeat(2)]);
 }
 

@@ -11,6 +11,7 @@
 //! | `rotated` | a leaf is replaced under load |
 //! | `overlap` | leaf after leaf and another root, under load of mutual TLS |
 //! | `missing` | a secret that is not there, or no good |
+//! | `ended` | what still runs when a certificate ends |
 //! | `files` | one bootstrap with files, two proxies, the same certificates |
 //! | `mutual` | Envoy and Weir verify each other while their root is replaced |
 
@@ -18,6 +19,7 @@ mod alone;
 mod authority;
 mod caller;
 mod certs;
+mod ended;
 mod files;
 mod missing;
 mod mutual;

@@ -21,8 +21,15 @@ use crate::setting::ControlPlane;
 use crate::setting::Weir;
 use crate::setting::until;
 
-/// How long a certificate lives that is to end during the test.
-const BRIEF: Duration = Duration::from_secs(3);
+/// How long a certificate lives that is to end during the test. Connections are asked to go nine seconds
+/// before: the half of what is left, or less, as the drain time is halved.
+const BRIEF: Duration = Duration::from_secs(20);
+
+pub(super) fn now() -> Duration {
+    #[expect(clippy::disallowed_methods, reason = "certificates end by the clock")]
+    let now = SystemTime::now();
+    now.duration_since(UNIX_EPOCH).expect("after 1970")
+}
 
 /// A proxy whose clients need a certificate.
 struct World {
@@ -100,17 +107,23 @@ async fn t08_who_is_revoked_or_of_a_root_that_is_gone_is_asked_to_go() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn t09_who_has_a_certificate_that_ends_is_asked_to_go() {
     let world = World::start().await;
-    #[expect(clippy::disallowed_methods, reason = "a certificate that ends soon")]
-    let now = SystemTime::now();
-    let now = now.duration_since(UNIX_EPOCH).expect("after 1970");
-    let brief = world.root.ending("brief", now + BRIEF);
+    let end = now() + BRIEF;
+    let brief = world.root.ending("brief", end);
     let mut of_brief = world.call(&brief).await.expect("it is let in");
     let mut of_other = world
         .call(&world.root.issue("other"))
         .await
         .expect("it is let in");
-    of_brief.ended().await.expect("its certificate has ended");
+    of_brief.ask().await.expect("there is time");
+    of_brief.ended().await.expect("its certificate ends");
+    assert!(now() < end, "it went too late");
     of_other.ask().await.expect("the other one stays");
+    world.call(&brief).await.expect("it is let in still");
+    let gone = until(|| async {
+        let gone = world.call(&brief).await.is_err();
+        gone.then_some(()).ok_or_else(|| "let in".to_owned())
+    });
+    gone.await.expect("its certificate has ended");
     assert!(world.call(&brief).await.is_err(), "it is let in no more");
     world.weir.stop().await;
 }
@@ -126,10 +139,8 @@ async fn t09_connections_go_when_the_certificate_ends_that_they_began_with() {
         let listener = site::answering("l", port.number(), &tls);
         control_plane.commit("weir", &[listener, leaf.secret("leaf")]);
     };
-    #[expect(clippy::disallowed_methods, reason = "a certificate that ends soon")]
-    let now = SystemTime::now();
-    let now = now.duration_since(UNIX_EPOCH).expect("after 1970");
-    commit(&root.ending("brief", now + BRIEF));
+    let end = now() + BRIEF;
+    commit(&root.ending("brief", end));
     let weir = Weir::start(&site::dynamic("weir", "DELTA_GRPC", control_plane.address)).await;
     let caller = Caller::trusting(&[&root]);
     let mut of_brief = caller.call(port.addr()).await.expect("a handshake");
@@ -145,7 +156,9 @@ async fn t09_connections_go_when_the_certificate_ends_that_they_began_with() {
     });
     seen.await.expect("the new leaf is shown");
     let mut of_lasting = caller.call(port.addr()).await.expect("a handshake");
-    of_brief.ended().await.expect("its certificate has ended");
+    of_lasting.ask().await.expect("it is answered");
+    of_brief.ended().await.expect("its certificate ends");
+    assert!(now() < end, "it went too late");
     of_lasting.ask().await.expect("the other one stays");
     weir.stop().await;
 }

@@ -67,7 +67,7 @@ pub(super) fn forwarding(name: &str, port: u16, tls: Option<&Value>, cluster: &s
 pub(super) fn logging(name: &str, port: u16, log: &Path, cluster: &str) -> Value {
     let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": cluster}}]);
     let format = json!({"text_format_source": {
-        "inline_string": "%RESPONSE_FLAGS% %UPSTREAM_TRANSPORT_FAILURE_REASON%\n"}});
+        "inline_string": "%RESPONSE_FLAGS% %UPSTREAM_TRANSPORT_FAILURE_REASON% %RESPONSE_CODE_DETAILS%\n"}});
     let log = typed(
         "extensions.access_loggers.file.v3.FileAccessLog",
         json!({"path": log, "log_format": format}),

@@ -42,9 +42,17 @@ pub(super) struct Deadlines {
     further: Option<Box<FurtherLimits>>,
     /// How far the request body has come; none if there is none.
     pub(super) progress: Option<Rc<Progress>>,
-    /// Of the host of the attempt, should it leave.
+    /// Of the host of the attempt, should it leave, and of the certificate its connection stands on.
     pub(super) departure: Option<DrainGuard>,
     timer: LazyTimer,
+}
+
+/// Why an attempt is cut that this asks to end.
+pub(super) fn left(departure: &DrainGuard) -> Reason {
+    match departure.deadline() {
+        Some(_) => Reason::CertificateEnded,
+        None => Reason::HostLeft,
+    }
 }
 
 /// Limits that most requests have none of.
@@ -304,7 +312,7 @@ impl Deadlines {
         if let Some(departure) = &mut self.departure
             && departure.poll_draining(cx).is_ready()
         {
-            return Poll::Ready(Reason::HostLeft);
+            return Poll::Ready(left(departure));
         }
         loop {
             let Some((deadline, reason)) = self.nearest() else {

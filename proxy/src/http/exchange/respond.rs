@@ -324,7 +324,9 @@ impl Body for ExchangeBody {
             Poll::Pending => {
                 let reason = std::task::ready!(this.exchange.deadlines.poll_passed(cx));
                 this.exchange.break_off(reason);
-                if reason == Reason::HostLeft && this.exchange.is_grpc {
+                if matches!(reason, Reason::HostLeft | Reason::CertificateEnded)
+                    && this.exchange.is_grpc
+                {
                     this.content = Content::Local(None);
                     let trailers = local_reply::grpc_trailers(&reason.telling());
                     finish::remember_trailers(&mut this.exchange, &trailers);

@@ -171,7 +171,10 @@ impl Switched {
             Some(reason) => exchange.note_cut(reason),
             None => exchange.details = DRAINED,
         }
-        let can_be_told = matches!(reason, Some(Reason::HostLeft) | None);
+        let can_be_told = matches!(
+            reason,
+            Some(Reason::CertificateEnded | Reason::HostLeft) | None
+        );
         if can_be_told && self.tunnel.leave(fastrand::u32(..).to_ne_bytes()) {
             cx.waker().wake_by_ref();
             return Poll::Pending;

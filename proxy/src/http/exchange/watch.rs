@@ -158,7 +158,7 @@ impl Exchange {
 /// Whether an attempt that got no response failed by the doing of its upstream.
 fn is_of_upstream(reason: Reason) -> bool {
     match reason {
-        Reason::HostLeft => false, // we ended it
+        Reason::CertificateEnded | Reason::HostLeft => false, // we ended it
         Reason::UpstreamTimeout => true,
         other => retry::is_of_attempt(other),
     }

@@ -17,7 +17,6 @@ use rustls::HandshakeKind;
 use rustls::NamedGroup;
 use rustls::ProtocolVersion;
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::UnixTime;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
@@ -26,6 +25,7 @@ use crate::config::tls::Validation;
 use crate::net::tls::distinguished_name;
 use crate::net::tls::issuer;
 use crate::net::tls::other_name;
+use crate::net::tls::unix_now;
 
 /// RFC 7468 section 2.
 const PEM_LINE_SYMBOLS: usize = 64;
@@ -119,7 +119,7 @@ impl Facts {
     /// When our certificate ends that the peer was shown, in seconds since 1970; never, if it had
     /// ended already: nobody minded.
     pub fn shown_until(&self) -> i64 {
-        let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
+        let now = unix_now();
         let shown = self.local.as_ref().map(|local| local.not_after);
         shown.filter(|until| *until >= now).unwrap_or(i64::MAX)
     }

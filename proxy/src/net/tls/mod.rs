@@ -13,6 +13,7 @@ mod engine;
 pub mod facts;
 mod issuer;
 mod other_name;
+mod tenure;
 
 use std::cell::RefCell;
 use std::io;
@@ -32,6 +33,8 @@ use engine::Engine;
 use engine::Job;
 use engine::Sink;
 pub use facts::Facts;
+pub use tenure::Tenure;
+pub use tenure::unix_now;
 
 /// Read by one system call: two full records with what belongs to them (RFC 8446 section 5.2).
 const READ_BYTES: usize = 2 * (16 * 1024 + 256 + 5);

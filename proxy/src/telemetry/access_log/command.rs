@@ -122,7 +122,7 @@ impl<'a> Value<'a> {
             Command::DownstreamRemoteAddressWithoutPort => ip(remote),
             Command::DownstreamRemotePort => port(remote),
             Command::RequestedServerName => text(record.requested_server_name),
-            Command::ResponseCodeDetails => text(record.response_code_details),
+            Command::ResponseCodeDetails => details(record),
             Command::RouteName => text(record.route_name),
             Command::UpstreamCluster => text(record.upstream_cluster),
             Command::UpstreamHost => record.upstream_host.map_or(Self::Absent, address),
@@ -189,6 +189,19 @@ fn text(text: Option<&str>) -> Value<'_> {
     match text {
         None | Some("") => Value::Absent,
         Some(text) => bytes(text.as_bytes()),
+    }
+}
+
+/// Of a connection that was not made Envoy tells why in the braces.
+fn details<'a>(record: &ExchangeRecord<'a>) -> Value<'a> {
+    let reset = |details: &&str| details.starts_with("upstream_reset_before_response_started{");
+    let details = record.response_code_details;
+    let open = details
+        .filter(reset)
+        .and_then(|text| text.strip_suffix('}'));
+    match open.zip(record.upstream_transport_failure_reason) {
+        Some((open, why)) => Value::Text(format!("{open}|{why}}}").into_bytes().into()),
+        None => text(details),
     }
 }
 

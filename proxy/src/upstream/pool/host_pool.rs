@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rustls_pki_types::UnixTime;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -22,7 +21,8 @@ use crate::http::codec;
 use crate::http::codec::Http2Sender;
 use crate::http::codec::Protocol;
 use crate::net::tls::Facts;
-use crate::net::tls::facts::Presented;
+use crate::net::tls::Tenure;
+use crate::net::tls::unix_now;
 use crate::telemetry::stats::ClusterStats;
 use crate::upstream::Breakers;
 use crate::upstream::ClusterHandle;
@@ -43,6 +43,7 @@ use crate::upstream::pool::lease::Lease;
 use crate::upstream::pool::lease::Sender;
 use crate::upstream::pool::lease::Slot;
 use crate::upstream::pool::room::Room;
+use crate::upstream::pool::users::Users;
 use crate::upstream::servers::Servers;
 
 /// Offered in TLS, unless the cluster's context says otherwise.
@@ -73,13 +74,7 @@ pub(super) struct HostPool {
     /// The one used last is at the end, so that the rest can grow old and go.
     pub(super) http1: RefCell<Vec<Http1Connection>>,
     pub(super) http2: RefCell<Vec<Rc<Http2Connection>>>,
-    /// When the first certificate ends that either side showed on them, in seconds since 1970.
-    end: Cell<i64>,
-    /// Who uses it since the last era of the host began.
-    users: RefCell<DrainSignal>,
-    era: Cell<u32>,
-    /// Those of earlier eras, and when they are cut.
-    leaving: RefCell<Vec<(Instant, DrainSignal)>>,
+    users: Users,
     /// Those to be closed when the host is found unfit, and how often it was so before them.
     closing: RefCell<DrainSignal>,
     falls: Cell<u32>,
@@ -98,7 +93,8 @@ pub(super) struct Http1Connection {
     idle_since: Instant,
     served: u32,
     pub(super) vintage: Vintage,
-    /// Those that use it, to be ended when the drain time of the host is over.
+    pub(super) tenure: Tenure,
+    /// Those that use it, to be ended when the drain time of the host is over, or a certificate ends.
     pub(super) users: DrainSignal,
 }
 
@@ -113,7 +109,8 @@ pub(super) struct Http2Connection {
     born: Instant,
     used: Cell<Instant>,
     pub(super) vintage: Vintage,
-    /// Those that use it, to be ended when the drain time of the host is over.
+    pub(super) tenure: Tenure,
+    /// Those that use it, to be ended when the drain time of the host is over, or a certificate ends.
     pub(super) users: DrainSignal,
 }
 
@@ -130,9 +127,7 @@ impl HostPool {
             stats: Arc::clone(cluster.stats()),
             breakers: Arc::clone(cluster.breakers()),
             counts,
-            era: Cell::new(host.era()),
-            users: RefCell::default(),
-            leaving: RefCell::default(),
+            users: Users::new(&host),
             closing: RefCell::default(),
             falls: Cell::new(host.falls()),
             host,
@@ -145,7 +140,6 @@ impl HostPool {
             agreed: Cell::new(None),
             http1: RefCell::default(),
             http2: RefCell::default(),
-            end: Cell::new(i64::MAX),
             connecting: tokio::sync::Mutex::default(),
         }
     }
@@ -166,7 +160,10 @@ impl HostPool {
     pub(super) fn idle_http1(pool: &Rc<Self>) -> Result<Option<Http1Lease>, Reason> {
         let mut idle = pool.http1.borrow_mut();
         while let Some(mut connection) = idle.pop() {
-            if !connection.sender.is_ready() || !pool.is_current(connection.vintage) {
+            if !connection.sender.is_ready()
+                || !pool.is_current(connection.vintage)
+                || connection.users.is_draining()
+            {
                 continue;
             }
             let slot = match Slot::enter(pool) {
@@ -249,7 +246,7 @@ impl HostPool {
             tls,
             vintage,
         } = connected;
-        pool.note_end(tls.as_ref());
+        let tenure = pool.servers.tenure(&pool.host, tls.as_ref());
         pool.stats.upstream_cx_http1_total().inc();
         let now = Instant::now();
         let connection = Http1Connection {
@@ -261,7 +258,8 @@ impl HostPool {
             idle_since: now,
             served: 1,
             vintage,
-            users: pool.users(vintage),
+            tenure,
+            users: pool.users(vintage, tenure),
         };
         match Slot::enter(pool) {
             Ok(slot) => Ok(Http1Lease {
@@ -290,13 +288,13 @@ impl HostPool {
         let (sender, connection) = codec::connect_http2(stream, &pool.config.http2)
             .await
             .map_err(|error| ConnectFailure::new(&error.to_string()))?;
-        pool.note_end(tls.as_ref());
+        let tenure = pool.servers.tenure(&pool.host, tls.as_ref());
         pool.stats.upstream_cx_http2_total().inc();
-        let asked = pool.servers.enter(&pool.host, tls.as_ref());
+        let asked = pool.servers.enter(&pool.host, tls.as_ref(), tenure);
         let open = Open::enter(begun, &pool.counts, permit);
         Self::drive(connection, open, asked);
         let now = Instant::now();
-        let users = pool.users(vintage);
+        let users = pool.users(vintage, tenure);
         pool.http2.borrow_mut().push(Rc::new(Http2Connection {
             sender,
             local,
@@ -306,6 +304,7 @@ impl HostPool {
             born: now,
             used: Cell::new(now),
             vintage,
+            tenure,
             users,
         }));
         pool.tell_own();
@@ -323,7 +322,8 @@ impl HostPool {
         let streams_max = pool.config.http2.max_concurrent_streams;
         let served_max = pool.config.max_requests_per_connection.unwrap_or(u32::MAX);
         let has_room = |c: &&Rc<Http2Connection>| {
-            c.streams.get() < streams_max && c.served.get() < served_max && !pool.is_too_old(c.born)
+            let is_full = c.streams.get() >= streams_max || c.served.get() >= served_max;
+            !is_full && !pool.is_too_old(c.born) && !c.users.is_draining()
         };
         let connection = if reused {
             let mut usable = connections.iter().filter(has_room);
@@ -389,40 +389,27 @@ impl HostPool {
         self.close_unfit();
         if self.host.is_removed() {
             self.close_idle();
-            return self.is_used(); // those that are still on it may have to be cut
+            return self.users.are_there(); // those that are still on it may have to be cut
         }
-        self.close_ended();
+        let unix_now = unix_now();
         let fresh = |since: Instant| self.config.idle_timeout.is_none_or(|max| now - since < max);
-        let may_stay = |born, vintage| !self.is_too_old(born) && self.is_current(vintage);
-        self.http1
-            .borrow_mut()
-            .retain(|c| fresh(c.idle_since) && c.sender.is_ready() && may_stay(c.born, c.vintage));
+        let may_stay = |born, vintage, tenure: Tenure| {
+            !self.is_too_old(born) && self.is_current(vintage) && !tenure.is_over(unix_now)
+        };
+        self.http1.borrow_mut().retain(|c| {
+            let is_fresh = fresh(c.idle_since) && c.sender.is_ready();
+            is_fresh && may_stay(c.born, c.vintage, c.tenure)
+        });
         self.http2.borrow_mut().retain(|c| {
             let busy = c.streams.get() > 0;
-            !c.sender.is_closed() && (busy || fresh(c.used.get())) && may_stay(c.born, c.vintage) // streams still open hold their connection
+            !c.sender.is_closed()
+                && (busy || fresh(c.used.get()))
+                && may_stay(c.born, c.vintage, c.tenure) // streams still open hold their connection
         });
         // Clients choose the hosts of requests, so what is for one goes as soon as it is empty.
         self.request_host.is_none()
             || !self.http1.borrow().is_empty()
             || !self.http2.borrow().is_empty()
-    }
-
-    /// Takes note of the certificates of a new connection, unless they may have ended already.
-    fn note_end(&self, tls: Option<&Arc<Facts>>) {
-        let Some(tls) = tls else { return };
-        let end = tls.peer.as_ref().map_or(i64::MAX, Presented::end);
-        let end = if end > unix_now() { end } else { i64::MAX };
-        let end = end.min(tls.shown_until());
-        self.end.set(self.end.get().min(end));
-    }
-
-    /// Nothing more is sent on connections of which one has outlived its certificate; they mostly have
-    /// the same.
-    fn close_ended(&self) {
-        if self.end.get() != i64::MAX && self.end.get() < unix_now() {
-            self.close_idle();
-            self.end.set(i64::MAX);
-        }
     }
 
     /// Closes what does nothing.
@@ -431,31 +418,10 @@ impl HostPool {
         self.http2.borrow_mut().clear(); // streams still open hold their connection
     }
 
-    fn is_used(&self) -> bool {
-        let leaving = self.leaving.borrow();
-        self.users.borrow().alive() > 0 || leaving.iter().any(|(_, users)| users.alive() > 0)
-    }
-
-    /// Those that use a connection of this vintage. One that took time to make, or is to a host that
-    /// somebody else sees leave meanwhile, goes with those of before.
-    pub(super) fn users(&self, vintage: Vintage) -> DrainSignal {
+    /// Those that use a connection of this vintage, that may stay so long.
+    pub(super) fn users(&self, vintage: Vintage, tenure: Tenure) -> DrainSignal {
         self.follow_host();
-        let goes = self.host.leaves() || vintage.era() != self.era.get();
-        match self.host.cut_at().filter(|_| goes) {
-            Some(cut_at) => self.leave(cut_at),
-            None => self.users.borrow().clone(),
-        }
-    }
-
-    /// Those that are cut then.
-    fn leave(&self, cut_at: Instant) -> DrainSignal {
-        let mut leaving = self.leaving.borrow_mut();
-        if let Some((_, users)) = leaving.iter().find(|(at, _)| *at == cut_at) {
-            return users.clone();
-        }
-        let users = DrainSignal::default();
-        leaving.push((cut_at, users.clone()));
-        users
+        self.users.of(&self.host, vintage, tenure)
     }
 
     /// A place among those that are to end when the host is found unfit.
@@ -471,30 +437,21 @@ impl HostPool {
         }
     }
 
-    /// Closes what does nothing if the host has begun another era, and knows when to cut the rest.
+    /// Closes what does nothing if the host has begun another era.
     pub(super) fn follow_host(&self) {
-        let era = self.host.era();
-        if self.era.replace(era) == era {
-            return;
-        }
-        self.close_idle();
-        if let Some(cut_at) = self.host.cut_at() {
-            let users = self.users.take();
-            self.leaving.borrow_mut().push((cut_at, users));
+        if self.users.follow(&self.host) {
+            self.close_idle();
         }
     }
 
-    /// When those are to be cut that leave first.
+    /// When those are to be cut that go first.
     pub(super) fn next_cut(&self) -> Option<Instant> {
-        let leaving = self.leaving.borrow();
-        leaving.iter().map(|(cut_at, _)| *cut_at).min()
+        self.users.next_cut()
     }
 
-    /// Ends what uses the host though its time is over.
+    /// Ends what uses a connection though its time is over.
     pub(super) fn cut(&self, now: Instant) {
-        let is_due = |(cut_at, _): &mut (Instant, DrainSignal)| *cut_at <= now;
-        let due: Vec<_> = self.leaving.borrow_mut().extract_if(.., is_due).collect();
-        due.iter().for_each(|(_, users)| users.start()); // wakes tasks, which come here when they run
+        self.users.cut(now);
     }
 
     /// It was made with the secrets of now, as who the peer must be may be another since, and the host
@@ -549,13 +506,11 @@ async fn cut(asked: Option<DrainGuard>) {
         return std::future::pending().await;
     };
     asked.draining().await;
-    tokio::time::sleep(limits::DRAIN_TIME).await;
+    let cut_at = Instant::now() + limits::DRAIN_TIME;
+    let told = asked.deadline();
+    tokio::time::sleep_until(told.map_or(cut_at, |told| told.min(cut_at))).await;
 }
 
 fn overflows<T>(found: Result<T, Reason>) -> Result<T, ConnectFailure> {
     found.map_err(|_| ConnectFailure::too_many_requests()) // the only reason there is
-}
-
-fn unix_now() -> i64 {
-    i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX)
 }

@@ -168,7 +168,8 @@ impl Http1Lease {
     /// Asks to finish when the server's certificate ends or is trusted no more; none without TLS.
     pub fn distrust(&self) -> Option<DrainGuard> {
         let pool = &self.slot.0;
-        pool.servers.enter(&pool.host, self.connection.tls.as_ref())
+        let tls = self.connection.tls.as_ref();
+        pool.servers.enter(&pool.host, tls, self.connection.tenure)
     }
 }
 

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `host_pool` | the connections to one host |
 //! | `lease` | a connection while an exchange uses it |
+//! | `users` | who is to be cut when a host leaves, or a certificate ends |
 //! | `room` | what a request waits for that found no idle connection |
 
 mod host_pool;
@@ -15,12 +16,14 @@ mod lease;
 mod room;
 #[cfg(test)]
 mod tests;
+mod users;
 
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use tokio::sync::Notify;
@@ -33,6 +36,7 @@ use crate::downstream::Downstream;
 use crate::drain::DrainGuard;
 use crate::error::Reason;
 use crate::http::codec::Protocol;
+use crate::net::tls::Tenure;
 use crate::telemetry::stats::worker;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
@@ -67,11 +71,11 @@ pub struct Wanted {
 }
 
 /// All upstream connections of one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pools {
     by_host: RefCell<HashMap<Key, Rc<HostPool>, RandomState>>,
     originals: OriginalHosts,
-    /// When what is still on a host that left is cut next.
+    /// When what is still on a host that left, or stands on a certificate that ends, is cut next.
     next_cut: Cell<Option<Instant>>,
     /// Those whose certificates connections stand on.
     pub(crate) servers: Servers,
@@ -80,6 +84,17 @@ pub struct Pools {
 }
 
 impl Pools {
+    /// None is open yet. What stands on a certificate is asked to go the drain time before its end.
+    pub fn new(drain_time: Duration) -> Self {
+        Self {
+            by_host: RefCell::default(),
+            originals: OriginalHosts::default(),
+            next_cut: Cell::default(),
+            servers: Servers::new(drain_time),
+            asked: Arc::default(),
+        }
+    }
+
     /// The member for a client, with the configuration that goes with it, and what the request asks.
     pub fn pick(
         &self,
@@ -139,7 +154,7 @@ impl Pools {
         self.by_host
             .borrow_mut()
             .retain(|_, pool| pool.housekeep(now));
-        self.plan_cut(); // somebody may have come late to a host that leaves
+        self.plan_cut(); // there may be new ones whose certificates end
     }
 
     /// Hosts may have left: what does nothing on them is closed at once.
@@ -157,7 +172,7 @@ impl Pools {
         pools.values().for_each(|pool| pool.close_idle());
     }
 
-    /// Done when what is still on a host that left is to be cut.
+    /// Done when something is to be cut.
     pub async fn cut_due(&self) {
         match self.next_cut.get() {
             Some(at) => tokio::time::sleep_until(at).await,
@@ -165,7 +180,7 @@ impl Pools {
         }
     }
 
-    /// Ends what is still on hosts whose drain time is over.
+    /// Ends what is still on hosts whose drain time is over, or outlives a certificate.
     pub fn cut(&self, now: Instant) {
         let pools = self.by_host.borrow();
         pools.values().for_each(|pool| pool.cut(now));
@@ -179,15 +194,19 @@ impl Pools {
             .set(pools.values().filter_map(|pool| pool.next_cut()).min());
     }
 
-    /// A place among those that use `host`, for a connection of their own of this vintage.
+    /// A place among those that use `host`, for a connection of their own of this vintage, that may stay
+    /// so long.
     pub fn user(
         &self,
         config: &Arc<config::Cluster>,
         cluster: &ClusterHandle,
-        (host, vintage): (&Arc<Host>, Vintage),
+        host: &Arc<Host>,
+        (vintage, tenure): (Vintage, Tenure),
     ) -> DrainGuard {
-        let whose = (None, Priority::Default);
-        self.of(config, cluster, host, whose).users(vintage).guard()
+        let pool = self.of(config, cluster, host, (None, Priority::Default));
+        let guard = pool.users(vintage, tenure).guard();
+        self.plan_cut();
+        guard
     }
 
     /// Asks for the end of a connection of one's own when `host` is found unfit, if the cluster wants

@@ -9,6 +9,7 @@ use crate::config::endpoint::Address;
 use crate::config::endpoint::Endpoint;
 use crate::config::endpoint::HealthStatus;
 use crate::config::endpoint::LocalityEndpoints;
+use crate::net::tls::unix_now;
 use crate::telemetry::stats::Registry;
 use crate::upstream::departure::Departures;
 use crate::upstream::transport::Transports;
@@ -53,7 +54,7 @@ impl World {
         let there = members(Some(HealthStatus::Healthy));
         let cluster = ClusterHandle::new(config, Arc::new(transports), there, stats, 1);
         Self {
-            pools: Pools::default(),
+            pools: Pools::new(Duration::from_secs(9)),
             cluster: cluster.telling(&departures),
         }
     }
@@ -67,8 +68,13 @@ impl World {
     }
 
     fn user(&self, host: &Arc<Host>, vintage: Vintage) -> DrainGuard {
+        self.until(host, vintage, Tenure::FOREVER)
+    }
+
+    fn until(&self, host: &Arc<Host>, vintage: Vintage, tenure: Tenure) -> DrainGuard {
         let config = Arc::clone(&self.cluster.load().config);
-        self.pools.user(&config, &self.cluster, (host, vintage))
+        let until = (vintage, tenure);
+        self.pools.user(&config, &self.cluster, host, until)
     }
 
     fn is_cut(&self, host: &Host, user: &DrainGuard) -> bool {
@@ -128,4 +134,28 @@ fn who_comes_after_a_host_is_back_stays() {
     let after = world.user(&host, Vintage::now(&host));
     assert!(!world.is_cut(&host, &after));
     assert!(before.is_draining() && during.is_draining());
+}
+
+#[test]
+fn a_connection_is_cut_when_its_certificate_ends_or_its_host_has_left_before() {
+    let now = unix_now();
+    let tenure = |seconds| Tenure::until(now + seconds, now, Duration::from_secs(1));
+    let (soon, late) = (tenure(5), tenure(3600));
+    let world = World::new();
+    let host = world.host();
+    let user = |tenure| world.until(&host, Vintage::now(&host), tenure);
+    let users = [user(soon), user(soon), user(late), user(Tenure::FOREVER)];
+    let cut = || {
+        let at = world.pools.next_cut.get().expect("something is to be cut");
+        world.pools.cut(at);
+        (at, users.each_ref().map(DrainGuard::is_draining))
+    };
+    let (at, ended) = cut();
+    assert_eq!(ended, [true, true, false, false]);
+    assert!(soon.cut_at().expect("it ends") - at < Duration::from_secs(1));
+    assert!(users[0].deadline().is_some(), "it is the certificate");
+    world.becomes(None);
+    world.pools.follow_hosts();
+    assert_eq!(cut(), (host.cut_at().expect("it has left"), [true; 4]));
+    assert!(users[2].deadline().is_none(), "it is the host");
 }

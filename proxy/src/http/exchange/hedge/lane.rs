@@ -20,6 +20,7 @@ use crate::error::Reason;
 use crate::http::codec::Incoming;
 use crate::http::codec::Sent;
 use crate::http::exchange::Exchange;
+use crate::http::exchange::deadlines;
 use crate::http::exchange::forward::CONNECTIONS_MAX;
 use crate::http::exchange::prepare::Authority;
 use crate::http::exchange::retry;
@@ -120,12 +121,13 @@ impl Lane {
         cx: &mut Context<'_>,
     ) -> Poll<Outcome> {
         loop {
-            let is_over = match &mut self.held.departure {
-                Some(departure) => departure.poll_draining(cx).is_ready(),
-                None => false,
-            };
+            let departure = self.held.departure.as_mut();
+            let over = departure.and_then(|departure| {
+                let is_over = departure.poll_draining(cx).is_ready();
+                is_over.then(|| deadlines::left(departure))
+            });
             let next = match &mut self.step {
-                _ if is_over => Next::End(Err(Reason::HostLeft.into())),
+                _ if let Some(reason) = over => Next::End(Err(reason.into())),
                 Step::Failed(error) => {
                     let error = error.take();
                     let error = error.unwrap_or_else(|| Reason::UpstreamClosed.into());

@@ -182,6 +182,7 @@ pub(in crate::http::exchange) fn is_of_attempt(reason: Reason) -> bool {
     match reason {
         Reason::ConnectFailed
         | Reason::ConnectTimeout
+        | Reason::CertificateEnded
         | Reason::HostLeft
         | Reason::PerTryIdleTimeout
         | Reason::PerTryTimeout

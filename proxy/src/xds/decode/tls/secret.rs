@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::UnixTime;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 use xds_proto::pb::envoy::extensions::transport_sockets::tls::v3 as pb;
@@ -17,6 +16,7 @@ use super::validation;
 use crate::config::secret::Secret;
 use crate::config::secret::TicketKeys;
 use crate::config::tls::Certificate;
+use crate::net::tls::unix_now;
 use crate::xds::resource::ReadSecret;
 
 /// Reads a secret. The files it was read from are to be followed if the context is.
@@ -68,9 +68,8 @@ fn check_chain(context: &mut Context, certificate: &Arc<Certificate>) -> Option<
             None => return context.refuse(field, format!("certificate {i} cannot be read")),
         }
     }
-    let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
     let validity = chain.first()?.validity();
-    if validity.not_after.timestamp() < now {
+    if validity.not_after.timestamp() < unix_now() {
         let end = validity.not_after;
         return context.refuse(
             field,
