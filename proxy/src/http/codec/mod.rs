@@ -21,6 +21,7 @@ mod server;
 mod switch;
 
 pub use super::http1::client::Http1Sender;
+pub(super) use super::http1::spare::give_back;
 pub use super::http2::client::Http2Sender;
 pub use super::http2::client::connect_http2;
 pub use body::Incoming;

@@ -152,13 +152,15 @@ async fn send(exchange: &mut Exchange) -> Result<Option<Response<Incoming>>, Pro
         return Err(Reason::UpstreamClosed.into()); // it was sent, and nothing came back
     };
     let reused = lease.is_reused();
+    let retrying = exchange.retrying.as_mut();
+    let slot = retrying.and_then(|retrying| retrying.slot());
     let sent = match lease {
         Lease::Http1(lease) => {
-            let answer = pin!(lease.send(request));
+            let answer = pin!(lease.send(request, slot));
             exchange.deadlines.bound(answer).await
         }
         Lease::Http2(lease) => {
-            let answer = pin!(lease.send(request));
+            let answer = pin!(lease.send(request, slot));
             exchange.deadlines.bound(answer).await
         }
     };

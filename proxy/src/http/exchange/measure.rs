@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
+use http::HeaderName;
 use http::StatusCode;
 use http::header::RETRY_AFTER;
 use http::response;
@@ -16,8 +17,8 @@ use crate::telemetry::stats::ClusterStats;
 use crate::upstream::latency::Outcome;
 use crate::upstream::load_report::LoadReport;
 
-const GRPC_STATUS: &str = "grpc-status";
-const GRPC_PUSHBACK: &str = "grpc-retry-pushback-ms";
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
 /// Statuses of gRPC that are the server's doing: UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL,
 /// UNAVAILABLE, DATA_LOSS.
@@ -46,7 +47,7 @@ impl Exchange {
         let Some(from) = self.measured_from.take() else {
             return;
         };
-        let failed = is_failure(head);
+        let failed = is_failure(head, self.is_grpc);
         let spare_for = failed.then(|| spare_for(&head.headers)).flatten();
         self.take_sample(now - from, failed, spare_for);
     }
@@ -105,9 +106,9 @@ impl Exchange {
     }
 }
 
-/// Of the server's making: 5xx, 429, or a status of gRPC without a message.
-pub(super) fn is_failure(head: &response::Parts) -> bool {
-    let grpc = head.headers.get(GRPC_STATUS);
+/// Of the server's making: 5xx, 429, or for a call of gRPC its status, if that is all.
+pub(super) fn is_failure(head: &response::Parts, is_grpc: bool) -> bool {
+    let grpc = is_grpc.then(|| head.headers.get(GRPC_STATUS)).flatten();
     head.status.is_server_error()
         || head.status == StatusCode::TOO_MANY_REQUESTS
         || grpc.is_some_and(|status| GRPC_FAILURES.contains(&status.as_bytes()))
@@ -116,9 +117,9 @@ pub(super) fn is_failure(head: &response::Parts) -> bool {
 /// What a server asks for with its failure. A date in `retry-after` is not read: whoever is overloaded
 /// says seconds.
 fn spare_for(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
+    let number = |name: HeaderName| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
     let pushback = number(GRPC_PUSHBACK).map(Duration::from_millis);
-    pushback.or_else(|| number(RETRY_AFTER.as_str()).map(Duration::from_secs))
+    pushback.or_else(|| number(RETRY_AFTER).map(Duration::from_secs))
 }
 
 #[cfg(test)]
@@ -138,13 +139,14 @@ mod tests {
     #[test]
     fn failures_are_the_servers_doing() {
         for status in [500, 502, 503, 504, 429] {
-            assert!(is_failure(&head(status, &[])), "{status}");
+            assert!(is_failure(&head(status, &[]), false), "{status}");
         }
         for status in [200, 304, 404, 400, 408] {
-            assert!(!is_failure(&head(status, &[])), "{status}");
+            assert!(!is_failure(&head(status, &[]), false), "{status}");
         }
-        assert!(is_failure(&head(200, &[("grpc-status", "14")])));
-        assert!(!is_failure(&head(200, &[("grpc-status", "5")])));
+        let of_call = |status| is_failure(&head(200, &[("grpc-status", status)]), true);
+        assert!(of_call("14") && !of_call("5"));
+        assert!(!is_failure(&head(200, &[("grpc-status", "14")]), false));
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl Exchange {
     /// The head of its response came.
     pub(super) fn watch_head(&mut self, head: &response::Parts, now: Instant) {
         if self.watch.is_some() {
-            self.end_watch(is_failure(head), now);
+            self.end_watch(is_failure(head, self.is_grpc), now);
         }
     }
 

@@ -96,19 +96,31 @@ impl Http1Sender {
         self.0.reader.borrow_mut().take_ahead()
     }
 
-    /// Sends a request and waits for the head of the response.
+    /// Sends a request and waits for the head of the response. The head of the request is kept in `slot`,
+    /// if there is one, but if the request is handed back.
     ///
     /// # Errors
     /// The connection failed; see [`Unsent`].
     ///
     /// # Cancel safety
     /// Dropping the future ends the exchange; the connection is not ready any more.
-    pub fn send(&mut self, request: Request<RequestBody>) -> impl Future<Output = Sent> + use<> {
+    pub fn send<'s>(
+        &mut self,
+        request: Request<RequestBody>,
+        mut slot: Option<&'s mut Option<Parts>>,
+    ) -> impl Future<Output = Sent> + use<'s> {
         let io = Rc::clone(&self.0);
         let (parts, body) = request.into_parts();
         io.begin(&parts, body);
-        let mut parts = Some(parts);
-        std::future::poll_fn(move |cx| io.poll_response(&mut parts, cx))
+        let mut own = None;
+        match &mut slot {
+            Some(slot) => **slot = Some(parts),
+            None => own = Some(parts),
+        }
+        std::future::poll_fn(move |cx| match &mut slot {
+            Some(slot) => io.poll_response(slot, true, cx),
+            None => io.poll_response(&mut own, false, cx),
+        })
     }
 }
 
@@ -126,20 +138,25 @@ impl ClientIo {
         self.reader.borrow_mut().decoder.expect(expect);
     }
 
-    /// Waits for the head of the response. `parts` is the request while nothing of it was written.
+    /// Waits for the head of the response. `parts` is the request, while nothing of it was written or if
+    /// it `stays`.
     fn poll_response(
         self: &Rc<Self>,
         parts: &mut Option<Parts>,
+        stays: bool,
         cx: &mut Context<'_>,
     ) -> Poll<Sent> {
         let wrote = self.poll_write(cx);
-        if self.has_written()
+        let has_written = self.has_written();
+        if has_written
+            && !stays
             && let Some(parts) = parts.take()
         {
             spare::give_back(parts.headers);
         }
         if let Poll::Ready(Err(error)) = wrote {
-            return Poll::Ready(Err(self.unsent(error, parts.take())));
+            let unwritten = parts.take_if(|_| !has_written);
+            return Poll::Ready(Err(self.unsent(error, unwritten)));
         }
         let mut reader = self.reader.borrow_mut();
         let head = std::task::ready!(reader.poll_head(&mut self.stream.borrow_mut(), cx));

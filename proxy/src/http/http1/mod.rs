@@ -26,7 +26,7 @@ mod input;
 mod outgoing;
 mod reader;
 pub(in crate::http) mod server;
-mod spare;
+pub(in crate::http) mod spare;
 mod transfer;
 
 #[cfg(test)]

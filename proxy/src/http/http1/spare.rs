@@ -26,7 +26,7 @@ pub(super) fn take(fields: usize) -> HeaderMap {
 }
 
 /// Takes back a map that is not needed any more.
-pub(super) fn give_back(mut map: HeaderMap) {
+pub(in crate::http) fn give_back(mut map: HeaderMap) {
     if map.capacity() == 0 || map.capacity() > FIELDS_MAX {
         return;
     }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::Request;
+use http::request::Parts;
 
 use crate::drain::DrainGuard;
 use crate::error::Reason;
@@ -148,9 +149,14 @@ impl Lease {
 }
 
 impl Http1Lease {
-    /// Sends a request; the future is the head of the response. Dropping it closes the connection.
-    pub fn send(&mut self, request: Request<RequestBody>) -> impl Future<Output = Sent> + use<> {
-        self.connection.sender.send(request)
+    /// Sends a request; the future is the head of the response. Dropping it closes the connection. The
+    /// head of the request is kept in `slot`, if there is one.
+    pub fn send<'s>(
+        &mut self,
+        request: Request<RequestBody>,
+        slot: Option<&'s mut Option<Parts>>,
+    ) -> impl Future<Output = Sent> + use<'s> {
+        self.connection.sender.send(request, slot)
     }
 }
 
@@ -174,9 +180,18 @@ impl Http1Lease {
 }
 
 impl Http2Lease {
-    /// Sends a request; the future is the head of the response. Dropping it resets the stream.
-    pub fn send(&mut self, request: Request<RequestBody>) -> impl Future<Output = Sent> + use<> {
-        self.sender.send(request)
+    /// Sends a request; the future is the head of the response. Dropping it resets the stream. A copy of
+    /// the head goes into `slot`, if there is one: the head itself goes to the connection's task.
+    pub fn send(
+        &mut self,
+        request: Request<RequestBody>,
+        slot: Option<&mut Option<Parts>>,
+    ) -> impl Future<Output = Sent> + use<> {
+        let (parts, body) = request.into_parts();
+        if let Some(slot) = slot {
+            *slot = Some(parts.clone());
+        }
+        self.sender.send(Request::from_parts(parts, body))
     }
 }
 

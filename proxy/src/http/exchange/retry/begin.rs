@@ -10,6 +10,7 @@ use http::request::Parts;
 use crate::config::retry::HedgeAfter;
 use crate::config::retry::RetryPolicy;
 use crate::config::route::Forward;
+use crate::config::route::HostRewrite;
 use crate::http::codec::Incoming;
 use crate::http::codec::Replay;
 use crate::http::codec::RequestBody;
@@ -78,11 +79,16 @@ impl Exchange {
         let replay = progress.map(|progress| Replay::new(body, Rc::clone(progress), bytes_max));
         let body = replay.as_ref();
         let body = body.map_or_else(RequestBody::empty, |body| body.read().into());
-        self.request = Some(Request::from_parts(parts.clone(), body));
+        let is_for_member = forward.host_rewrite == HostRewrite::Auto;
+        let copies_head = plan.is_some() || is_for_member;
+        let head = copies_head.then(|| parts.clone());
+        self.request = Some(Request::from_parts(parts, body));
         self.retrying = Some(Box::new(Retrying {
             state,
-            head: parts,
+            head,
+            copies_head,
             body: replay,
+            latest: None,
             tried: Vec::new(),
             permit: None,
             was_sent: false,

@@ -2,7 +2,7 @@
 //!
 //! A request that no policy is for has none of this. The rest keeps its head, as it goes out, and what
 //! was read of its body, until the head of a response is sent on, or it is clear that there will be no
-//! other attempt.
+//! other attempt. HTTP/1 hands the head back that it has written, so that mostly nothing is copied.
 //!
 //! | file | holds |
 //! |---|---|
@@ -33,6 +33,7 @@ use crate::config::circuit_breakers::Priority;
 use crate::config::retry::RetryPolicy;
 use crate::error::ProxyError;
 use crate::error::Reason;
+use crate::http::codec;
 use crate::http::codec::Incoming;
 use crate::http::codec::Replay;
 use crate::http::codec::RequestBody;
@@ -64,10 +65,14 @@ const IS_TIMEOUT_RETRY: HeaderName = HeaderName::from_static("x-envoy-is-timeout
 #[derive(Debug)]
 pub(super) struct Retrying {
     state: State,
-    /// The request as it goes out, before it is given a protocol's form.
-    head: Parts,
+    /// The request as it goes out; of one attempt after the other that is the head of the last one, which
+    /// may have a protocol's form.
+    head: Option<Parts>,
+    /// An attempt needs a head of its own: there may be another beside it, or it is written for a member.
+    copies_head: bool,
     body: Option<Rc<Replay>>,
-    /// Members that were tried, if the policy avoids them.
+    /// The member tried last, if the policy avoids it, and those before: mostly there are none.
+    latest: Option<u64>,
     tried: Vec<u64>,
     /// For the attempt that is made.
     pub(super) permit: Option<RetryPermit>,
@@ -110,7 +115,7 @@ impl Retrying {
     /// An attempt is made at a member.
     pub(super) fn note_host(&mut self, host: &Host) {
         if self.policy().avoid.previous_hosts || self.avoids_first {
-            self.tried.push(host.id);
+            self.tried.extend(self.latest.replace(host.id));
         }
     }
 
@@ -134,7 +139,8 @@ impl Retrying {
         let least = if self.avoids_first { OTHERS_LEAST } else { 1 };
         for _ in 0..self.policy().host_attempts.max(least) {
             let is_avoided = |host: &Arc<Host>| {
-                self.tried.contains(&host.id)
+                self.latest == Some(host.id)
+                    || self.tried.contains(&host.id)
                     || (avoid.minds_traits() && avoid.has(cluster.traits_of(host).as_deref()))
             };
             if !picked.1.as_ref().is_some_and(is_avoided) {
@@ -145,11 +151,26 @@ impl Retrying {
         picked
     }
 
-    /// The request, once more.
-    fn request(&self, attempts: u32, after_timeout: bool) -> Request<RequestBody> {
+    /// Where the head is kept of an attempt that is on its way.
+    pub(super) fn slot(&mut self) -> Option<&mut Option<Parts>> {
+        (!self.copies_head).then_some(&mut self.head)
+    }
+
+    /// The request, once more; `unsent` is what is left of an attempt that did not come to be sent.
+    fn request(
+        &mut self,
+        unsent: Option<Request<RequestBody>>,
+        (attempts, after_timeout): (u32, bool),
+    ) -> Option<Request<RequestBody>> {
+        let head = if self.copies_head {
+            self.head.clone()
+        } else {
+            let unsent = unsent.map(|request| request.into_parts().0);
+            self.head.take().or(unsent)
+        };
         let body = self.body.as_ref();
         let body = body.map_or_else(RequestBody::empty, |body| body.read().into());
-        let mut request = Request::from_parts(self.head.clone(), body);
+        let mut request = Request::from_parts(head?, body);
         let headers = request.headers_mut();
         if self.request_tells_attempts {
             headers.insert(ATTEMPT_COUNT, HeaderValue::from(attempts));
@@ -158,7 +179,7 @@ impl Retrying {
             let text = if after_timeout { "true" } else { "false" };
             headers.insert(IS_TIMEOUT_RETRY, HeaderValue::from_static(text));
         }
-        request
+        Some(request)
     }
 }
 
@@ -259,6 +280,9 @@ impl Exchange {
         if let Some(body) = &retrying.body {
             body.release();
         }
+        if let Some(head) = retrying.head {
+            codec::give_back(head.headers);
+        }
     }
 
     /// Takes one of the retries left for the attempt after the one that ended; without one there is
@@ -352,12 +376,14 @@ impl Exchange {
 
     /// Another attempt begins.
     pub(super) fn begin_again(&mut self, after_timeout: bool) {
-        if let Some(retrying) = &self.retrying {
-            let mut request = retrying.request(self.attempts + 1, after_timeout);
+        if let Some(retrying) = &mut self.retrying {
+            let attempt = (self.attempts + 1, after_timeout);
+            self.request = retrying.request(self.request.take(), attempt);
+        }
+        if let Some(request) = &mut self.request {
             let suppress = self.connection.manager.suppress_envoy_headers;
             let passed = self.deadlines.passed();
             self.deadlines.tell(request.headers_mut(), passed, suppress);
-            self.request = Some(request);
         }
         self.upstream_failure = None;
     }

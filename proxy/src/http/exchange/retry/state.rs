@@ -17,7 +17,7 @@ use crate::http::router;
 /// Of an upstream Envoy that refused by rate limit.
 const RATE_LIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
 
-const GRPC_STATUS: &str = "grpc-status";
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// What is left of a policy for one request.
 #[derive(Debug)]
@@ -79,9 +79,16 @@ impl State {
 
     /// Whether a response with this head is not good enough.
     pub(super) fn minds_head(&self, status: StatusCode, headers: &HeaderMap) -> bool {
-        if headers.contains_key(RATE_LIMITED) {
-            return self.on.has(RetryOn::ENVOY_RATE_LIMITED);
+        let limited = self.on.has(RetryOn::ENVOY_RATE_LIMITED);
+        let minds = self.minds_answer(status, headers);
+        // The header decides alone, but is looked for only where that makes a difference.
+        if limited != minds && headers.contains_key(RATE_LIMITED) {
+            return limited;
         }
+        minds
+    }
+
+    fn minds_answer(&self, status: StatusCode, headers: &HeaderMap) -> bool {
         let code = status.as_u16();
         let is_listed =
             || self.policy.status_codes.contains(&code) || self.status_codes.contains(&code);

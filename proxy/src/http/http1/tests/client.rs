@@ -42,7 +42,7 @@ async fn exchange(sender: &mut Http1Sender, server: &mut UnixStream, response: &
         assert_eq!(head, "GET /a?b HTTP/1.1\r\nhost: h\r\n\r\n");
         server.write_all(response.as_bytes()).await.unwrap();
     };
-    let (sent, ()) = tokio::join!(sender.send(get()), answering);
+    let (sent, ()) = tokio::join!(sender.send(get(), None), answering);
     let response = sent.unwrap();
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.unwrap();
@@ -116,7 +116,7 @@ fn an_idle_connection_that_was_closed_or_spoke_is_not_ready() {
 fn a_request_nothing_was_written_of_is_handed_back() {
     run(async |mut sender, server| {
         drop(server);
-        let unsent = sender.send(get()).await.unwrap_err();
+        let unsent = sender.send(get(), None).await.unwrap_err();
         assert!(unsent.request.is_some(), "{:?}", unsent.error);
         assert!(!sender.is_ready());
     });
@@ -129,7 +129,7 @@ fn a_request_that_was_written_is_not() {
             read_until(&mut server, "\r\n\r\n").await;
             drop(server);
         };
-        let (sent, ()) = tokio::join!(sender.send(get()), closing);
+        let (sent, ()) = tokio::join!(sender.send(get(), None), closing);
         let unsent = sent.unwrap_err();
         assert!(unsent.request.is_none());
         assert_eq!(unsent.error.kind(), ErrorKind::Closed);
@@ -145,7 +145,7 @@ fn bytes_that_are_no_response_are_a_protocol_error() {
     ] {
         run(async |mut sender, mut server| {
             server.write_all(response.as_bytes()).await.unwrap();
-            let unsent = sender.send(get()).await.unwrap_err();
+            let unsent = sender.send(get(), None).await.unwrap_err();
             assert_eq!(unsent.error.kind(), ErrorKind::Protocol, "{response}");
             assert!(!sender.is_ready());
         });
@@ -157,7 +157,7 @@ fn a_body_cut_short_is_an_error_and_one_until_the_end_is_not() {
     run(async |mut sender, mut server| {
         let response = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab";
         server.write_all(response.as_bytes()).await.unwrap();
-        let response = sender.send(get()).await.unwrap();
+        let response = sender.send(get(), None).await.unwrap();
         read_until(&mut server, "\r\n\r\n").await; // else closing would reset
         drop(server);
         let error = response.into_body().collect().await.unwrap_err();
@@ -168,7 +168,7 @@ fn a_body_cut_short_is_an_error_and_one_until_the_end_is_not() {
             .write_all(b"HTTP/1.1 200 OK\r\n\r\nab")
             .await
             .unwrap();
-        let response = sender.send(get()).await.unwrap();
+        let response = sender.send(get(), None).await.unwrap();
         read_until(&mut server, "\r\n\r\n").await; // else closing would reset
         drop(server);
         let body = response.into_body().collect().await.unwrap();

@@ -1,8 +1,8 @@
 //! A breaker that opens when too many requests were slow or failed
 //! (`weir.circuit_breaking.v1.OutcomeBreaker`).
 //!
-//! While it is closed a request costs it a load, and a compare-exchange and ten loads when its outcome is
-//! known. Only what is rare, a change of state and requests that try, takes its lock, which workers hold for
+//! While it is closed a request costs it a load, and a compare-exchange when its outcome is known, and ten
+//! loads more if there was a bad one of late. Only what is rare, a change of state and requests that try, takes its lock, which workers hold for
 //! a few instructions and nobody else for longer.
 //!
 //! | file | holds |
@@ -41,6 +41,8 @@ const CLOSED: u64 = 0;
 pub struct Breaker {
     config: Arc<OutcomeBreaker>,
     window: Window,
+    /// Of the window, in nanoseconds.
+    step: u64,
     machine: Mutex<Machine>,
     /// [`CLOSED`], or until when all are refused, in milliseconds and one more, and in two bits why.
     refuses: AtomicU64,
@@ -78,9 +80,12 @@ pub struct Report {
 impl Breaker {
     /// Closed, with nothing known.
     pub fn new(config: Arc<OutcomeBreaker>) -> Self {
+        let step = config.window / u32::try_from(STEPS).unwrap_or(1);
+        let step = u64::try_from(step.as_nanos()).unwrap_or(u64::MAX);
         Self {
             config,
             window: Window::default(),
+            step: step.max(1),
             machine: Mutex::new(Machine::new()),
             refuses: AtomicU64::new(CLOSED),
             era: AtomicU64::new(0),
@@ -154,6 +159,9 @@ impl Breaker {
         }
         let step = self.step(now);
         self.window.add(step, failed, slow);
+        if !self.window.has_bad(step) {
+            return; // nothing opens it
+        }
         let seen = self.window.sum(step);
         let Some(cause) = machine::cause(&self.config, seen) else {
             return;
@@ -178,8 +186,7 @@ impl Breaker {
     }
 
     fn step(&self, now: Duration) -> u64 {
-        let step = self.config.window.as_nanos() / u128::from(STEPS);
-        u64::try_from(now.as_nanos() / step.max(1)).unwrap_or(u64::MAX)
+        u64::try_from(now.as_nanos()).unwrap_or(u64::MAX) / self.step
     }
 
     fn machine(&self) -> MutexGuard<'_, Machine> {

@@ -14,7 +14,11 @@ const COUNT_MAX: u64 = (1 << BITS) - 1;
 /// A sliding window. Each step is one word, so that a step that begins anew and its counts are never seen
 /// apart.
 #[derive(Debug, Default)]
-pub(super) struct Window([AtomicU64; CELLS]);
+pub(super) struct Window {
+    cells: [AtomicU64; CELLS],
+    /// The latest step in which a request failed or was slow, and one more.
+    bad: AtomicU64,
+}
 
 /// Requests of a window or of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,9 +72,12 @@ const STEP_MASK: u64 = (1 << (64 - 3 * BITS)) - 1;
 impl Window {
     /// One more request, in the step of now.
     pub(super) fn add(&self, step: u64, failed: bool, slow: bool) {
-        let Some(cell) = self.0.get((step % STEPS) as usize) else {
+        let Some(cell) = self.cells.get((step % STEPS) as usize) else {
             return;
         };
+        if failed || slow {
+            self.bad.fetch_max(step + 1, Ordering::Relaxed);
+        }
         let step = step & STEP_MASK;
         let one = Counts {
             requests: 1,
@@ -96,7 +103,7 @@ impl Window {
     /// All of the last [`STEPS`] steps.
     pub(super) fn sum(&self, step: u64) -> Counts {
         let mut sum = Counts::default();
-        for cell in &self.0 {
+        for cell in &self.cells {
             let word = cell.load(Ordering::Relaxed);
             let age = step.wrapping_sub(step_of(word)) & STEP_MASK;
             if age < STEPS {
@@ -106,9 +113,14 @@ impl Window {
         sum
     }
 
+    /// Whether one of the last [`STEPS`] steps may have had a request that failed or was slow.
+    pub(super) fn has_bad(&self, step: u64) -> bool {
+        self.bad.load(Ordering::Relaxed) + STEPS > step
+    }
+
     /// Nothing is known any more.
     pub(super) fn clear(&self) {
-        for cell in &self.0 {
+        for cell in &self.cells {
             cell.store(0, Ordering::Relaxed);
         }
     }

@@ -69,7 +69,7 @@ impl Client {
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, Failure> {
         let sent = match self {
-            Self::Http1(sender) => sender.send(request).await,
+            Self::Http1(sender) => sender.send(request, None).await,
             Self::Http2 { sender, .. } => sender.send(request).await,
         };
         sent.map_err(|_| Failure::Network)
