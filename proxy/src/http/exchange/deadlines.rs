@@ -74,6 +74,17 @@ struct FurtherLimits {
     began: Option<Instant>,
 }
 
+/// An end, and what it is the end of.
+type End = Option<(Instant, Reason)>;
+
+/// The one that comes first; the first of two that come together.
+fn sooner(one: End, other: End) -> End {
+    match (one, other) {
+        (Some(a), Some(b)) => Some(if b.0 < a.0 { b } else { a }),
+        (one, other) => one.or(other),
+    }
+}
+
 impl FurtherLimits {
     /// The nearest end. `request_end` is that of the request, `moved` when a byte of the response did.
     fn nearest(
@@ -86,13 +97,10 @@ impl FurtherLimits {
         let began = began.map(|(began, end)| began.max(end));
         let head = self.head.filter(|_| !is_answered).zip(began);
         let idle = self.idle.zip(began);
-        let ends = [
-            self.all.map(|max| (started + max, Reason::DurationTimeout)),
-            head.map(|(max, began)| (began + max, Reason::PerTryTimeout)),
-            idle.map(|(max, began)| (began.max(moved) + max, Reason::PerTryIdleTimeout)),
-        ];
-        let ends = ends.into_iter().flatten();
-        ends.min_by_key(|(end, _)| *end)
+        let all = self.all.map(|max| (started + max, Reason::DurationTimeout));
+        let head = head.map(|(max, began)| (began + max, Reason::PerTryTimeout));
+        let idle = idle.map(|(max, began)| (began.max(moved) + max, Reason::PerTryIdleTimeout));
+        sooner(sooner(all, head), idle)
     }
 }
 
@@ -347,16 +355,12 @@ impl Deadlines {
         let idle = self
             .idle
             .map(|max| (self.moved.get().max(request_moved) + max, silent));
-        let of_request = [request, route, idle]
-            .into_iter()
-            .flatten()
-            .min_by_key(|(deadline, _)| *deadline);
+        let of_request = sooner(sooner(request, route), idle);
         let Some(further) = &self.further else {
             return of_request;
         };
         let response = (self.moved.get(), self.answered.get().is_some());
         let of_attempt = further.nearest(self.started, request_end, response);
-        let both = [of_attempt, of_request].into_iter().flatten();
-        both.min_by_key(|(deadline, _)| *deadline)
+        sooner(of_attempt, of_request)
     }
 }

@@ -171,20 +171,27 @@ async fn send(exchange: &mut Exchange) -> Result<Option<Response<Incoming>>, Pro
 fn address(
     request: &mut Request<RequestBody>,
     protocol: Protocol,
-    (scheme, authority): (&'static str, &HeaderValue),
+    (scheme, authority): (&'static str, HeaderValue),
 ) {
-    let target = request
-        .uri()
-        .path_and_query()
-        .cloned()
-        .unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let uri = request.uri();
+    let target = |uri: &Uri| {
+        let target = uri.path_and_query().cloned();
+        target.unwrap_or_else(|| PathAndQuery::from_static("/"))
+    };
     match protocol {
         Protocol::Http1 => {
+            // Of a client of HTTP/1 it mostly is so already.
+            if uri.authority().is_some() || uri.path_and_query().is_none() {
+                *request.uri_mut() = Uri::from(target(uri));
+            }
             *request.version_mut() = Version::HTTP_11;
-            *request.uri_mut() = Uri::from(target);
-            request.headers_mut().insert(HOST, authority.clone());
+            let headers = request.headers_mut();
+            if headers.get(HOST) != Some(&authority) {
+                headers.insert(HOST, authority);
+            }
         }
         Protocol::Http2 => {
+            let target = target(uri);
             *request.version_mut() = Version::HTTP_2;
             request.headers_mut().remove(HOST);
             let uri = Uri::builder()
@@ -407,19 +414,21 @@ impl Exchange {
     /// Brings the request into the form of the upstream's protocol.
     pub(super) fn shape(&mut self, host: &Host, authority: &Authority) {
         let protocol = self.lease.as_ref().map(Lease::protocol);
-        let (Some(mut request), Some(protocol)) = (self.request.take(), protocol) else {
+        let headers = self.request.as_ref().map(Request::headers);
+        let target = headers.map(|headers| self.authority_for(host, authority, headers));
+        // In its place: it is large.
+        let (Some(request), Some(target), Some(protocol)) = (&mut self.request, target, protocol)
+        else {
             return;
         };
-        let target = self.authority_for(host, authority, request.headers());
         if target != *authority.value() && !self.connection.manager.suppress_envoy_headers {
             headers::set_original_host(request.headers_mut(), authority.value());
         }
-        address(&mut request, protocol, (self.scheme, &target));
+        address(request, protocol, (self.scheme, target));
         if self.connection.protocol == Protocol::Http2 {
             join_cookies(request.headers_mut());
         }
-        frame(&mut request, protocol);
-        self.request = Some(request);
+        frame(request, protocol);
     }
 
     /// The authority that goes upstream; `headers` are those that go with it.

@@ -103,7 +103,7 @@ pub struct Exchange {
     /// Since when the attempt is measured, until its first byte.
     measured_from: Option<Instant>,
     /// What breakers wait for, if any look at outcomes.
-    watch: Option<Box<Watch>>,
+    watch: Option<Watch>,
     /// Whose policy wants to know what the server says of its load, until it said it.
     reports_to: Option<Arc<config::Cluster>>,
     upstream_local: Option<SocketAddr>,

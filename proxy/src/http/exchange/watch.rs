@@ -76,12 +76,12 @@ impl Exchange {
             }
             Err(cause) => return Err(self.refused(cluster, cause)),
         };
-        self.watch = Some(Box::new(Watch {
+        self.watch = Some(Watch {
             cluster: admitted,
             host: own,
             born: outcomes.born,
             began,
-        }));
+        });
         Ok(())
     }
 

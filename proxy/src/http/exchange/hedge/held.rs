@@ -27,7 +27,7 @@ pub(super) struct Held {
     counts: Option<Arc<HostCounts>>,
     measured_from: Option<Instant>,
     judged: Option<Judged>,
-    watch: Option<Box<Watch>>,
+    watch: Option<Watch>,
     upstream_local: Option<SocketAddr>,
     upstream_tls: Option<Arc<Facts>>,
     upstream_failure: Option<Box<str>>,

@@ -115,7 +115,8 @@ impl Window {
 
     /// Whether one of the last [`STEPS`] steps may have had a request that failed or was slow.
     pub(super) fn has_bad(&self, step: u64) -> bool {
-        self.bad.load(Ordering::Relaxed) + STEPS > step
+        let bad = self.bad.load(Ordering::Relaxed);
+        bad > 0 && bad + STEPS > step
     }
 
     /// Nothing is known any more.
