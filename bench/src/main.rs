@@ -16,7 +16,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::compare::{Contestant, CurveOptions, GateOptions, Options, RotationOptions};
+use crate::compare::{
+    BalanceOptions, Contestant, CurveOptions, GateOptions, Options, RotationOptions,
+};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -33,6 +35,8 @@ struct Arguments {
 enum Action {
     /// Measure every scenario with every proxy and print a table.
     Compare(CompareArguments),
+    /// Measure what a slow member does to the tail of its cluster.
+    Balance(BalanceArguments),
     /// Measure latency over offered rate and draw it.
     Curve(CurveArguments),
     /// Hold instructions, system calls and memory to the recorded values.
@@ -115,6 +119,22 @@ struct GatesArguments {
 }
 
 #[derive(Debug, clap::Args)]
+struct BalanceArguments {
+    /// Requests per second.
+    #[arg(long, default_value_t = 1_000.0)]
+    rate: f64,
+    /// Windows of five seconds.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    windows: u16,
+    /// The weir-proxy to measure, in place of WEIR_BIN or the build in the target directory.
+    #[arg(long, value_name = "PROGRAM")]
+    weir: Option<PathBuf>,
+    /// Stay in the network namespace of the caller, with its congestion control.
+    #[arg(long)]
+    no_namespace: bool,
+}
+
+#[derive(Debug, clap::Args)]
 struct RotationArguments {
     /// Requests per second.
     #[arg(long, default_value_t = 5_000.0)]
@@ -144,6 +164,12 @@ fn main() -> ExitCode {
             };
             compare::main(&options)
         }
+        Action::Balance(arguments) => compare::balance(&BalanceOptions {
+            rate: arguments.rate,
+            windows: arguments.windows.into(),
+            weir: arguments.weir,
+            no_namespace: arguments.no_namespace,
+        }),
         Action::Curve(arguments) => compare::curve(&CurveOptions {
             scenario: arguments.scenario,
             contestants: arguments.peers,

@@ -5,6 +5,7 @@
 //! fresh process. What cannot be measured leaves a hole with its reason.
 
 mod backdrop;
+mod balance;
 mod configs;
 mod contestant;
 mod curve;
@@ -26,6 +27,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+pub(crate) use self::balance::{BalanceOptions, main as balance};
 pub(crate) use self::contestant::Contestant;
 pub(crate) use self::curve::{CurveOptions, main as curve};
 pub(crate) use self::gates::{GateOptions, main as gates};

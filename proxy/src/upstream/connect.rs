@@ -84,6 +84,11 @@ impl Vintage {
         self.era
     }
 
+    /// Whether it was made with other secrets.
+    pub fn has_secrets_of(self, other: Self) -> bool {
+        self.secrets == other.secrets
+    }
+
     /// Whether `host` has left since.
     pub fn is_obsolete(self, host: &Host) -> bool {
         self.era != host.era()
@@ -133,6 +138,15 @@ impl ConnectFailure {
         }
     }
 
+    /// It took too long.
+    pub(super) fn timed_out() -> Self {
+        Self {
+            reason: Reason::ConnectTimeout,
+            text: "connection_timeout".into(),
+            met_host: true,
+        }
+    }
+
     fn of_io(error: &io::Error) -> Self {
         let error = error.to_string();
         // Without the number in brackets behind it.
@@ -177,11 +191,7 @@ pub async fn connect(
         Ok(Err(TransportFailure::Tls(failure))) => ConnectFailure::new(&failure.to_string()),
         Err(_) => {
             stats.upstream_cx_connect_timeout().inc();
-            ConnectFailure {
-                reason: Reason::ConnectTimeout,
-                text: "connection_timeout".into(),
-                met_host: true,
-            }
+            ConnectFailure::timed_out()
         }
     };
     host.reach.fail();

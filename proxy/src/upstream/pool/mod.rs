@@ -8,11 +8,13 @@
 //! |---|---|
 //! | `host_pool` | the connections to one host |
 //! | `lease` | a connection while an exchange uses it |
+//! | `renewal` | how many connections are made at once after secrets were rotated |
 //! | `users` | who is to be cut when a host leaves, or a certificate ends |
 //! | `room` | what a request waits for that found no idle connection |
 
 mod host_pool;
 mod lease;
+mod renewal;
 mod room;
 #[cfg(test)]
 mod tests;
