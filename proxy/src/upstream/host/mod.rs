@@ -306,6 +306,13 @@ impl Host {
         self.told.get_or_init(Arc::default)
     }
 
+    /// Balancers over it are made anew.
+    fn leave_balancers(&self) {
+        if let Some(told) = self.told.get() {
+            told.leave();
+        }
+    }
+
     /// An answer said this of its load, and the weight follows of it; `counts` are the calling worker's.
     pub fn take_report(&self, counts: &HostCounts, report: &LoadReport, weight: Option<f64>) {
         counts.reports.record(report, weight);
@@ -471,6 +478,9 @@ impl HostSet {
             before.map_or_else(|| Arc::new(Stay::new(fastrand::u64(..))), Arc::clone)
         });
         let members = members(endpoints, transports, (care, previous));
+        for member in &members {
+            member.host.leave_balancers();
+        }
         let ingredients = Ingredients {
             config,
             endpoints,

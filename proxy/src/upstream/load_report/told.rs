@@ -11,6 +11,10 @@ use arc_swap::ArcSwapOption;
 /// Hosts that are remembered. In the simulator's S8 four are enough, and more than six no better.
 const RECENT: usize = 6;
 
+/// Balancers of one host that remember who spoke last: each answer writes into all of them. There is one for
+/// the policy, one for a policy that looks on, and one for each subset the host is in.
+const SEATS_MAX: usize = 32;
+
 /// The bits of no number of requests.
 const NOTHING: u64 = u64::MAX;
 
@@ -19,17 +23,22 @@ const NOTHING: u64 = u64::MAX;
 pub(in crate::upstream) struct Told {
     /// The bits of a floating-point number.
     in_flight: AtomicU64,
-    /// Its place in the balancer that was made last.
-    place: AtomicUsize,
-    recent: ArcSwapOption<Recent>,
+    /// None where no balancer remembers who spoke last.
+    seats: ArcSwapOption<Vec<Seat>>,
+}
+
+/// The host's place in a balancer that remembers who spoke last.
+#[derive(Clone, Debug)]
+struct Seat {
+    recent: Arc<Recent>,
+    place: usize,
 }
 
 impl Default for Told {
     fn default() -> Self {
         Self {
             in_flight: AtomicU64::new(NOTHING),
-            place: AtomicUsize::new(0),
-            recent: ArcSwapOption::empty(),
+            seats: ArcSwapOption::empty(),
         }
     }
 }
@@ -38,8 +47,8 @@ impl Told {
     /// It said that it has so many requests.
     pub(in crate::upstream) fn set(&self, in_flight: f64) {
         self.in_flight.store(in_flight.to_bits(), Ordering::Relaxed);
-        if let Some(recent) = &*self.recent.load() {
-            recent.push(self.place.load(Ordering::Relaxed));
+        for seat in self.seats.load().iter().flat_map(|seats| seats.iter()) {
+            seat.recent.push(seat.place);
         }
     }
 
@@ -54,10 +63,20 @@ impl Told {
         (bits != NOTHING).then(|| f64::from_bits(bits))
     }
 
-    /// It is at this place of a balancer that remembers who spoke last.
+    /// It is at this place of a balancer that remembers who spoke last, as well as where it was before.
     pub(in crate::upstream) fn join(&self, recent: &Arc<Recent>, place: usize) {
-        self.place.store(place, Ordering::Relaxed);
-        self.recent.store(Some(Arc::clone(recent)));
+        let before = self.seats.load();
+        let mut seats = before.as_deref().cloned().unwrap_or_default();
+        if seats.len() < SEATS_MAX {
+            let recent = Arc::clone(recent);
+            seats.push(Seat { recent, place });
+            self.seats.store(Some(Arc::new(seats)));
+        }
+    }
+
+    /// Balancers are made anew.
+    pub(in crate::upstream) fn leave(&self) {
+        self.seats.store(None);
     }
 }
 
@@ -119,5 +138,24 @@ mod tests {
         assert_eq!(places, [2, 3, 4, 5, 6, 8]);
         hosts[8].forget();
         assert_eq!(hosts[8].in_flight(), None);
+    }
+
+    #[test]
+    fn each_balancer_remembers_by_its_own_places_until_all_are_made_anew() {
+        let host = Told::default();
+        let balancers: Vec<Arc<Recent>> = (0..SEATS_MAX + 1).map(|_| Arc::default()).collect();
+        for (place, recent) in (7..).zip(&balancers) {
+            recent.set_wanted(true);
+            host.join(recent, place);
+        }
+        let last = |recent: &Recent| recent.places().next();
+        host.set(1.0);
+        let found: Vec<usize> = balancers.iter().filter_map(|one| last(one)).collect();
+        let mut expected: Vec<usize> = (7..7 + SEATS_MAX).collect();
+        expected.push(0); // one too many
+        assert_eq!(found, expected);
+        host.leave();
+        (0..RECENT).for_each(|_| host.set(2.0));
+        assert_eq!(balancers[0].places().filter(|place| *place == 7).count(), 1);
     }
 }

@@ -14,6 +14,9 @@ use crate::config::load_balancing::LbPolicy;
 use crate::config::load_balancing::LoadBalancing;
 use crate::upstream::HostCounts;
 use crate::upstream::HostSet;
+use crate::upstream::load_balancer::Factors;
+use crate::upstream::load_balancer::Partial;
+use crate::upstream::load_report::LoadReport;
 use crate::upstream::transport::Transports;
 
 const HOSTS: u16 = 4;
@@ -29,6 +32,15 @@ fn balancing(policy: LbPolicy, shadow: Option<LbPolicy>) -> LoadBalancing {
 }
 
 fn set(config: &LoadBalancing, transports: &Transports, previous: Option<&HostSet>) -> HostSet {
+    set_of(HOSTS, config, transports, previous)
+}
+
+fn set_of(
+    hosts: u16,
+    config: &LoadBalancing,
+    transports: &Transports,
+    previous: Option<&HostSet>,
+) -> HostSet {
     let endpoint = |port| Endpoint {
         address: Address::Socket(([127, 0, 0, 1], port).into()),
         hostname: "".into(),
@@ -40,7 +52,7 @@ fn set(config: &LoadBalancing, transports: &Transports, previous: Option<&HostSe
         check: None,
     };
     let locality = LocalityEndpoints {
-        endpoints: (1..=HOSTS).map(endpoint).collect(),
+        endpoints: (1..=hosts).map(endpoint).collect(),
         ..LocalityEndpoints::default()
     };
     let endpoints = Endpoints {
@@ -169,6 +181,41 @@ fn counts_survive_a_new_set_and_end_with_the_shadow() {
     let picks = later.report(world.set.members()).picks;
     assert_eq!(picks, 0, "another one begins anew");
     assert!(later.is_of(&other) && !later.is_of(&balancing(LbPolicy::RoundRobin, None)));
+}
+
+/// Both choose by what hosts say, where most requests come from elsewhere: each knows who spoke last.
+#[test]
+fn a_policy_that_looks_on_leaves_the_other_its_list_of_who_spoke_last() {
+    let latency = || LbPolicy::Latency(LatencyWeighted::default());
+    let config = balancing(latency(), Some(latency()));
+    let set = set_of(400, &config, &Transports::default(), None);
+    let factors = Factors {
+        of_members: vec![1.0; set.members().len()],
+        exploration: 0.0,
+        partial: Some(Partial {
+            proxies: 50.0,
+            usual: 9.0,
+        }),
+    };
+    set.set_factors(&factors);
+    set.set_shadow_factors(&factors);
+    // With three draws of four hundred, only who is remembered is chosen each time.
+    let idle = &set.members()[300].host;
+    let said = LoadReport {
+        in_flight: Some(0.0),
+        ..LoadReport::default()
+    };
+    idle.take_report(&idle.new_counts(), &said, None);
+    let mut random = fastrand::Rng::with_seed(3);
+    for _ in 0..100 {
+        let host = set.pick(&mut 0, random.u64(..), None).expect("a host");
+        assert_eq!(host.id, idle.id);
+    }
+    let looked = idle.looked().read().expect("it is looked at");
+    assert_eq!(
+        (looked.chosen, looked.would, looked.agreed),
+        (100, 100, 100)
+    );
 }
 
 #[test]
