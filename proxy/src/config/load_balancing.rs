@@ -32,8 +32,8 @@ pub struct LoadBalancing {
     /// Requests stay in the zone of the proxy, as far as that is fair. Only for round robin, least
     /// request and random; localities that take load by their weight come first.
     pub zone_aware: ZoneAware,
-    /// Request headers that name members, which go before the policy (`OverrideHost`).
-    pub override_headers: Vec<HeaderName>,
+    /// What names members, which go before the policy (`OverrideHost`).
+    pub override_sources: Vec<NameSource>,
     /// With such a health a member may be named by a session (`override_host_status`).
     pub override_statuses: HealthStatuses,
     /// Members are divided, and requests ask for some of them.
@@ -76,13 +76,27 @@ impl Default for LoadBalancing {
             fails_in_panic: false,
             by_locality: false,
             zone_aware: ZoneAware::default(),
-            override_headers: Vec::new(),
+            override_sources: Vec::new(),
             override_statuses: HealthStatuses::default(),
             subsets: None,
             slow_start: None,
             shadow: None,
         }
     }
+}
+
+/// Where members are named (`OverrideHostSource`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NameSource {
+    /// In a header of a request.
+    Header(HeaderName),
+    /// In dynamic metadata of a connection, which is what streams have; requests have none.
+    Metadata {
+        /// Whose it is.
+        namespace: Box<str>,
+        /// Its name there. With more than one it is never there, as nothing is inside of a text.
+        path: Box<[Box<str>]>,
+    },
 }
 
 /// A set of [`HealthStatus`].

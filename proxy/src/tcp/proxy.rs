@@ -168,6 +168,8 @@ async fn connect_upstream(
         let asked = Asked {
             hash,
             criteria: session.criteria.as_deref(),
+            metadata: &session.downstream.found().metadata,
+            attempts_before: session.attempts,
             ..Asked::default()
         };
         let (cluster_config, host) = worker.pools.pick(cluster, &session.downstream, asked);

@@ -33,6 +33,11 @@ impl Client {
         Self(socket.connect(target).await.expect("it listens"))
     }
 
+    /// Sends what goes before the first request.
+    pub(super) async fn send(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).await.expect("it is open");
+    }
+
     /// Asks, and reads the whole answer.
     pub(super) async fn get(&mut self, path: &str, fields: &[(&str, String)]) -> Head {
         self.ask(path, fields).await;

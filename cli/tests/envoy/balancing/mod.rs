@@ -7,6 +7,7 @@
 //! | `dropped` | requests that the control plane wants dropped |
 //! | `first` | one host as long as it can be reached |
 //! | `joined` | headers on several lines |
+//! | `led` | streams that their PROXY protocol header leads |
 //! | `live` | policies of ours on a stock Envoy, and changed while it runs |
 //! | `localities` | shares of localities and members |
 //! | `policies` | what of a request is hashed |
@@ -23,6 +24,7 @@ mod client;
 mod dropped;
 mod first;
 mod joined;
+mod led;
 mod live;
 mod localities;
 mod policies;

@@ -39,7 +39,7 @@ const METADATA: [&str; 7] = [
 ];
 
 /// A header of version 2 with these TLVs.
-pub(super) fn header(tlvs: &[(u8, &[u8])]) -> Vec<u8> {
+pub(crate) fn header(tlvs: &[(u8, &[u8])]) -> Vec<u8> {
     let mut body = Vec::new();
     body.extend_from_slice(&Ipv4Addr::new(10, 1, 2, 3).octets());
     body.extend_from_slice(&Ipv4Addr::new(10, 9, 9, 9).octets());

@@ -11,7 +11,7 @@
 //! | `routed` | routes that ask for the client's certificate |
 //! | `written` | TLVs that are written by templates, and kept as filter state |
 
-mod announced;
+pub(crate) mod announced;
 mod certificates;
 mod client;
 mod forwarded;

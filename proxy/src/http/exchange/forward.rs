@@ -372,6 +372,7 @@ impl Exchange {
             criteria: self.criteria.as_deref(),
             host: self.named_host(),
             headers: self.request.as_ref().map(Request::headers),
+            metadata: &[], // a request has none, as in Envoy
             attempts_before: self.attempts.saturating_sub(1),
         };
         let pick = || pools.pick(cluster, client, asked);

@@ -62,6 +62,7 @@ use crate::config::load_balancing::LbPolicy;
 use crate::config::load_balancing::LoadBalancing;
 use crate::config::load_balancing::PickFirst as PickFirstConfig;
 use crate::config::subset::Criteria;
+use crate::downstream::Metadatum;
 use crate::upstream::host::Member;
 use crate::upstream::zone::Zone;
 use alias::Alias;
@@ -108,6 +109,8 @@ pub struct Asked<'r> {
     pub host: Option<Named<'r>>,
     /// Its headers, in which members may be named, if it has any.
     pub headers: Option<&'r HeaderMap>,
+    /// Metadata of its connection, in which members may be named, if it is a stream.
+    pub metadata: &'r [Metadatum],
     /// Attempts made before.
     pub attempts_before: u32,
 }

@@ -1,21 +1,23 @@
-//! Members that requests name: in a session, or in headers (`OverrideHost`). They go before the policy.
+//! Members that requests name: in a session, or in headers and metadata (`OverrideHost`). They go before the
+//! policy.
 //!
 //! As in Envoy a session is held to the health of the member, a header is not; and each attempt takes
-//! the next of the members that headers name.
+//! the next of the members that headers name. Metadata is that of connections: a stream can be led by what a
+//! PROXY protocol header says, a request cannot.
 
 use std::sync::OnceLock;
-
-use http::HeaderName;
 
 use super::Asked;
 use crate::config::load_balancing::HealthStatuses;
 use crate::config::load_balancing::LoadBalancing;
+use crate::config::load_balancing::NameSource;
+use crate::downstream::Label;
 use crate::upstream::host::Member;
 
 /// Finds members by their addresses.
 #[derive(Debug)]
 pub struct ByName {
-    headers: Box<[HeaderName]>,
+    sources: Box<[NameSource]>,
     statuses: HealthStatuses,
     /// Places of members in the order of their addresses. Made when the first request names one: no
     /// other cluster pays for it.
@@ -37,7 +39,7 @@ impl ByName {
     /// Of a cluster of this configuration.
     pub fn new(config: &LoadBalancing) -> Self {
         Self {
-            headers: config.override_headers.clone().into(),
+            sources: config.override_sources.clone().into(),
             statuses: config.override_statuses,
             order: OnceLock::new(),
         }
@@ -57,19 +59,16 @@ impl ByName {
                 None => {}
             }
         }
-        if self.headers.is_empty() {
+        if self.sources.is_empty() {
             return Verdict::Open;
         }
-        self.of_headers(members, asked)
+        self.of_sources(members, asked)
             .map_or(Verdict::Open, Verdict::Place)
     }
 
-    /// Of each header the first line counts.
-    fn of_headers(&self, members: &[Member], asked: Asked<'_>) -> Option<usize> {
-        let headers = asked.headers?;
-        let lines = self.headers.iter().filter_map(|name| headers.get(name));
-        let lines = lines.filter_map(|line| line.to_str().ok());
-        let named = lines.flat_map(|line| line.split(','));
+    fn of_sources(&self, members: &[Member], asked: Asked<'_>) -> Option<usize> {
+        let texts = self.sources.iter().filter_map(|source| text(source, asked));
+        let named = texts.flat_map(|text| text.split(','));
         let mut known = named.filter_map(|text| self.place(members, text.trim_ascii()));
         known.nth(asked.attempts_before as usize)
     }
@@ -91,9 +90,30 @@ impl ByName {
     }
 }
 
+/// What a source says. Of a header the first line counts.
+fn text<'r>(source: &NameSource, asked: Asked<'r>) -> Option<&'r str> {
+    match source {
+        NameSource::Header(name) => asked.headers?.get(name)?.to_str().ok(),
+        NameSource::Metadata { namespace, path } => {
+            let [key] = &**path else {
+                return None;
+            };
+            let is_it = |label: &Label| {
+                !label.is_state && label.namespace == *namespace && label.key == *key
+            };
+            let mut found = asked.metadata.iter();
+            let found = found.find(|found| is_it(&found.label))?;
+            Some(&*found.value)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use http::HeaderMap;
+    use http::HeaderName;
 
     use super::*;
     use crate::config::Endpoints;
@@ -101,6 +121,7 @@ mod tests {
     use crate::config::endpoint::Endpoint;
     use crate::config::endpoint::HealthStatus;
     use crate::config::endpoint::LocalityEndpoints;
+    use crate::downstream::Metadatum;
     use crate::upstream::HostSet;
     use crate::upstream::load_balancer::Named;
     use crate::upstream::transport::Transports;
@@ -176,10 +197,9 @@ mod tests {
     #[test]
     fn headers_name_members_for_one_attempt_after_another() {
         let config = LoadBalancing {
-            override_headers: vec![
-                HeaderName::from_static("x-a"),
-                HeaderName::from_static("x-b"),
-            ],
+            override_sources: ["x-a", "x-b"]
+                .map(|name| NameSource::Header(HeaderName::from_static(name)))
+                .to_vec(),
             ..LoadBalancing::default()
         };
         let healths = [
@@ -217,5 +237,40 @@ mod tests {
         assert_eq!(at(2, &second).as_deref(), Some("127.0.0.1:1"));
         let none = Asked::default();
         assert!(pick(&set, none).is_some());
+    }
+
+    #[test]
+    fn metadata_of_a_connection_names_members_as_a_header_does() {
+        let source = |path: &[&str]| NameSource::Metadata {
+            namespace: "own".into(),
+            path: path.iter().copied().map(Box::from).collect(),
+        };
+        let config = LoadBalancing {
+            override_sources: vec![source(&["host", "inner"]), source(&["host"])],
+            ..LoadBalancing::default()
+        };
+        let set = set(&config, &[HealthStatus::Healthy; 3]);
+        let metadata = [("other", false), ("own", true), ("own", false)];
+        let metadata = metadata.map(|(namespace, is_state)| Metadatum {
+            label: Arc::new(Label {
+                namespace: namespace.into(),
+                key: "host".into(),
+                is_state,
+            }),
+            value: match is_state || namespace == "other" {
+                true => "127.0.0.1:1".into(),
+                false => "127.0.0.1:9,127.0.0.1:3, 127.0.0.1:2".into(),
+            },
+        });
+        for (attempts_before, expected) in [(0, "127.0.0.1:3"), (1, "127.0.0.1:2")] {
+            for _ in 0..4 {
+                let asked = Asked {
+                    metadata: &metadata,
+                    attempts_before,
+                    ..Asked::default()
+                };
+                assert_eq!(pick(&set, asked).as_deref(), Some(expected));
+            }
+        }
     }
 }

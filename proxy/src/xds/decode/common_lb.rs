@@ -157,7 +157,7 @@ impl Common {
             fails_in_panic: locality.fails_in_panic && !hashes,
             by_locality: locality.by_locality,
             zone_aware: locality.zone_aware,
-            override_headers: Vec::new(),
+            override_sources: Vec::new(),
             override_statuses: self.override_statuses,
             subsets: None,
             slow_start: None,

@@ -19,7 +19,6 @@ use xds_proto::pb::envoy::extensions::load_balancing_policies::client_side_weigh
 use xds_proto::pb::envoy::extensions::load_balancing_policies::least_request::v3::LeastRequest;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::maglev::v3::Maglev;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::override_host::v3::OverrideHost;
-use xds_proto::pb::envoy::extensions::load_balancing_policies::override_host::v3::override_host::OverrideHostSource;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::pick_first::v3::PickFirst;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::peak_ewma::v3alpha::PeakEwma;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::random::v3::Random;
@@ -38,6 +37,7 @@ use super::hashing;
 use super::latency;
 use super::least_request;
 use super::locality_lb;
+use super::name_source;
 use super::peak_ewma;
 use super::reported_weights;
 use super::shadow;
@@ -432,28 +432,17 @@ fn overridden(context: &mut Context, config: OverrideHost) -> Option<LoadBalanci
     if override_host_sources.is_empty() {
         context.reject("override_host_sources", "must not be empty");
     }
-    let headers = context.each(
+    let sources = context.each(
         "override_host_sources",
         override_host_sources,
-        |context, source| {
-            let OverrideHostSource { header, metadata } = source;
-            match (header.is_empty(), metadata) {
-                (false, Some(_)) => context.refuse("metadata", "has no place beside header"),
-                (true, None) => context.refuse("", "needs header or metadata"),
-                (false, None) => value::header_name(context, "header", &header),
-                (true, Some(_)) => {
-                    context.warn("metadata", "is never there, as no filter sets any");
-                    None
-                }
-            }
-        },
+        name_source::decode,
     );
     let fallback = context.required("fallback_policy", fallback_policy, first_known)?;
-    if !fallback.override_headers.is_empty() {
+    if !fallback.override_sources.is_empty() {
         return context.refuse("fallback_policy", "must not be OverrideHost again");
     }
     Some(LoadBalancing {
-        override_headers: headers,
+        override_sources: sources,
         ..fallback
     })
 }

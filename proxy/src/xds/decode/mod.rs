@@ -19,7 +19,7 @@
 //! | `upgrade` | as which protocols requests may go on |
 //! | `outcome_breaker` | when too many requests were slow or failed |
 //! | `circuit_breakers` | how much may be on its way to a cluster |
-//! | `load_balancing` `latency` `least_request` `hashing` `common_lb` `locality_lb` `peak_ewma` `reported_weights` `slow_start` `subset` | which member is taken |
+//! | `load_balancing` `latency` `least_request` `hashing` `common_lb` `locality_lb` `name_source` `peak_ewma` `reported_weights` `slow_start` `subset` | which member is taken |
 //! | `hash_policy` | what of a request is hashed |
 //! | `health_check` | active checks, outlier detection |
 //! | `stateful_session` | which member serves a client again |
@@ -74,6 +74,7 @@ mod load_balancing;
 mod locality_lb;
 mod matcher;
 mod metadata;
+mod name_source;
 mod outcome_breaker;
 mod peak_ewma;
 mod protocol;

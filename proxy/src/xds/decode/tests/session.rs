@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use http::StatusCode;
 use serde_json::Value;
 use serde_json::json;
@@ -20,6 +21,7 @@ use crate::config::endpoint::HealthStatus;
 use crate::config::listener::HttpFilter;
 use crate::config::load_balancing::HealthStatuses;
 use crate::config::load_balancing::LbPolicy;
+use crate::config::load_balancing::NameSource;
 use crate::config::session::SessionCookie;
 use crate::config::session::SessionFilter;
 use crate::config::session::SessionOverride;
@@ -79,7 +81,7 @@ fn the_filter_is_read() {
     let HttpFilter::Session(session) = &found[0] else {
         panic!("{found:?}")
     };
-    let name = http::HeaderName::from_static("x-s");
+    let name = HeaderName::from_static("x-s");
     assert!(session.disabled);
     assert_eq!(session.config.state, Some(SessionState::Header(name)));
     assert_eq!(session.config.strict, None);
@@ -197,7 +199,8 @@ fn overridden(config: Value) -> Value {
 #[test]
 fn headers_that_name_members_are_read() {
     let found = valid(overridden(json!({}))).load_balancing;
-    assert_eq!(found.override_headers, ["x-a", "x-b"]);
+    let header = |name| NameSource::Header(HeaderName::from_static(name));
+    assert_eq!(found.override_sources, [header("x-a"), header("x-b")]);
     assert_eq!(found.policy, LbPolicy::Random);
     let at = |field: &str| {
         format!("load_balancing_policy.policies[0].typed_extension_config.typed_config.{field}")
@@ -220,9 +223,29 @@ fn headers_that_name_members_are_read() {
                 sources(json!([{"header": "a b"}])),
                 &at("override_host_sources[0].header"),
             ),
+            (sources(json!([metadata])), "ok"),
             (
-                sources(json!([metadata])),
-                &format!("warn {}", at("override_host_sources[0].metadata")),
+                sources(json!([{"metadata": {"key": "a", "path": [{"key": "b"}, {"key": "c"}]}}])),
+                &format!("warn {}", at("override_host_sources[0].metadata.path")),
+            ),
+            (
+                sources(json!([{"metadata": {"path": [{"key": "b"}]}}])),
+                &at("override_host_sources[0].metadata.key"),
+            ),
+            (
+                sources(json!([{"metadata": {"key": "a"}}])),
+                &at("override_host_sources[0].metadata.path"),
+            ),
+            (
+                sources(json!([{"metadata": {"key": "a", "path": [{"index": 1}]}}])),
+                &format!(
+                    "warn {}",
+                    at("override_host_sources[0].metadata.path[0].index")
+                ),
+            ),
+            (
+                sources(json!([{"metadata": {"key": "a", "path": [{}]}}])),
+                &at("override_host_sources[0].metadata.path[0].key"),
             ),
             (
                 overridden(json!({"fallback_policy": null})),

@@ -78,7 +78,9 @@ pub(super) fn base(message: &str) -> Value {
             state["name"] = "x".into();
             json!({"strict": true, "session_state": {"name": "s", "typed_config": state}})
         }
-        "OverrideHostSource" => json!({"header": "x"}),
+        "OverrideHostSource" => json!({ "metadata": base("MetadataKey") }),
+        "MetadataKey" => json!({"key": "n", "path": [base("PathSegment")]}),
+        "PathSegment" => json!({"key": "k"}),
         "Endpoint" => json!({"address": address}),
         "EnvoyGrpc" => json!({"cluster_name": "cp"}),
         "ExplicitHttpConfig" => json!({"http_protocol_options": {}}),
