@@ -9,6 +9,7 @@ use crate::config::Name;
 use crate::config::Secrets;
 use crate::config::Snapshot;
 use crate::config::outcome_breaker::Fallback;
+use crate::telemetry::stats::BalancerStats;
 use crate::telemetry::stats::Registry;
 use crate::upstream::ClusterHandle;
 use crate::upstream::departure::Departures;
@@ -86,12 +87,17 @@ impl Clusters {
             let warm = self.take_warm(name, config, endpoints);
             match self.live.get(name) {
                 Some(cluster) => match warm {
-                    Some(warm) => cluster.become_warm(&warm, Arc::clone(endpoints)),
+                    Some(warm) => {
+                        cluster.become_warm(&warm, Arc::clone(endpoints), self.stats(config));
+                    }
                     None => self.update(cluster, config, endpoints),
                 },
                 None => {
-                    let new = || self.handle(config, endpoints, &self.secrets);
-                    let handle = warm.unwrap_or_else(new);
+                    let stats = self.stats(config);
+                    let handle = match warm {
+                        Some(warm) => warm.counting(stats),
+                        None => self.handle(config, endpoints, &self.secrets, stats),
+                    };
                     let handle = match &self.departures {
                         Some(departures) => handle.telling(departures),
                         None => handle,
@@ -154,7 +160,11 @@ impl Clusters {
                     bring_members(&warm, endpoints);
                     warm
                 }
-                None => self.handle(&query.cluster, endpoints, &query.secrets),
+                None => {
+                    let stats = self.registry.cluster(&query.cluster.stat_name);
+                    let stats = Arc::new(BalancerStats::plain(stats, self.workers));
+                    self.handle(&query.cluster, endpoints, &query.secrets, stats)
+                }
             };
             self.warming.insert(Arc::clone(name), handle);
         }
@@ -181,18 +191,32 @@ impl Clusters {
         config: &Arc<config::Cluster>,
         endpoints: &Arc<Endpoints>,
         secrets: &Secrets,
+        stats: Arc<BalancerStats>,
     ) -> ClusterHandle {
         let handle = ClusterHandle::with_care(
             (Arc::clone(config), self.care(config)),
             self.transports(config, secrets),
             Arc::clone(endpoints),
-            self.registry.cluster(&config.stat_name),
+            stats,
             self.workers,
         );
         match &self.zone {
             Some(zone) => handle.in_zone(zone),
             None => handle,
         }
+    }
+
+    /// What the balancer of a live cluster counts. One that warms counts nothing of this yet.
+    fn stats(&self, config: &config::Cluster) -> Arc<BalancerStats> {
+        let (name, balancing) = (&config.stat_name, &config.load_balancing);
+        let subsets = || self.registry.cluster_subsets(name);
+        let zone = self.zone.as_ref().filter(|zone| !zone.is_of(&config.name));
+        let goes_by_zones = zone.is_some() && balancing.policy.knows_zones();
+        Arc::new(BalancerStats {
+            subsets: balancing.subsets.as_ref().map(|_| subsets()),
+            zones: goes_by_zones.then(|| self.registry.cluster_zones(name)),
+            ..BalancerStats::plain(self.registry.cluster(name), self.workers)
+        })
     }
 
     /// How unfit members are found, if the cluster asks for it.
@@ -224,13 +248,14 @@ impl Clusters {
     ) {
         let current = cluster.load();
         if !Arc::ptr_eq(&current.config, config) && current.config != *config {
+            let stats = self.stats(config);
             if config.has_members_of(&current.config) {
-                cluster.set_policy(Arc::clone(config), Arc::clone(endpoints));
+                cluster.set_policy(Arc::clone(config), Arc::clone(endpoints), stats);
                 return;
             }
             let transports = self.transports(config, &self.secrets);
             let config = (Arc::clone(config), self.care(config));
-            cluster.set_config(config, transports, Arc::clone(endpoints));
+            cluster.set_config(config, transports, Arc::clone(endpoints), stats);
         } else {
             bring_members(cluster, endpoints);
         }

@@ -24,6 +24,7 @@ use crate::config::Name;
 use crate::config::endpoint::Address;
 use crate::config::endpoint::Traits;
 use crate::error::Reason;
+use crate::telemetry::stats::BalancerStats;
 use crate::telemetry::stats::ClusterStats;
 use crate::telemetry::stats::DrainStats;
 use crate::telemetry::stats::Group;
@@ -37,6 +38,7 @@ use crate::upstream::departure::Cause;
 use crate::upstream::departure::Departures;
 use crate::upstream::departure::Drained;
 use crate::upstream::health::Care;
+use crate::upstream::host::Beside;
 use crate::upstream::host::Fitness;
 use crate::upstream::host::Moves;
 use crate::upstream::latency::Standing;
@@ -101,6 +103,8 @@ pub struct UpstreamCluster {
     pub outcomes: Option<Arc<Outcomes>>,
     /// Where the proxy is, if it was said.
     zone: Option<Arc<Zone>>,
+    /// What its balancer counts.
+    stats: Arc<BalancerStats>,
 }
 
 /// What a cluster's next value takes over.
@@ -109,6 +113,7 @@ struct Kept<'k> {
     care: Option<Arc<Care>>,
     zone: Option<Arc<Zone>>,
     previous: Option<&'k HostSet>,
+    stats: Arc<BalancerStats>,
 }
 
 impl UpstreamCluster {
@@ -123,10 +128,18 @@ impl UpstreamCluster {
             care,
             zone,
             previous,
+            stats,
         } = kept;
         let serving = drained.without(&endpoints);
-        let kept = (care.as_ref(), previous, zone.as_ref());
-        let hosts = HostSet::with_care(&config.load_balancing, &serving, &transports, kept);
+        // Proxies that call each other do so wherever they are, as with Envoy.
+        let is_upstream = |zone: &&Arc<Zone>| !zone.is_of(&config.name);
+        let beside = Beside {
+            care: care.as_ref(),
+            previous,
+            zone: zone.as_ref().filter(is_upstream),
+            stats: Some(&stats),
+        };
+        let hosts = HostSet::with_care(&config.load_balancing, &serving, &transports, beside);
         Self {
             outcomes: None, // whoever makes it live knows them
             config,
@@ -136,6 +149,7 @@ impl UpstreamCluster {
             hosts,
             care,
             zone,
+            stats,
         }
     }
 
@@ -150,6 +164,7 @@ impl UpstreamCluster {
                 care: self.care.clone(),
                 zone: self.zone.clone(),
                 previous: Some(&self.hosts),
+                stats: Arc::clone(&self.stats),
             },
         )
     }
@@ -174,17 +189,19 @@ impl ClusterHandle {
         stats: Arc<ClusterStats>,
         workers: usize,
     ) -> Self {
+        let stats = Arc::new(BalancerStats::plain(stats, workers));
         Self::with_care((config, None), transports, endpoints, stats, workers)
     }
 
-    /// The same of a cluster that finds unfit members.
+    /// The same of a cluster that finds unfit members, or whose balancer counts more.
     pub fn with_care(
         (config, care): (Arc<config::Cluster>, Option<Arc<Care>>),
         transports: Arc<Transports>,
         endpoints: Arc<Endpoints>,
-        stats: Arc<ClusterStats>,
+        balancer_stats: Arc<BalancerStats>,
         workers: usize,
     ) -> Self {
+        let stats = Arc::clone(&balancer_stats.cluster);
         // Proxies that start together must not walk the members in step.
         let cursors =
             (0..workers.max(1)).map(|_| Cursor(AtomicU64::new(u64::from(fastrand::u16(..)))));
@@ -196,6 +213,7 @@ impl ClusterHandle {
             care,
             zone: None,
             previous: None,
+            stats: balancer_stats,
         };
         let current = UpstreamCluster::new(config, transports, endpoints, nobody);
         let cell = Cell {
@@ -217,6 +235,7 @@ impl ClusterHandle {
             changed: Notify::new(),
         };
         cell.record_membership();
+        count_subsets(None, &cell.current.load());
         cell.inform(&cell.current.load());
         Self(Arc::new(cell))
     }
@@ -231,22 +250,38 @@ impl ClusterHandle {
     /// Requests go by where the proxy is from now on. For a cluster that nobody uses yet.
     #[must_use]
     pub fn in_zone(self, zone: &Arc<Zone>) -> Self {
-        {
-            let drained = self.0.drained();
-            let old = self.load_full();
-            let kept = Kept {
-                drained: &drained,
-                care: old.care.clone(),
-                zone: Some(Arc::clone(zone)),
-                previous: Some(&old.hosts),
-            };
-            let config = Arc::clone(&old.config);
-            let transports = Arc::clone(&old.transports);
-            let endpoints = Arc::clone(&old.endpoints);
-            let new = UpstreamCluster::new(config, transports, endpoints, kept);
-            self.replace(&old, new);
-        }
+        let stats = Arc::clone(&self.load().stats);
+        self.anew(Some(Arc::clone(zone)), stats);
         self
+    }
+
+    /// Its balancer counts this from now on. For a cluster that nobody uses yet.
+    #[must_use]
+    pub fn counting(self, stats: Arc<BalancerStats>) -> Self {
+        if stats.subsets.is_none() && stats.zones.is_none() {
+            return self;
+        }
+        let zone = self.load().zone.clone();
+        self.anew(zone, stats);
+        count_subsets(None, &self.load());
+        self
+    }
+
+    fn anew(&self, zone: Option<Arc<Zone>>, stats: Arc<BalancerStats>) {
+        let drained = self.0.drained();
+        let old = self.load_full();
+        let kept = Kept {
+            drained: &drained,
+            care: old.care.clone(),
+            zone,
+            previous: Some(&old.hosts),
+            stats,
+        };
+        let config = Arc::clone(&old.config);
+        let transports = Arc::clone(&old.transports);
+        let endpoints = Arc::clone(&old.endpoints);
+        let new = UpstreamCluster::new(config, transports, endpoints, kept);
+        self.replace(&old, new);
     }
 
     /// Whether both are the same live cluster, not only of the same name.
@@ -374,7 +409,12 @@ impl ClusterHandle {
 
     /// Changes how members are chosen and how much may be on its way, and nothing else: connections,
     /// health and what was learned of latency stay. Called by `apply`.
-    pub fn set_policy(&self, config: Arc<config::Cluster>, endpoints: Arc<Endpoints>) {
+    pub fn set_policy(
+        &self,
+        config: Arc<config::Cluster>,
+        endpoints: Arc<Endpoints>,
+        stats: Arc<BalancerStats>,
+    ) {
         let mut drained = self.0.drained();
         drained.follow(&endpoints);
         let old = self.0.current.load_full();
@@ -384,6 +424,7 @@ impl ClusterHandle {
             care: old.care.clone(),
             zone: old.zone.clone(),
             previous: Some(&old.hosts),
+            stats,
         };
         let new = UpstreamCluster::new(config, transports, endpoints, kept);
         self.swap(&old, new, Cause::Removed);
@@ -440,6 +481,7 @@ impl ClusterHandle {
         (config, care): (Arc<config::Cluster>, Option<Arc<Care>>),
         transports: Arc<Transports>,
         endpoints: Arc<Endpoints>,
+        stats: Arc<BalancerStats>,
     ) {
         let mut drained = self.0.drained();
         drained.follow(&endpoints);
@@ -449,17 +491,28 @@ impl ClusterHandle {
             care,
             zone: old.zone.clone(),
             previous: None,
+            stats,
         };
         let new = UpstreamCluster::new(config, transports, endpoints, kept);
         self.swap(&old, new, Cause::Removed);
     }
 
     /// Becomes what `warm` is, whose members were checked, with the members of now. Called by `apply`.
-    pub fn become_warm(&self, warm: &Self, endpoints: Arc<Endpoints>) {
+    pub fn become_warm(&self, warm: &Self, endpoints: Arc<Endpoints>, stats: Arc<BalancerStats>) {
         let mut drained = self.0.drained();
         drained.follow(&endpoints);
         let old = self.load_full();
-        let new = warm.load().with_endpoints(endpoints, &drained);
+        let warm = warm.load_full();
+        let kept = Kept {
+            drained: &drained,
+            care: warm.care.clone(),
+            zone: warm.zone.clone(),
+            previous: Some(&warm.hosts),
+            stats,
+        };
+        let config = Arc::clone(&warm.config);
+        let transports = Arc::clone(&warm.transports);
+        let new = UpstreamCluster::new(config, transports, endpoints, kept);
         self.swap(&old, new, Cause::Removed);
     }
 
@@ -500,6 +553,7 @@ impl ClusterHandle {
     /// The swap alone, where the members are the same.
     fn replace(&self, old: &UpstreamCluster, new: UpstreamCluster) -> Arc<UpstreamCluster> {
         debug_assert_eq!(old.config.name, new.config.name);
+        count_subsets(Some(old), &new);
         self.0.inform(&new);
         self.0.breakers.configure(new.config.circuit_breakers);
         let outcomes = kept_outcomes(&new.config, old.outcomes.as_ref());
@@ -508,6 +562,21 @@ impl ClusterHandle {
         self.0.record_membership();
         self.0.changed.notify_one();
         new
+    }
+}
+
+/// With another configuration all subsets are others, as with Envoy.
+fn count_subsets(old: Option<&UpstreamCluster>, new: &UpstreamCluster) {
+    match old {
+        Some(old) if Arc::ptr_eq(&old.config, &new.config) => {
+            new.hosts.count_subsets(Some(&old.hosts), &new.stats);
+        }
+        Some(old) => {
+            let gone = old.hosts.subsets();
+            old.stats.count_subsets(0, gone, 0);
+            new.hosts.count_subsets(None, &new.stats);
+        }
+        None => new.hosts.count_subsets(None, &new.stats),
     }
 }
 

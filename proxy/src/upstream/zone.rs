@@ -103,7 +103,7 @@ impl Zone {
     }
 
     /// Whether this is the cluster of the proxy's like.
-    pub(super) fn is_of(&self, cluster: &str) -> bool {
+    pub fn is_of(&self, cluster: &str) -> bool {
         *self.home.cluster == *cluster
     }
 
@@ -152,6 +152,7 @@ mod tests {
     use crate::config::endpoint::LocalityEndpoints;
     use crate::config::load_balancing::LoadBalancing;
     use crate::upstream::HostSet;
+    use crate::upstream::host::Beside;
     use crate::upstream::transport::Transports;
 
     fn place(zone: &str) -> Locality {
@@ -187,12 +188,15 @@ mod tests {
     }
 
     fn set(zone: &Arc<Zone>, endpoints: &Endpoints) -> HostSet {
-        let kept = (None, None, Some(zone));
+        let beside = Beside {
+            zone: Some(zone),
+            ..Beside::default()
+        };
         HostSet::with_care(
             &LoadBalancing::default(),
             endpoints,
             &Transports::default(),
-            kept,
+            beside,
         )
     }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `bounded` | hashing that spares members with too many requests |
 //! | `client` | a connection that is kept, from an address of choice |
+//! | `counters` | what balancers count |
 //! | `dropped` | requests that the control plane wants dropped |
 //! | `first` | one host as long as it can be reached |
 //! | `joined` | headers on several lines |
@@ -21,6 +22,7 @@
 
 mod bounded;
 mod client;
+mod counters;
 mod dropped;
 mod first;
 mod joined;

@@ -36,29 +36,9 @@ async fn routes_meet_the_same_members() {
     }
     let origins = origins();
     let clusters = clusters(&origins);
-    let names = clusters.iter().map(|cluster| cluster["name"].as_str());
-    let names: Vec<&str> = names.flatten().collect();
-    let asks = asks();
-    let mut paths = Vec::new();
-    let mut routes = Vec::new();
-    for name in &names {
-        for (number, asked) in asks.iter().enumerate() {
-            let path = format!("/{name}/{number}");
-            let mut route = json!({
-                "cluster": name, "hash_policy": [{"header": {"header_name": "x-key"}}],
-            });
-            if let Some(asked) = asked {
-                route["metadata_match"] = metadata(asked);
-            }
-            routes.push(json!({"match": {"path": path}, "route": route}));
-            paths.push(path);
-        }
-    }
+    let (routes, mut paths) = routes(&clusters);
     let ports = free_ports(3);
-    let mut listeners = vec![listener(
-        ports[0].number(),
-        &manager(&routes.into(), &json!({})),
-    )];
+    let mut listeners = vec![listener(ports[0].number(), &manager(&routes, &json!({})))];
     listeners.extend(streams(ports[1].number(), ports[2].number()));
     let bootstrap = bootstrap(&listeners, &clusters);
     let look = || async {
@@ -98,6 +78,27 @@ async fn routes_meet_the_same_members() {
     assert!(differences.is_empty(), "{differences}");
     let failed = wanted.iter().filter(|answers| answers[0] == "503").count();
     assert!((10..wanted.len() - 10).contains(&failed), "{failed}");
+}
+
+/// A route for each thing that is asked of each cluster, with their paths.
+pub(super) fn routes(clusters: &[Value]) -> (Value, Vec<String>) {
+    let names = clusters.iter().map(|cluster| cluster["name"].as_str());
+    let mut paths = Vec::new();
+    let mut routes = Vec::new();
+    for name in names.flatten() {
+        for (number, asked) in asks().iter().enumerate() {
+            let path = format!("/{name}/{number}");
+            let mut route = json!({
+                "cluster": name, "hash_policy": [{"header": {"header_name": "x-key"}}],
+            });
+            if let Some(asked) = asked {
+                route["metadata_match"] = metadata(asked);
+            }
+            routes.push(json!({"match": {"path": path}, "route": route}));
+            paths.push(path);
+        }
+    }
+    (routes.into(), paths)
 }
 
 fn counts(answers: &[String]) -> Counts {
@@ -152,7 +153,7 @@ fn members(origins: &[FixedOrigin]) -> Value {
     origins.iter().zip(&labels).map(member).collect()
 }
 
-fn clusters(origins: &[FixedOrigin]) -> Vec<Value> {
+pub(super) fn clusters(origins: &[FixedOrigin]) -> Vec<Value> {
     let all = members(origins);
     let localities = json!([{ "lb_endpoints": all }]);
     let selectors = json!([{"keys": ["version"]}, {"keys": ["stage", "version"]}]);

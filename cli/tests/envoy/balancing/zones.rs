@@ -60,17 +60,25 @@ async fn too_few_proxies_that_are_fit_change_the_same() {
         ("b", UNHEALTHY),
         ("c", UNHEALTHY),
     ];
-    check(&proxies, |origins| {
-        let zones = zones(origins, "aabbbcc", &[HEALTHY; 7]);
-        let failing = json!({"zone_aware_lb_config": {"fail_traffic_on_panic": true}});
-        let careless = json!({"healthy_panic_threshold": {"value": 20.0}});
-        vec![
-            cluster("panicking", &zones, &json!({})),
-            cluster("failing", &zones, &json!({"common_lb_config": failing})),
-            cluster("careless", &zones, &json!({"common_lb_config": careless})),
-        ]
-    })
-    .await;
+    check(&proxies, few_proxies).await;
+}
+
+/// Clusters that differ in what they do with too few proxies.
+pub(super) fn few_proxies(origins: &[FixedOrigin]) -> Vec<Value> {
+    let zones = zones(origins, "aabbbcc", &[HEALTHY; 7]);
+    let failing = json!({"zone_aware_lb_config": {"fail_traffic_on_panic": true}});
+    let careless = json!({"healthy_panic_threshold": {"value": 20.0}});
+    vec![
+        cluster("panicking", &zones, &json!({})),
+        cluster("failing", &zones, &json!({"common_lb_config": failing})),
+        cluster("careless", &zones, &json!({"common_lb_config": careless})),
+    ]
+}
+
+/// Where the proxy is, and who its like are.
+pub(super) fn at_home() -> String {
+    let node = json!({"id": "i", "cluster": "c", "locality": {"zone": "a"}});
+    format!("node: {node}\ncluster_manager: {{local_cluster_name: local}}\n")
 }
 
 async fn check(proxies: &[(&str, &str)], clusters: impl Fn(&[FixedOrigin]) -> Vec<Value>) {
@@ -85,9 +93,7 @@ async fn check(proxies: &[(&str, &str)], clusters: impl Fn(&[FixedOrigin]) -> Ve
     let ports = free_ports(1);
     let listener = listener(ports[0].number(), &manager(&routes, &json!({})));
     let mut bootstrap = bootstrap(&[listener], &clusters);
-    let node = json!({"id": "i", "cluster": "c", "locality": {"zone": "a"}});
-    bootstrap.push_str(&format!("node: {node}\n"));
-    bootstrap.push_str("cluster_manager: {local_cluster_name: local}\n");
+    bootstrap.push_str(&at_home());
     let look = || counted(ports[0].addr(), &names);
     let (wanted, found) = Box::pin(of_both(&bootstrap, &ports, look)).await;
     for (name, (wanted, found)) in names.iter().zip(wanted.iter().zip(&found)) {
@@ -114,7 +120,7 @@ async fn counted(target: SocketAddr, names: &[String]) -> Vec<Counts> {
 }
 
 /// The proxies; nobody connects to them.
-fn local(proxies: &[(&str, &str)]) -> Value {
+pub(super) fn local(proxies: &[(&str, &str)]) -> Value {
     let group = |(place, (zone, health)): (usize, &(&str, &str))| {
         let address = json!({"address": "127.0.0.1", "port_value": place + 1});
         let endpoint = json!({"address": {"socket_address": address}});
@@ -141,7 +147,7 @@ fn zones(origins: &[FixedOrigin], letters: &str, healths: &[&str]) -> Value {
 }
 
 #[expect(clippy::too_many_lines, reason = "a table of clusters")]
-fn clusters(origins: &[FixedOrigin]) -> Vec<Value> {
+pub(super) fn clusters(origins: &[FixedOrigin]) -> Vec<Value> {
     let usual = |letters| zones(origins, letters, &[HEALTHY; 7]);
     let legacy = |config: Value| json!({"common_lb_config": {"zone_aware_lb_config": config}});
     let typed = |package: &str, name: &str, config: Value| {

@@ -35,6 +35,7 @@ stats! {
         counter upstream_rq_5xx: "Responses by class of status code.";
         gauge upstream_rq_pending_active: "Requests that wait for a connection.";
         counter upstream_rq_pending_total: "Requests that waited for a connection.";
+        counter lb_healthy_panic: "Choices made among all members of a priority because too few are healthy.";
         counter lb_load_report: "Load reports of servers that were read.";
         counter lb_load_report_invalid: "Load reports that were ignored because nothing can be made of them.";
         counter upstream_rq_pending_overflow: "Requests not sent because too many waited for a connection.";

@@ -19,6 +19,7 @@
 #[macro_use]
 mod define;
 
+mod balancer;
 mod cell;
 mod components;
 mod group;
@@ -29,6 +30,9 @@ mod registry;
 mod tests;
 pub mod worker;
 
+pub use balancer::BalancerStats;
+pub use balancer::SubsetStats;
+pub use balancer::ZoneStats;
 pub use cell::Codes;
 pub use cell::Counter;
 pub use cell::Flags;

@@ -31,8 +31,10 @@ use crate::telemetry::stats::OverloadResourceStats;
 use crate::telemetry::stats::Scope;
 use crate::telemetry::stats::ServerStats;
 use crate::telemetry::stats::SubscriptionStats;
+use crate::telemetry::stats::SubsetStats;
 use crate::telemetry::stats::TcpStats;
 use crate::telemetry::stats::TlsStats;
+use crate::telemetry::stats::ZoneStats;
 use crate::telemetry::stats::group::Declared;
 
 /// All groups of one kind at one moment.
@@ -69,7 +71,9 @@ struct Named {
     cluster_drain: Instances<DrainStats>,
     cluster_checks: Instances<HealthCheckStats>,
     cluster_outliers: Instances<OutlierStats>,
+    cluster_subsets: Instances<SubsetStats>,
     cluster_tls: Instances<TlsStats>,
+    cluster_zones: Instances<ZoneStats>,
     connection_limits: Instances<ConnectionLimitStats>,
     http: Instances<HttpStats>,
     listeners: Instances<ListenerStats>,
@@ -181,6 +185,16 @@ impl Registry {
         self.named().cluster_outliers.get(name, self.workers)
     }
 
+    /// Of the subsets of the cluster with this name.
+    pub fn cluster_subsets(&self, name: &str) -> Arc<SubsetStats> {
+        self.named().cluster_subsets.get(name, self.workers)
+    }
+
+    /// Of the zone-aware routing of the cluster with this name.
+    pub fn cluster_zones(&self, name: &str) -> Arc<ZoneStats> {
+        self.named().cluster_zones.get(name, self.workers)
+    }
+
     /// Of the TLS of the cluster with this name.
     pub fn cluster_tls(&self, name: &str) -> Arc<TlsStats> {
         self.named().cluster_tls.get(name, self.workers)
@@ -237,7 +251,9 @@ impl Registry {
             named.cluster_drain.list_among(ClusterStats::SCOPE),
             named.cluster_checks.list_among(ClusterStats::SCOPE),
             named.cluster_outliers.list_among(ClusterStats::SCOPE),
+            named.cluster_subsets.list_among(ClusterStats::SCOPE),
             named.cluster_tls.list_among(ClusterStats::SCOPE),
+            named.cluster_zones.list_among(ClusterStats::SCOPE),
             named.connection_limits.list(),
             named.http.list(),
             named.listeners.list(),

@@ -19,6 +19,7 @@ use crate::config::endpoint::HealthStatus;
 use crate::config::endpoint::Traits;
 use crate::config::load_balancing::LbPolicy;
 use crate::config::load_balancing::LoadBalancing;
+use crate::telemetry::stats::BalancerStats;
 use crate::upstream::breaker::HostRoom;
 use crate::upstream::breaker::outcome::Breaker;
 use crate::upstream::departure::Cause;
@@ -437,6 +438,19 @@ impl Member {
     }
 }
 
+/// What a set is made beside.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beside<'b> {
+    /// How unfit members are found, if anybody asks.
+    pub care: Option<&'b Arc<Care>>,
+    /// Hosts of this one with the same address, name and transport are kept.
+    pub previous: Option<&'b HostSet>,
+    /// Where the proxy is, if it was said.
+    pub zone: Option<&'b Arc<Zone>>,
+    /// What picks count, if they do.
+    pub stats: Option<&'b Arc<BalancerStats>>,
+}
+
 /// All members and the balancer over them.
 #[derive(Debug)]
 pub struct HostSet {
@@ -459,7 +473,11 @@ impl HostSet {
         transports: &Transports,
         previous: Option<&Self>,
     ) -> Self {
-        Self::with_care(config, endpoints, transports, (None, previous, None))
+        let beside = Beside {
+            previous,
+            ..Beside::default()
+        };
+        Self::with_care(config, endpoints, transports, beside)
     }
 
     /// The same of a cluster that finds unfit members, or knows where the proxy is.
@@ -467,7 +485,12 @@ impl HostSet {
         config: &LoadBalancing,
         endpoints: &Endpoints,
         transports: &Transports,
-        (care, previous, zone): (Option<&Arc<Care>>, Option<&Self>, Option<&Arc<Zone>>),
+        Beside {
+            care,
+            previous,
+            zone,
+            stats,
+        }: Beside<'_>,
     ) -> Self {
         let looks_on = config.shadow.as_ref();
         let policies = [&config.policy].into_iter();
@@ -487,6 +510,7 @@ impl HostSet {
             members: &members,
             stay: stay.as_ref(),
             zone,
+            stats,
         };
         let balancer = LoadBalancer::new(ingredients);
         let shadow = looks_on.map(|config| Box::new(Shadow::new(config, ingredients)));
@@ -530,6 +554,18 @@ impl HostSet {
             shadow.look(&self.members, index, before, (random, asked));
         }
         self.members.get(index).map(|member| &member.host)
+    }
+
+    /// How many subsets there are.
+    pub(super) fn subsets(&self) -> usize {
+        self.balancer.count_subsets(None).0
+    }
+
+    /// Counts the subsets that there are now and were not in `before`, and those that are gone.
+    pub(super) fn count_subsets(&self, before: Option<&Self>, stats: &BalancerStats) {
+        let before = before.map(|before| &before.balancer);
+        let (active, created, removed) = self.balancer.count_subsets(before);
+        stats.count_subsets(created, removed, active);
     }
 
     /// Changes what each member's weight is multiplied by, in the order of [`Self::members`]; of no

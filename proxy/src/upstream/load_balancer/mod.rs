@@ -63,6 +63,7 @@ use crate::config::load_balancing::LoadBalancing;
 use crate::config::load_balancing::PickFirst as PickFirstConfig;
 use crate::config::subset::Criteria;
 use crate::downstream::Metadatum;
+use crate::telemetry::stats::BalancerStats;
 use crate::upstream::host::Member;
 use crate::upstream::zone::Zone;
 use alias::Alias;
@@ -96,6 +97,10 @@ pub struct LoadBalancer {
     hashes: bool,
     /// Then there are no levels.
     subsets: Option<Box<SubsetTable>>,
+    /// There are no members, and that is too few.
+    lacks_members: bool,
+    /// None of a policy that looks on.
+    stats: Option<Arc<BalancerStats>>,
 }
 
 /// What a request asks of the member that takes it.
@@ -129,6 +134,8 @@ pub struct Named<'r> {
 struct Level {
     /// Percent of all load taken by this and the levels before.
     load_up_to: u32,
+    /// All its members take load because too few are fit.
+    panics: bool,
     group: Group,
 }
 
@@ -223,29 +230,35 @@ pub struct Ingredients<'i> {
     pub stay: Option<&'i Arc<Stay>>,
     /// Where the proxy is, if it was said.
     pub zone: Option<&'i Arc<Zone>>,
+    /// What picks count, if they do.
+    pub stats: Option<&'i Arc<BalancerStats>>,
 }
 
 impl LoadBalancer {
     /// Prepares picks.
     pub fn new(of: Ingredients<'_>) -> Self {
         let hashes = of.config.policy.hashing().is_some();
+        let stats = of.stats.map(Arc::clone);
         if let Some(subsets) = SubsetTable::new(of) {
             return Self {
                 levels: Vec::new(),
                 hashes,
                 subsets: Some(Box::new(subsets)),
+                lacks_members: false,
+                stats,
             };
         }
         let tallies = priority::tallies(of.members, of.endpoints.weighted_priority_health);
         let factor = priority::factor(of.endpoints);
         let mut load_up_to = 0;
         let shares = priority::split(&tallies, factor, of.config.panic_percent);
-        let routing = tallies.first().and_then(|tally| of.zone_routing(tally));
+        let routing = of.zone_routing(tallies.first());
         let level = |share: priority::Share| {
             load_up_to += share.load;
             let tally = tallies.get(share.level)?;
             Some(Level {
                 load_up_to,
+                panics: share.source == Source::All,
                 group: of.group(
                     tally,
                     share.source,
@@ -257,6 +270,8 @@ impl LoadBalancer {
             levels: shares.into_iter().filter_map(level).collect(),
             hashes,
             subsets: None,
+            lacks_members: of.members.is_empty() && of.config.panic_percent > 0,
+            stats,
         }
     }
 
@@ -283,7 +298,10 @@ impl LoadBalancer {
     pub fn pick(&self, cursor: &mut u64, random: u64, hash: Option<u64>) -> Option<usize> {
         let random = hash.filter(|_| self.hashes).unwrap_or(random);
         let level = match self.levels.as_slice() {
-            [] => return None,
+            [] => {
+                self.count_panic(self.lacks_members);
+                return None;
+            }
             [only] => only,
             several => {
                 let point = u32::try_from(random % 100).unwrap_or(0);
@@ -293,7 +311,24 @@ impl LoadBalancer {
                     .or_else(|| several.last())?
             }
         };
+        self.count_panic(level.panics);
         level.group.pick(cursor, random)
+    }
+
+    fn count_panic(&self, panics: bool) {
+        if let Some(stats) = self.stats.as_ref().filter(|_| panics) {
+            stats.cluster.lb_healthy_panic().inc();
+        }
+    }
+
+    /// How many subsets there are now, how many of them were not in `before`, and how many of those are gone.
+    pub(super) fn count_subsets(&self, before: Option<&Self>) -> (usize, usize, usize) {
+        let before = before.and_then(|before| before.subsets.as_deref());
+        let now = self.subsets.as_deref();
+        let all = |table: Option<&SubsetTable>| table.map_or(0, SubsetTable::len);
+        let kept = now.zip(before);
+        let kept = kept.map_or(0, |(now, before)| now.count_in(before));
+        (all(now), all(now) - kept, all(before) - kept)
     }
 }
 
@@ -314,7 +349,9 @@ impl Ingredients<'_> {
                 };
             }
         }
-        if let Some(routing) = routing.filter(|_| source != Source::All) {
+        if let Some(routing) =
+            routing.filter(|routing| source != Source::All && routing.has_zones())
+        {
             let groups =
                 locality::by_zone(self.endpoints, self.members, (tally, source), self.home());
             return Group {
@@ -340,22 +377,20 @@ impl Ingredients<'_> {
         self.zone.and_then(|zone| zone.locality())
     }
 
-    /// How the first priority is routed by zones, if it is.
-    fn zone_routing(&self, tally: &Tally) -> Option<Arc<ZoneRouting>> {
+    /// How the first priority is routed by zones, if it may be.
+    fn zone_routing(&self, first: Option<&Tally>) -> Option<Arc<ZoneRouting>> {
         let zone = self.zone.filter(|_| self.config.policy.knows_zones())?;
-        let home = self.home()?;
-        let first = tally
-            .all
-            .first()
-            .and_then(|place| self.members.get(*place))?;
-        if first.priority != 0 {
-            return None;
-        }
-        let chosen = (tally, Source::Healthy);
-        let groups = locality::by_zone(self.endpoints, self.members, chosen, Some(home));
-        if groups.len() < 2 {
-            return None;
-        }
+        let home = self.home();
+        let is_preferred = |tally: &&Tally| {
+            let first = tally.all.first();
+            let first = first.and_then(|place| self.members.get(*place));
+            first.is_some_and(|first| first.priority == 0)
+        };
+        let groups = first.filter(is_preferred).map(|tally| {
+            let chosen = (tally, Source::Healthy);
+            locality::by_zone(self.endpoints, self.members, chosen, home)
+        });
+        let groups = groups.unwrap_or_default();
         let weight = |place: &usize| {
             let member = self.members.get(*place);
             member.map_or(0, |member| u64::from(member.weight))
@@ -367,8 +402,8 @@ impl Ingredients<'_> {
         });
         let panic = (self.config.panic_percent, self.config.fails_in_panic);
         let config = self.config.zone_aware;
-        let routing = ZoneRouting::new(config, panic, zones.collect(), Some(home.clone()));
-        let routing = Arc::new(routing);
+        let routing = ZoneRouting::new(config, panic, zones.collect(), home.cloned());
+        let routing = Arc::new(routing.counting(self.stats));
         zone.tell(&routing);
         Some(routing)
     }

@@ -33,7 +33,11 @@ impl Shadow {
     pub(in crate::upstream) fn new(config: &LoadBalancing, of: Ingredients<'_>) -> Self {
         let cursors = (0..CURSORS).map(|_| Cursor(AtomicU64::new(UNUSED)));
         Self {
-            balancer: LoadBalancer::new(Ingredients { config, ..of }),
+            balancer: LoadBalancer::new(Ingredients {
+                config,
+                stats: None, // nothing follows from its choices
+                ..of
+            }),
             cursors: cursors.collect(),
         }
     }

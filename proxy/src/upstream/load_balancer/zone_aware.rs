@@ -13,6 +13,9 @@ use super::Group;
 use super::draws::Draws;
 use crate::config::endpoint::Locality;
 use crate::config::zone::ZoneAware;
+use crate::telemetry::stats::BalancerStats;
+use crate::telemetry::stats::Counter;
+use crate::telemetry::stats::ZoneStats;
 use crate::upstream::zone::Peers;
 
 /// Shares are parts of so many, rounded down, as in Envoy.
@@ -29,6 +32,8 @@ pub struct ZoneRouting {
     has_own: bool,
     home: Option<Locality>,
     way: ArcSwap<Way>,
+    /// None of a policy that looks on.
+    stats: Option<Arc<BalancerStats>>,
 }
 
 /// The members of one locality.
@@ -45,8 +50,8 @@ pub(super) struct Upstream {
 enum Way {
     /// Whatever the zone.
     Everywhere,
-    /// Nowhere, as too few of the proxies are fit.
-    Nowhere,
+    /// The same, or nowhere, as too few of the proxies are fit.
+    Unfit { fails: bool },
     /// All in the own zone, which is the first.
     Own,
     /// So many parts in the own zone; the rest to others.
@@ -74,23 +79,36 @@ impl ZoneRouting {
             zones,
             home,
             way: ArcSwap::from_pointee(Way::Everywhere),
+            stats: None,
         }
+    }
+
+    /// The same, with what is counted.
+    pub(super) fn counting(self, stats: Option<&Arc<BalancerStats>>) -> Self {
+        Self {
+            stats: stats.map(Arc::clone),
+            ..self
+        }
+    }
+
+    /// Whether there is more than one zone.
+    pub(super) fn has_zones(&self) -> bool {
+        self.zones.len() > 1
     }
 
     /// The proxies are spread so.
     pub(in crate::upstream) fn follow(&self, peers: &Peers) {
+        self.count_computed(peers);
         self.way.store(Arc::new(self.way(peers)));
     }
 
     fn way(&self, peers: &Peers) -> Way {
-        if self.is_idle(peers) {
+        if self.idle(peers).is_some() {
             return Way::Everywhere;
         }
         if peers.are_panicking(self.panic_percent) {
-            return match self.fails_in_panic {
-                true => Way::Nowhere,
-                false => Way::Everywhere,
-            };
+            let fails = self.fails_in_panic;
+            return Way::Unfit { fails };
         }
         let shares = self.shares(peers);
         let own = shares.first().copied().filter(|_| self.has_own);
@@ -118,15 +136,36 @@ impl ZoneRouting {
         }
     }
 
-    /// Whether there is nothing to decide, or not enough known.
-    fn is_idle(&self, peers: &Peers) -> bool {
+    /// Why there is nothing to decide, or not enough known.
+    fn idle(&self, peers: &Peers) -> Option<Idle> {
         let home = self.home.as_ref();
         let is_known = home.is_some_and(|home| peers.zones.contains_key(home));
         let healthy: u64 = self.zones.iter().map(|zone| zone.healthy).sum();
-        self.zones.len() < 2
-            || (peers.zones.len() < 2 && self.config.forced_from.is_none())
-            || !is_known
-            || healthy < self.config.cluster_size_min
+        if !self.has_zones() || (peers.zones.len() < 2 && self.config.forced_from.is_none()) {
+            Some(Idle::OneZone)
+        } else if !is_known {
+            Some(Idle::Unknown)
+        } else {
+            (healthy < self.config.cluster_size_min).then_some(Idle::Small)
+        }
+    }
+
+    fn count_computed(&self, peers: &Peers) {
+        let Some((stats, zones)) = self.stats() else {
+            return;
+        };
+        let threads = stats.threads as u64;
+        zones.lb_recalculate_zone_structures().add(threads);
+        match self.idle(peers) {
+            Some(Idle::Small) => zones.lb_zone_cluster_too_small().add(threads),
+            Some(Idle::Unknown) => zones.lb_local_cluster_not_ok().add(threads),
+            Some(Idle::OneZone) | None => {}
+        }
+    }
+
+    fn stats(&self) -> Option<(&BalancerStats, &ZoneStats)> {
+        let stats = self.stats.as_deref()?;
+        Some((stats, stats.zones.as_deref()?))
     }
 
     fn shares(&self, peers: &Peers) -> Vec<Share> {
@@ -164,25 +203,54 @@ impl ZoneRouting {
         }
         match &**way {
             Way::Everywhere => Chosen::Any,
-            Way::Nowhere => Chosen::Nobody,
-            Way::Own => Chosen::Zone(0),
-            Way::Spread { own, left } => spread(*own, left, draws),
+            Way::Unfit { fails } => {
+                self.count(ZoneStats::lb_local_cluster_not_ok);
+                match fails {
+                    true => Chosen::Nobody,
+                    false => Chosen::Any,
+                }
+            }
+            Way::Own => {
+                self.count(ZoneStats::lb_zone_routing_all_directly);
+                Chosen::Zone(0)
+            }
+            Way::Spread { own, left } => self.spread(*own, left, draws),
+        }
+    }
+
+    fn spread(&self, own: u64, left: &[u64], draws: &mut Draws) -> Chosen {
+        let point = draws.below(usize::try_from(PARTS).unwrap_or(usize::MAX));
+        if (point as u64) < own {
+            self.count(ZoneStats::lb_zone_routing_sampled);
+            return Chosen::Zone(0);
+        }
+        self.count(ZoneStats::lb_zone_routing_cross_zone);
+        let all = left.last().copied().unwrap_or(0);
+        if all == 0 {
+            // Rounding left nothing.
+            self.count(ZoneStats::lb_zone_no_capacity_left);
+            return Chosen::Zone(draws.below(left.len()));
+        }
+        let point = draws.below(usize::try_from(all).unwrap_or(usize::MAX)) as u64;
+        Chosen::Zone(left.partition_point(|left| *left <= point))
+    }
+
+    fn count(&self, counter: impl FnOnce(&ZoneStats) -> Counter<'_>) {
+        if let Some((_, zones)) = self.stats() {
+            counter(zones).inc();
         }
     }
 }
 
-fn spread(own: u64, left: &[u64], draws: &mut Draws) -> Chosen {
-    let point = draws.below(usize::try_from(PARTS).unwrap_or(usize::MAX));
-    if (point as u64) < own {
-        return Chosen::Zone(0);
-    }
-    let all = left.last().copied().unwrap_or(0);
-    if all == 0 {
-        // Rounding left nothing.
-        return Chosen::Zone(draws.below(left.len()));
-    }
-    let point = draws.below(usize::try_from(all).unwrap_or(usize::MAX)) as u64;
-    Chosen::Zone(left.partition_point(|left| *left <= point))
+/// Why zones make no difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Idle {
+    /// On either side.
+    OneZone,
+    /// Too few members.
+    Small,
+    /// No proxy is where this one is.
+    Unknown,
 }
 
 /// Parts of [`PARTS`].
@@ -368,9 +436,11 @@ mod tests {
         let mut proxies = peers(&[("a", 1), ("b", 1)]);
         proxies.counted = 5;
         let mut routing = routing(ZoneAware::default(), "a", &[("a", 3), ("b", 3)]);
-        assert_eq!(routing.way(&proxies), Way::Everywhere);
+        assert_eq!(routing.way(&proxies), Way::Unfit { fails: false });
+        routing.follow(&proxies);
+        assert_eq!(routing.pick(&mut Draws::new(1)), Chosen::Any);
         routing.fails_in_panic = true;
-        assert_eq!(routing.way(&proxies), Way::Nowhere);
+        assert_eq!(routing.way(&proxies), Way::Unfit { fails: true });
         routing.follow(&proxies);
         assert_eq!(routing.pick(&mut Draws::new(1)), Chosen::Nobody);
     }

@@ -30,6 +30,9 @@ use crate::config::subset::Pair;
 use crate::config::subset::Selector;
 use crate::config::subset::SelectorFallback;
 use crate::config::subset::Subsets;
+use crate::telemetry::stats::BalancerStats;
+use crate::telemetry::stats::Counter;
+use crate::telemetry::stats::SubsetStats;
 use crate::upstream::host::Member;
 use division::Found;
 
@@ -45,6 +48,8 @@ pub(super) struct SubsetTable {
     subsets: Box<[Subset]>,
     any: Option<Part>,
     default: Option<Part>,
+    /// None of a policy that looks on.
+    stats: Option<Arc<BalancerStats>>,
 }
 
 /// The members with these pairs.
@@ -176,7 +181,33 @@ impl SubsetTable {
             config: Arc::clone(config),
             index: index.into(),
             subsets: subsets.into(),
+            stats: of.stats.map(Arc::clone),
         })
+    }
+
+    /// How many subsets there are.
+    pub(super) fn len(&self) -> usize {
+        self.subsets.len()
+    }
+
+    /// How many of them are in another table as well.
+    pub(super) fn count_in(&self, other: &Self) -> usize {
+        let subsets = self.subsets.iter();
+        let is_there = |subset: &&Subset| {
+            let pairs = || subset.pairs.iter();
+            other.find(pairs).is_some()
+        };
+        subsets.filter(is_there).count()
+    }
+
+    fn count(&self, counter: impl FnOnce(&SubsetStats) -> Counter<'_>) {
+        let stats = self
+            .stats
+            .as_ref()
+            .and_then(|stats| stats.subsets.as_deref());
+        if let Some(stats) = stats {
+            counter(stats).inc();
+        }
     }
 
     /// Changes what each member's weight is multiplied by.
@@ -229,7 +260,8 @@ impl SubsetTable {
             {
                 view.only = Some(&enough.keys);
             }
-            if let Some(subset) = self.find(view) {
+            if let Some(subset) = self.find(|| view.pairs()) {
+                self.count(SubsetStats::lb_subsets_selected);
                 return subset.who.pick(random, hash);
             }
             let count = view.pairs().count();
@@ -250,9 +282,10 @@ impl SubsetTable {
         None
     }
 
-    fn find(&self, view: View<'_>) -> Option<&Subset> {
+    /// The subset with exactly these pairs.
+    fn find<'p, P: Iterator<Item = &'p Pair>>(&self, pairs: impl Fn() -> P) -> Option<&Subset> {
         let (mut sum, mut count) = (0_u64, 0);
-        for pair in view.pairs() {
+        for pair in pairs() {
             sum = sum.wrapping_add(pair.hash());
             count += 1;
         }
@@ -268,7 +301,7 @@ impl SubsetTable {
                 let own = at.ok().and_then(|at| subset.pairs.get(at));
                 own.is_some_and(|own| own.value == pair.value)
             };
-            subset.pairs.len() == count && view.pairs().all(is_in)
+            subset.pairs.len() == count && pairs().all(is_in)
         })
     }
 
@@ -279,11 +312,14 @@ impl SubsetTable {
             Fallback::Default => self.default.as_ref(),
             Fallback::Nobody => return None, // not even in a panic
         };
-        let found = part.and_then(|part| part.pick(random, hash));
-        found.or_else(|| {
-            let any = self.any.as_ref().filter(|_| self.config.panics_to_any);
-            any?.pick(random, hash)
-        })
+        if let Some(found) = part.and_then(|part| part.pick(random, hash)) {
+            self.count(SubsetStats::lb_subsets_fallback);
+            return Some(found);
+        }
+        let any = self.any.as_ref().filter(|_| self.config.panics_to_any);
+        let found = any?.pick(random, hash)?;
+        self.count(SubsetStats::lb_subsets_fallback_panic);
+        Some(found)
     }
 }
 
