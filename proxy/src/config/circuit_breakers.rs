@@ -78,6 +78,9 @@ impl Default for Thresholds {
 }
 
 /// `Thresholds.RetryBudget`; the defaults are Envoy's.
+///
+/// What is in progress includes the retries, as in Envoy: with b percent they add up to b / (100 - b) to the
+/// requests themselves. 20 % lets a quarter more through, 50 % twice as many, 100 % any number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RetryBudget {
     /// Retries for every hundred requests that are in progress or wait, 0 to 100.

@@ -71,6 +71,37 @@ fn a_budget_is_a_share_of_requests_and_those_that_wait() {
     assert_eq!(count(), 1, "a share of three is less than two");
 }
 
+/// Retries are among the requests that they are a share of; an Envoy lets in as many.
+#[test]
+fn a_budget_of_a_fifth_adds_a_quarter() {
+    for (percent, retries) in [(20.0, 20), (50.0, 80)] {
+        let budget = RetryBudget {
+            percent,
+            retries_min: 0,
+        };
+        let breakers = breakers(Thresholds {
+            retry_budget: Some(budget),
+            ..Thresholds::default()
+        });
+        for _ in 0..80 {
+            assert!(breakers.enter_request(Priority::Default));
+        }
+        let mut held = Vec::new();
+        loop {
+            assert!(breakers.enter_request(Priority::Default));
+            // It has failed and is still there.
+            let permit = breakers.try_retry(Priority::Default);
+            breakers.leave_request(Priority::Default);
+            let Some(permit) = permit else {
+                break;
+            };
+            assert!(breakers.enter_request(Priority::Default));
+            held.push(permit);
+        }
+        assert_eq!(held.len(), retries, "{percent}");
+    }
+}
+
 #[test]
 fn a_change_of_limits_keeps_the_counts() {
     let breakers = breakers(Thresholds::default());
