@@ -7,6 +7,7 @@
 mod copy_loop;
 mod header_path;
 mod pick;
+mod pickers;
 mod resource_decode;
 mod resources;
 mod route_match;

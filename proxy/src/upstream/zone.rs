@@ -108,7 +108,7 @@ impl Zone {
     }
 
     /// The local cluster has these members now.
-    pub(super) fn update(&self, members: &[Member], endpoints: &Endpoints) {
+    pub fn update(&self, members: &[Member], endpoints: &Endpoints) {
         let peers = Peers::new(members, endpoints);
         let mut state = self.state();
         if *state.peers == peers {
