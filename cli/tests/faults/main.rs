@@ -3,14 +3,16 @@
 //!
 //! The binary `weir` runs with a library (`shim.c`) that breaks the k-th call of its workers on
 //! sockets. A fixed set of transcripts is played for every k until there is no k-th call. After each
-//! the proxy must be as it was: no panic, nothing open or counted that is over, one line of the log per
-//! request, and every answer the right one or none. A plain request over each pool then tells that
-//! no connection was put back half used.
+//! the proxy must be as it was: no panic, nothing open or counted that is over, and every answer the
+//! right one or none; what was begun is what has ended, by each count. No origin may be in the middle of
+//! a request, and a plain request over each connection of each pool tells that none was put back half
+//! used. In the end the log must have, for each play, one line per request, and what was counted.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `http1` | a client that writes by hand, and reads what belongs to what |
 //! | `http2` | a client of HTTP/2 |
+//! | `ledger` | what was counted and what was written, play by play |
 //! | `origin` | what stands behind the proxy |
 //! | `script` | what a client asks for and what it may get |
 //! | `settled` | what must hold afterwards |
@@ -19,12 +21,14 @@
 //! | `transcripts` | the transcripts |
 //! | `world` | the proxy between its clients and origins |
 //!
-//! `WEIR_FULL=1` breaks every call; otherwise it is a fixed part of them. Where the kernel has no
+//! `WEIR_FULL=1` breaks every call, `WEIR_FULL=2/4` every call of the second quarter of the transcripts;
+//! otherwise it is a fixed part of them. Where the kernel has no
 //! seccomp or there is no C compiler, the sweep says so on the standard error and passes; with
 //! `WEIR_REQUIRE_PEERS=1` it fails.
 
 mod http1;
 mod http2;
+mod ledger;
 mod origin;
 mod script;
 mod settled;

@@ -1,5 +1,6 @@
 //! What stands behind the proxy: HTTP of both versions, over TLS or not, and an echo.
 
+use std::collections::HashMap;
 use std::collections::HashSet;
 use std::collections::VecDeque;
 use std::io;
@@ -35,6 +36,8 @@ use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
+use tokio::sync::Barrier;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -47,6 +50,7 @@ const PIECE: usize = 16 * 1024;
 pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
     open: Arc<AtomicUsize>,
+    seen: Arc<Seen>,
     task: JoinHandle<()>,
 }
 
@@ -67,11 +71,11 @@ impl Origin {
         let address = listener.local_addr().expect("it is bound");
         let open = Arc::<AtomicUsize>::default();
         let seen = Arc::<Seen>::default();
-        let count = Arc::clone(&open);
+        let (count, all) = (Arc::clone(&open), Arc::clone(&seen));
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let open = Open::enter(&count);
-                let (speech, seen) = (speech.clone(), Arc::clone(&seen));
+                let (speech, seen) = (speech.clone(), Arc::clone(&all));
                 tokio::spawn(async move {
                     let _ = serve(speech, stream, seen).await; // proxies leave when they want
                     drop(open);
@@ -81,6 +85,7 @@ impl Origin {
         Self {
             address,
             open,
+            seen,
             task,
         }
     }
@@ -88,6 +93,23 @@ impl Origin {
     /// Connections that have not ended.
     pub(crate) fn open(&self) -> usize {
         self.open.load(Ordering::SeqCst)
+    }
+
+    /// Requests whose answer is not sent to its end.
+    pub(crate) fn busy(&self) -> usize {
+        self.seen.busy.load(Ordering::SeqCst)
+    }
+
+    /// Waits for a request with this id.
+    pub(crate) async fn asked(&self, id: &str) {
+        loop {
+            let mut another = std::pin::pin!(self.seen.another.notified());
+            another.as_mut().enable();
+            if self.seen.has(id) {
+                return;
+            }
+            another.await;
+        }
     }
 }
 
@@ -112,14 +134,46 @@ impl Drop for Open {
     }
 }
 
-/// Requests that were told to come again.
+/// What was asked for.
 #[derive(Default)]
-struct Seen(Mutex<HashSet<String>>);
+struct Seen {
+    /// Paths of requests that were told to come again.
+    first: Mutex<HashSet<String>>,
+    ids: Mutex<HashSet<String>>,
+    another: Notify,
+    busy: Arc<AtomicUsize>,
+    /// Where requests wait for each other.
+    meetings: Mutex<HashMap<String, Arc<Barrier>>>,
+}
 
 impl Seen {
     fn is_first(&self, path: &str) -> bool {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.insert(path.to_owned())
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        first.insert(path.to_owned())
+    }
+
+    fn note(&self, id: &str) {
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.insert(id.to_owned());
+        drop(ids);
+        self.another.notify_waiters();
+    }
+
+    fn has(&self, id: &str) -> bool {
+        let ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.contains(id)
+    }
+
+    /// Waits for as many requests for `what` as it says: `meet-3-x` for three.
+    async fn meet(&self, what: &str) {
+        let count = what.split('-').nth(1).and_then(|count| count.parse().ok());
+        let barrier = {
+            let meetings = self.meetings.lock();
+            let mut meetings = meetings.unwrap_or_else(PoisonError::into_inner);
+            let new = || Arc::new(Barrier::new(count.unwrap_or(1)));
+            Arc::clone(meetings.entry(what.to_owned()).or_insert_with(new))
+        };
+        barrier.wait().await;
     }
 }
 
@@ -160,6 +214,8 @@ async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> io::Result<Respo
     let mut parts = path.split('/').skip(2);
     let what = parts.next().unwrap_or_default().to_owned();
     let id = parts.next().unwrap_or_default().to_owned();
+    let busy = Open::enter(&seen.busy);
+    seen.note(&id);
     let is_first = || seen.is_first(&path);
     let body = match what.as_str() {
         "early" => Vec::new(),
@@ -171,6 +227,9 @@ async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> io::Result<Respo
             collected.map_err(io::Error::other)?.to_bytes().to_vec()
         }
     };
+    if what.starts_with("meet-") {
+        seen.meet(&what).await;
+    }
     let wanted = script::wanted(&what, &id, &body);
     let mut response = Response::builder().header("x-id", &id);
     let body = match what.as_str() {
@@ -203,6 +262,10 @@ async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> io::Result<Respo
         "trailers" => Pieces::unknown(&wanted, Some(trailers("x-sum", &id))),
         _ => Pieces::known(wanted),
     };
+    let body = Pieces {
+        _busy: Some(busy),
+        ..body
+    };
     response.body(body).map_err(io::Error::other)
 }
 
@@ -215,6 +278,8 @@ fn trailers(name: &'static str, value: &str) -> HeaderMap {
 pub(crate) struct Pieces {
     left: VecDeque<io::Result<Frame<Bytes>>>,
     length: Option<u64>,
+    /// Counts it as long as it is sent.
+    _busy: Option<Open>,
 }
 
 impl Pieces {
@@ -225,6 +290,7 @@ impl Pieces {
         Self {
             left: frame.into_iter().collect(),
             length,
+            _busy: None,
         }
     }
 
@@ -236,6 +302,7 @@ impl Pieces {
         Self {
             left: pieces.chain(trailers).collect(),
             length: None,
+            _busy: None,
         }
     }
 
@@ -246,6 +313,7 @@ impl Pieces {
         Self {
             left: VecDeque::from([Ok(data), broken]),
             length: Some(10_000),
+            _busy: None,
         }
     }
 }

@@ -279,14 +279,29 @@ impl Transcript {
                 let head = http1::head(&ask, Some(&Framing::Length), "");
                 client.send(head.as_bytes()).await;
                 client.send(&ask.body[..500]).await;
+                self.seen(&mut client, world, &ask.id).await;
             }
             Act::LeavesAnswer => {
                 client.ask(self.get("big", world), "").await;
                 client.read_to("HTTP/1.1 ").await;
             }
-            _ => client.ask(self.get("hold", world), "").await,
+            _ => {
+                let ask = self.get("hold", world);
+                let id = ask.id.clone();
+                client.ask(ask, "").await;
+                self.seen(&mut client, world, &id).await;
+            }
         }
         client.judge(false)
+    }
+
+    /// Waits until its origin was asked, or the proxy answers by itself: whoever left before would
+    /// leave nothing to be broken.
+    async fn seen(&self, client: &mut Http1, world: &World, id: &str) {
+        tokio::select! {
+            () = world.asked(self.way, id) => {}
+            _ = client.read_to("HTTP/1.1 ") => {}
+        }
     }
 
     async fn open_http2(&self, world: &World) -> Option<Http2> {

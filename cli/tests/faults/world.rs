@@ -23,24 +23,31 @@ use serde_json::Value;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::PATIENCE;
 use crate::http1::Http1;
+use crate::ledger;
+use crate::ledger::Ledger;
 use crate::origin::Origin;
 use crate::origin::Speech;
 use crate::script::Ask;
 use crate::settled;
 use crate::settled::Stats;
 use crate::shim::Shim;
+use crate::soon;
 
 /// Of every limit of every cluster; never reached.
 const LIMIT: u64 = 100;
 
 /// Clusters of HTTP, each with a pool of its own.
 const WAYS: [&str; 4] = ["h1", "h2", "h1s", "h2s"];
+
+/// Clusters of streams, which succeed or fail in no other way than connections do.
+pub(crate) const STREAMS: [&str; 3] = ["echo", "resets", "told"];
 
 /// Where clients connect.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +79,7 @@ pub(crate) struct World {
     /// Sockets of the process when there are no connections.
     at_rest: u64,
     ids: Cell<u32>,
+    ledger: Ledger,
     _directory: TempDir,
 }
 
@@ -123,6 +131,7 @@ impl World {
             log,
             at_rest: 0,
             ids: Cell::new(0),
+            ledger: Ledger::default(),
             _directory: directory,
         };
         world.at_rest = world.rest().await;
@@ -166,28 +175,42 @@ impl World {
         connected.ok()
     }
 
-    /// Waits until nothing goes on, and asks over each pool for something plain.
-    pub(crate) async fn check(&mut self) -> Result<(), String> {
+    /// Waits until the origin behind `way` was asked for this.
+    pub(crate) async fn asked(&self, way: &str, id: &str) {
+        let place = usize::from(way.ends_with('s'));
+        self.origins[place].asked(id).await;
+    }
+
+    /// Takes note of what was counted once nothing goes on, and asks for something plain over each
+    /// connection that a pool keeps.
+    pub(crate) async fn check(&mut self, name: &str, settled: &Stats) -> Result<(), String> {
         let running = self.process.check_running();
         running.map_err(|error| error.to_string())?;
-        self.settle().await?;
+        self.ledger.note(name, settled, self.ids.get());
+        let mut asking = JoinSet::new();
         for way in WAYS {
-            let ask = Ask::get(way, "echo", self.id());
-            let mut client = Http1::open(self.door(Door::Http))
-                .await
-                .ok_or("it takes nobody")?;
-            client.ask(ask, "connection: close\r\n").await;
-            client
-                .end(true)
-                .await
-                .map_err(|error| format!("afterwards: {error}"))?;
+            // One after the other they would all come over the same connection.
+            let count = settled.kept(way).max(1);
+            let what = format!("meet-{count}-{}", self.ids.get());
+            for _ in 0..count {
+                let ask = Ask::get(way, &what, self.id());
+                asking.spawn(ask_plainly(self.door(Door::Http), ask));
+            }
+        }
+        while let Some(asked) = asking.join_next().await {
+            asked.map_err(|error| error.to_string())??;
         }
         Ok(())
     }
 
-    async fn settle(&self) -> Result<(), String> {
+    /// Waits until nothing goes on.
+    pub(crate) async fn settle(&self) -> Result<Stats, String> {
         let sockets = || self.sockets().saturating_sub(self.at_rest);
-        let opened = || self.origins.iter().map(|origin| origin.open() as u64).sum();
+        let opened = || {
+            let open: usize = self.origins.iter().map(Origin::open).sum();
+            let busy: usize = self.origins.iter().map(Origin::busy).sum();
+            (open as u64, busy as u64)
+        };
         settled::settle(self.admin.addr(), LIMIT, sockets, opened).await
     }
 
@@ -199,12 +222,10 @@ impl World {
         sockets.count() as u64
     }
 
-    /// Each request is in the log once. Returns how many there are.
+    /// Each request is in the log once, and the log says what was counted. Returns how many there are.
     pub(crate) async fn check_log(&mut self) -> Result<usize, String> {
-        self.settle().await?;
-        let stats = Stats::read(self.admin.addr()).await;
-        let wanted =
-            stats.sum("http.", "downstream_rq_total") + stats.sum("tcp.", "downstream_cx_total");
+        let settled = self.settle().await?;
+        self.ledger.note("the end", &settled, self.ids.get());
         let Self { process, log, .. } = self;
         let output = process.whole_output();
         if output.contains("panicked") {
@@ -216,19 +237,16 @@ impl World {
             tokio::task::yield_now().await;
         }
         let text = std::fs::read_to_string(log).map_err(|error| error.to_string())?;
-        let mut lines: Vec<&str> = text.lines().collect();
-        if lines.len() as u64 != wanted {
-            return Err(format!("{} lines of {wanted} requests", lines.len()));
-        }
-        lines.sort_unstable();
-        let named = lines.iter().filter(|line| !line.starts_with('-')).count();
-        lines.dedup();
-        let once = lines.iter().filter(|line| !line.starts_with('-')).count();
-        if once != named {
-            return Err(format!("{} requests are logged twice", named - once));
-        }
-        Ok(text.lines().count())
+        self.ledger.compare(&text)
     }
+}
+
+async fn ask_plainly(door: SocketAddr, ask: Ask) -> Result<(), String> {
+    let mut client = Http1::open(door).await.ok_or("it takes nobody")?;
+    client.ask(ask, "connection: close\r\n").await;
+    let ended = soon(client.end(true)).await;
+    let ended = ended.unwrap_or_else(|| Err("it hangs".to_owned()));
+    ended.map_err(|error| format!("afterwards: {error}"))
 }
 
 fn acceptor(directory: &Path) -> TlsAcceptor {
@@ -351,7 +369,7 @@ fn listeners(ports: &[ReservedPort], files: &Path) -> Vec<Value> {
 }
 
 fn file_log(file: &Path) -> Value {
-    let format = "%REQ(:PATH)%\n";
+    let format = ledger::FORMAT;
     let log = json!({
         "path": file,
         "log_format": {"text_format_source": {"inline_string": format}},

@@ -277,6 +277,7 @@ async fn attempt(
     host.report(&counts, report, None);
     let (connected, begun) = connected?;
     stats.upstream_rq_total().inc();
+    counts.rq_total.inc();
     let counted = Counted {
         round_trip: connecting.round_trip(),
         first_byte: connecting.stands(),
