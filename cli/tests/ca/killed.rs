@@ -135,7 +135,7 @@ fn strace(place: &Place, operation: &str, output: &str, inject: Option<&str>) ->
 }
 
 /// It opens, knows what it gave away, never gave a number twice, and goes on.
-fn check(place: &Place, about: &str) {
+pub(crate) fn check(place: &Place, about: &str) {
     let opened = Authority::open(&place.file("ca"));
     let mut authority = opened.unwrap_or_else(|error| panic!("{about}: {error}"));
     let overview = authority.overview(UnixTime::now()).unwrap();

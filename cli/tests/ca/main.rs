@@ -8,6 +8,7 @@
 //! | `envoy` | a real Envoy that lives on our secrets |
 //! | `agree` | what openssl says about our certificates, lists and requests |
 //! | `federation` | Envoy and our proxy believe another trust domain |
+//! | `full_disk` | a disk without room is told, and loses nothing |
 //! | `killed` | kill -9 at every system call that touches the directory |
 //! | `memory` | what is left of keys in memory |
 //! | `signed` | keys that their owners make |
@@ -27,6 +28,7 @@ mod channel;
 mod client;
 mod envoy;
 mod federation;
+mod full_disk;
 mod killed;
 mod memory;
 mod show;

@@ -140,6 +140,10 @@ async fn a_directory_that_cannot_be_written_stops_nobody() {
     let mut traffic = Traffic::start(world.addr(), world.paths());
     traffic.sees(1).await;
     assert_eq!(traffic.stop().await.failed, 0);
+
+    // Nothing else has to change for it to be kept once that can be.
+    std::fs::remove_file(&file).expect("it is there");
+    has_counted(&proxy, "control_plane.config_saved").await;
     proxy.stop().await;
     control_plane.stop().await;
 }

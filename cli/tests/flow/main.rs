@@ -17,6 +17,7 @@
 //! | `departure` | a host that leaves gets nothing new, and time to finish what it has |
 //! | `drain` | SIGTERM loses no request |
 //! | `first_bytes` | slow, broken and huge ClientHellos are refused; TLS passes through by its name |
+//! | `full_disk` | what cannot be kept is served, and kept once there is room |
 //! | `handshakes` | however a ClientHello is cut its client is served; nonsense is refused |
 //! | `last_good` | without its control plane a proxy starts from disk, and says so |
 //! | `latency` | weights leave a host in trouble and return |
@@ -49,6 +50,7 @@ mod departure;
 mod descriptors;
 mod drain;
 mod first_bytes;
+mod full_disk;
 mod handshakes;
 mod last_good;
 mod latency;

@@ -8,6 +8,7 @@ use std::sync::Weak;
 
 use rustls_pki_types::UnixTime;
 use tracing::error;
+use tracing::info;
 
 use super::Cell;
 use super::Desk;
@@ -113,6 +114,9 @@ impl Work {
                 error,
                 "the certificate authority cannot work; everybody keeps what they have"
             );
+        }
+        if trouble.is_none() && self.trouble.is_some() {
+            info!("the certificate authority works again");
         }
         self.trouble = trouble;
     }

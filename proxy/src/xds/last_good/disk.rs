@@ -2,7 +2,8 @@
 //! holds nobody up.
 //!
 //! A file is written under another name, synced, renamed, and its directory synced: whatever happens
-//! meanwhile, there is the old one or the new one.
+//! meanwhile, there is the old one or the new one. What could not be written is tried again, so that what
+//! is kept is right again soon after there is room.
 
 use std::fs::DirBuilder;
 use std::fs::File;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -35,6 +37,13 @@ const LOCK: &str = "lock";
 /// Only the proxy itself reads it: names and addresses of a mesh are nobody else's business.
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
+
+/// From an attempt that failed to the next, and doubled with each: whoever makes room wants to see that
+/// it helped.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A disk that stays full is not written to more often.
+const RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// Where the state of one proxy is.
 #[derive(Clone, Debug)]
@@ -194,43 +203,76 @@ impl Drop for Writer {
     }
 }
 
-/// Writes whatever comes; what cannot be written is told once for each reason.
+/// What could not be written, and is tried again.
+struct Failed {
+    saved: Saved,
+    reason: String,
+    wait: Duration,
+}
+
+/// Writes whatever comes; what cannot be written is told once for each reason, and tried again until it
+/// can, or until there is something newer.
 fn write_all(directory: &Directory, slot: &Slot, stats: &ControlPlaneStats) {
     let mut lock = None;
-    let mut told = None;
-    while let Some(saved) = next(slot) {
+    let mut failed: Option<Failed> = None;
+    while let Some(next) = next(slot, failed.as_ref().map(|failed| failed.wait)) {
+        let before = failed.take();
+        let told = before.as_ref().map(|before| before.reason.clone());
+        let wait = match (&next, &before) {
+            (None, Some(before)) => (before.wait * 2).min(RETRY_MAX),
+            _ => RETRY,
+        };
+        let Some(saved) = next.or(before.map(|before| before.saved)) else {
+            continue;
+        };
         let locked = match &lock {
             Some(_) => Ok(()),
             None => directory.lock().map(|file| lock = Some(file)),
         };
+        let directory_name = directory.0.display();
         match locked.and_then(|()| directory.write(&saved)) {
             Ok(()) => {
-                told = None;
                 stats.config_saved().inc();
+                if told.is_some() {
+                    tracing::info!(directory = %directory_name, "the configuration is kept again");
+                }
             }
             Err(error) => {
                 stats.config_save_failed().inc();
                 let reason = error.to_string();
                 if told.as_ref() != Some(&reason) {
-                    let directory = directory.0.display();
-                    tracing::warn!(%directory, reason, "the configuration cannot be kept; serving goes on");
-                    told = Some(reason);
+                    tracing::warn!(directory = %directory_name, reason, "the configuration cannot be kept; serving goes on");
                 }
+                failed = Some(Failed {
+                    saved,
+                    reason,
+                    wait,
+                });
             }
         }
     }
 }
 
-fn next(slot: &Slot) -> Option<Saved> {
+/// What is to be written, or nothing once it was waited for that long; none at the end.
+fn next(slot: &Slot, wait: Option<Duration>) -> Option<Option<Saved>> {
     let mut waiting = slot.waiting.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
         if let Some(saved) = waiting.saved.take() {
-            return Some(saved);
+            return Some(Some(saved));
         }
         if waiting.is_over {
             return None;
         }
-        let woken = slot.woken.wait(waiting);
-        waiting = woken.unwrap_or_else(PoisonError::into_inner);
+        let Some(wait) = wait else {
+            let woken = slot.woken.wait(waiting);
+            waiting = woken.unwrap_or_else(PoisonError::into_inner);
+            continue;
+        };
+        let woken = slot.woken.wait_timeout(waiting, wait);
+        let (found, timeout) = woken.unwrap_or_else(PoisonError::into_inner);
+        waiting = found;
+        if timeout.timed_out() && waiting.saved.is_none() && !waiting.is_over {
+            return Some(None);
+        }
     }
 }
