@@ -4,6 +4,7 @@
 //! ends the bottleneck of bulk rows.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::task::{Context, Poll};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, HandshakeKind, ServerConfig};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
@@ -94,6 +96,21 @@ impl Wire {
             Self::Tls(stream) => {
                 stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
             }
+        }
+    }
+
+    /// Whether the other side has said that nothing comes any more, or broke off. The kernel is asked, as
+    /// the runtime learns of it later.
+    pub(crate) fn has_ended(&self) -> bool {
+        let socket = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0.get_ref(),
+        };
+        let mut byte = [MaybeUninit::uninit()];
+        match SockRef::from(socket).peek(&mut byte) {
+            Ok(0) => true,
+            Ok(_) => false,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
         }
     }
 

@@ -27,6 +27,8 @@ pub struct Counters {
     pub connections: u64,
     /// TLS sessions taken up again.
     pub resumed: u64,
+    /// Of a load that retires: requests that nobody has begun with, because their connection had ended.
+    pub unsent: u64,
     /// Open loop: requests that fell due, answered or not.
     pub due: u64,
     /// Open loop: requests dropped because too many were waiting.
@@ -44,6 +46,7 @@ impl Counters {
             body_bytes: self.body_bytes - earlier.body_bytes,
             connections: self.connections - earlier.connections,
             resumed: self.resumed - earlier.resumed,
+            unsent: self.unsent - earlier.unsent,
             due: self.due - earlier.due,
             overrun: self.overrun - earlier.overrun,
         }
@@ -59,6 +62,7 @@ pub(super) struct Recorder {
     body_bytes: AtomicU64,
     connections: AtomicU64,
     resumed: AtomicU64,
+    unsent: AtomicU64,
     due: AtomicU64,
     overrun: AtomicU64,
     latency: Mutex<Histogram<u64>>,
@@ -74,6 +78,7 @@ impl Default for Recorder {
             body_bytes: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             resumed: AtomicU64::new(0),
+            unsent: AtomicU64::new(0),
             due: AtomicU64::new(0),
             overrun: AtomicU64::new(0),
             latency: Mutex::new(empty()),
@@ -114,6 +119,10 @@ impl Recorder {
         add(&self.resumed, 1);
     }
 
+    pub(super) fn did_not_send(&self) {
+        add(&self.unsent, 1);
+    }
+
     pub(super) fn fell_due(&self, requests: u64) {
         add(&self.due, requests);
     }
@@ -131,6 +140,7 @@ impl Recorder {
             body_bytes: read(&self.body_bytes),
             connections: read(&self.connections),
             resumed: read(&self.resumed),
+            unsent: read(&self.unsent),
             due: read(&self.due),
             overrun: read(&self.overrun),
         }

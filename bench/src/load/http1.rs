@@ -35,6 +35,11 @@ impl Connection {
         self.stream.is_resumed()
     }
 
+    /// Whether the other side has ended the connection while nothing was asked of it.
+    pub(super) fn has_ended(&self) -> bool {
+        self.stream.has_ended()
+    }
+
     /// Sends `request` and reads the whole answer.
     pub(super) async fn exchange(&mut self, request: &[u8]) -> io::Result<Answer> {
         self.stream.write_all(request).await?;

@@ -138,6 +138,18 @@ impl Sender {
         })
     }
 
+    /// Whether a request failed because the other side had said before that it goes: it did not look at
+    /// the request (RFC 9113 section 6.8).
+    pub(super) fn is_goodbye(error: &io::Error) -> bool {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+        inner.is_some_and(|error: &hyper::Error| {
+            let text = format!("{error:?}");
+            error.is_canceled()
+                || error.is_closed()
+                || (text.contains("GoAway") && text.contains("NO_ERROR"))
+        })
+    }
+
     async fn send(
         &mut self,
         request: &Http2Request,

@@ -26,6 +26,7 @@ mod worker;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -36,10 +37,10 @@ pub use self::arrivals::Arrivals;
 pub use self::counters::Counters;
 pub use self::held::Held;
 pub use self::request::RequestShape;
+pub use crate::wire::Transport;
 
 use self::counters::Recorder;
 use self::worker::{Job, Queue};
-use crate::wire::Transport;
 
 /// What to send, to whom, how fast.
 #[derive(Clone, Debug)]
@@ -128,6 +129,7 @@ pub enum LoadError {
 #[derive(Debug)]
 pub struct Load {
     recorder: Arc<Recorder>,
+    retires: Arc<AtomicBool>,
     tasks: JoinSet<()>,
 }
 
@@ -176,11 +178,13 @@ impl Load {
             Pace::Closed => None,
             Pace::Open { .. } => Some(Arc::clone(&queue)),
         };
+        let retires = Arc::new(AtomicBool::new(false));
         let job = Job {
             target: plan.target,
             transport: plan.transport.clone(),
             queue: pace,
             recorder: Arc::clone(&recorder),
+            retires: Arc::clone(&retires),
         };
         worker::spawn(&plan, &job, &mut tasks).await?;
         if let Pace::Open { rate, seed } = plan.pace {
@@ -196,7 +200,18 @@ impl Load {
                 Arc::clone(&recorder),
             ));
         }
-        Ok(Self { recorder, tasks })
+        Ok(Self {
+            recorder,
+            retires,
+            tasks,
+        })
+    }
+
+    /// Makes no new connection from now on: each worker ends when its connection does, as a client that
+    /// is told to go would, and the load ends with the last of them. Only plans of HTTP with kept
+    /// connections know of it.
+    pub fn retire(&self) {
+        self.retires.store(true, Ordering::Relaxed);
     }
 
     /// The counters since the start.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -77,6 +78,8 @@ pub(super) struct Job {
     /// In open loop, where due requests come from.
     pub(super) queue: Option<Arc<Queue>>,
     pub(super) recorder: Arc<Recorder>,
+    /// No new connections, please.
+    pub(super) retires: Arc<AtomicBool>,
 }
 
 /// Connects as the plan says and spawns its workers.
@@ -173,6 +176,10 @@ impl Job {
         }
     }
 
+    fn retires(&self) -> bool {
+        self.retires.load(Ordering::Relaxed)
+    }
+
     /// Counts what came of a request; whether it was answered.
     fn record(&self, start: Instant, answer: &io::Result<Answer>) -> bool {
         match answer {
@@ -205,7 +212,14 @@ impl Http1Worker {
     async fn run(mut self) {
         let mut failures = 0;
         while failures < FAILURES_MAX {
+            if self.job.retires() && self.connection.is_none() {
+                return;
+            }
             let start = self.job.next_start().await;
+            if self.job.retires() && self.has_no_connection() {
+                self.job.recorder.did_not_send();
+                return;
+            }
             let answer = self.exchange().await;
             if self.job.record(start, &answer) {
                 failures = 0;
@@ -214,6 +228,11 @@ impl Http1Worker {
                 failures += 1;
             }
         }
+    }
+
+    fn has_no_connection(&self) -> bool {
+        let connection = self.connection.as_ref();
+        connection.is_none_or(http1::Connection::has_ended)
     }
 
     async fn exchange(&mut self) -> io::Result<Answer> {
@@ -252,6 +271,13 @@ impl StreamWorker {
                 true => self.sender.call(&self.request).await,
                 false => self.sender.exchange(&self.request).await,
             };
+            if let Err(error) = &answer
+                && self.job.retires()
+                && http2::Sender::is_goodbye(error)
+            {
+                self.job.recorder.did_not_send();
+                return;
+            }
             failures = match self.job.record(start, &answer) {
                 true => 0,
                 false => failures + 1,
@@ -317,6 +343,9 @@ pub(super) async fn dispatch(
         let due = began + after;
         if timer.sleep_until(due).await.is_err() {
             return;
+        }
+        if Arc::strong_count(&queue) == 1 {
+            return; // the last worker has gone
         }
         recorder.fell_due(1);
         if !queue.push(due) {

@@ -16,6 +16,7 @@
 //! | `check` | kinds of mistakes have codes |
 //! | `departure` | a host that leaves gets nothing new, and time to finish what it has |
 //! | `drain` | SIGTERM loses no request |
+//! | `drain_load` | nor does it under load |
 //! | `first_bytes` | slow, broken and huge ClientHellos are refused; TLS passes through by its name |
 //! | `full_disk` | what cannot be kept is served, and kept once there is room |
 //! | `handshakes` | however a ClientHello is cut its client is served; nonsense is refused |
@@ -49,6 +50,7 @@ mod check;
 mod departure;
 mod descriptors;
 mod drain;
+mod drain_load;
 mod first_bytes;
 mod full_disk;
 mod handshakes;

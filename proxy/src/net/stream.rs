@@ -94,6 +94,14 @@ impl NetStream {
         read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// Whether the socket has bytes that nobody has read. The system is asked, because the runtime hears of
+    /// them only when its worker has nothing else to do.
+    pub fn has_unread(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let peeked = rustix::net::recv(self, &mut [0; 1], flags);
+        matches!(peeked, Ok((len, _)) if len > 0)
+    }
+
     /// Reads what the socket has, if the runtime has heard of something.
     pub(super) fn try_read_socket(&self, buf: &mut [u8]) -> io::Result<usize> {
         match self {

@@ -280,8 +280,12 @@ impl ServerIo {
         let head = reader.poll_head(&mut self.stream.borrow_mut(), cx);
         self.note_input(&reader);
         let (head, length) = match head {
+            // Closed now, a socket with a request in it would be reset, and its client not know why.
             Poll::Pending if is_closing && reader.decoder.is_idle() => {
-                return Poll::Ready(Ok(None));
+                return match self.stream.borrow().has_unread() {
+                    true => Poll::Pending, // it will be told
+                    false => Poll::Ready(Ok(None)),
+                };
             }
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(None)) => return Poll::Ready(Ok(None)),

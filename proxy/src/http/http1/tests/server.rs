@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Context;
 use std::task::Poll;
+use std::task::Waker;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -356,4 +357,32 @@ fn a_client_that_leaves_stops_the_work() {
     });
     assert_eq!(ended.unwrap_err().kind(), ErrorKind::Closed);
     assert!(dropped.get());
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_not_closed_on_a_request_that_has_just_come() {
+    let (client, server) = UnixStream::pair().unwrap();
+    let closing = Rc::new(Cell::new(Closing::No));
+    let (stream, facts) = ((NetStream::Unix(server), Vec::new()), IoFacts::new());
+    let limits = (DecodeLimits::default(), usize::MAX);
+    let mut serving = Box::pin(serve(
+        stream,
+        limits,
+        Rc::new(facts),
+        echo,
+        Rc::clone(&closing),
+    ));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(serving.as_mut().poll(&mut cx).is_pending());
+    // Between two polls without an await in between, the runtime hears of nothing.
+    client
+        .try_write(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        .unwrap();
+    closing.set(Closing::Now);
+    assert!(serving.as_mut().poll(&mut cx).is_pending());
+    serving.await.unwrap();
+    let mut client = client;
+    let answer = read_all(&mut client).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
 }
