@@ -182,6 +182,10 @@ pub const FALLBACK_BODY_BYTES_MAX: usize = 4096;
 /// draw, and with so many it is as good as a full scan.
 pub const LB_CHOICES_MAX: u32 = 64;
 
+/// One in so many answers of a host that sent no load report is looked at for one, where reports are extra:
+/// what is new is seen soon, and the others cost nothing.
+pub const LOAD_REPORT_LOOKS: u64 = 16;
+
 /// Longest load report that is read, bytes: one with a hundred metrics. Envoy sets no bound.
 pub const LOAD_REPORT_BYTES_MAX: usize = 4096;
 

@@ -213,10 +213,12 @@ impl LbPolicy {
             Self::Reported(config) => Some(WantedReports {
                 utilization: &config.utilization,
                 error_penalty: config.error_penalty,
+                are_extra: false,
             }),
             Self::Latency(config) if config.reads_reports => Some(WantedReports {
                 utilization: &[],
                 error_penalty: 1.0,
+                are_extra: true,
             }),
             _ => None,
         }

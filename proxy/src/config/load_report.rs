@@ -84,6 +84,8 @@ pub struct WantedReports<'c> {
     pub utilization: &'c [Metric<Box<str>>],
     /// What errors per request add to the utilization.
     pub error_penalty: f64,
+    /// They are good to have, but most servers send none.
+    pub are_extra: bool,
 }
 
 /// `ClientSideWeightedRoundRobin`: in turn by weights that servers report.

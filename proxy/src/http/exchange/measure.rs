@@ -28,8 +28,11 @@ impl Exchange {
     /// An attempt begins at a member that is measured.
     pub(super) fn begin_sample(&mut self, config: &Arc<config::Cluster>) {
         let balancing = &config.load_balancing;
-        let wants_report = balancing.load_reports().is_some();
-        self.reports_to = wants_report.then(|| Arc::clone(config));
+        let wanted = balancing.load_reports();
+        let counts = self.counts.as_ref();
+        let may_come = || counts.is_some_and(|counts| counts.may_report());
+        let is_wanted = wanted.is_some_and(|wanted| !wanted.are_extra || may_come());
+        self.reports_to = is_wanted.then(|| Arc::clone(config));
         if !balancing.measures_latency() {
             return;
         }

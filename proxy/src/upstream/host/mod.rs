@@ -17,6 +17,7 @@ use crate::config::Name;
 use crate::config::endpoint::Address;
 use crate::config::endpoint::HealthStatus;
 use crate::config::endpoint::Traits;
+use crate::config::limits;
 use crate::config::load_balancing::LbPolicy;
 use crate::config::load_balancing::LoadBalancing;
 use crate::telemetry::stats::BalancerStats;
@@ -122,6 +123,12 @@ impl HostCounts {
     pub fn begin_request(&self) {
         self.rq_active.inc();
         self.in_flight.inc();
+    }
+
+    /// Whether the answer of the request that has begun may have a report, where reports are extra: as long
+    /// as none came they are looked for in the first answer, and then seldom.
+    pub fn may_report(&self) -> bool {
+        self.reports.have_come() || self.rq_total.value() % limits::LOAD_REPORT_LOOKS == 1
     }
 
     /// An attempt begins that is measured until its first byte.

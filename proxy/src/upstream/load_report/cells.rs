@@ -49,6 +49,11 @@ impl Reports {
         }
     }
 
+    /// Whether there was one.
+    pub(in crate::upstream) fn have_come(&self) -> bool {
+        self.0.get().is_some()
+    }
+
     /// Adds what is here.
     pub(in crate::upstream) fn add_to(&self, reading: &mut Reading) {
         let Some(cells) = self.0.get() else {

@@ -9,6 +9,7 @@ use prost::Message;
 use xds_proto::pb::xds::data::orca::v3::OrcaLoadReport;
 
 use super::*;
+use crate::upstream::HostCounts;
 
 const NAME: &str = "endpoint-load-metrics";
 const NAME_BINARY: &str = "endpoint-load-metrics-bin";
@@ -17,6 +18,7 @@ fn wanted(names: &[Metric<Box<str>>]) -> WantedReports<'_> {
     WantedReports {
         utilization: names,
         error_penalty: 1.0,
+        are_extra: false,
     }
 }
 
@@ -210,4 +212,21 @@ proptest! {
             prop_assert!(weight.is_finite() && weight >= 0.0);
         }
     }
+}
+
+#[test]
+fn who_reports_nothing_is_looked_at_seldom() {
+    let counts = HostCounts::default();
+    let looks = |counts: &HostCounts, requests: u64| {
+        let each = (0..requests).filter(|_| {
+            counts.rq_total.inc();
+            counts.may_report()
+        });
+        each.count() as u64
+    };
+    assert_eq!(looks(&counts, 1), 1, "the first one");
+    let many = 10 * limits::LOAD_REPORT_LOOKS;
+    assert_eq!(looks(&counts, many), 10);
+    counts.reports.record(&LoadReport::default(), None);
+    assert_eq!(looks(&counts, many), many);
 }
