@@ -222,7 +222,7 @@ fn write_all(directory: &Directory, slot: &Slot, stats: &ControlPlaneStats) {
             (None, Some(before)) => (before.wait * 2).min(RETRY_MAX),
             _ => RETRY,
         };
-        let Some(saved) = next.or(before.map(|before| before.saved)) else {
+        let Some(saved) = next.or_else(|| before.map(|before| before.saved)) else {
             continue;
         };
         let locked = match &lock {
