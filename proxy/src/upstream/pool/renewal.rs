@@ -1,8 +1,11 @@
 //! Connections of earlier secrets are not used again, so after a rotation every request would find none
-//! and make one: a burst of handshakes that delays all others. Instead few are made at once, more with
-//! each that stands, and whoever waits for a turn takes a connection that comes free before.
+//! and make one: a burst of handshakes that delays all others. Instead one is made at a time, and whoever
+//! waits takes a connection that comes free before. Where that is not enough, because somebody waited all
+//! the time that a connection took, twice as many are made at once.
 
 use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -14,11 +17,8 @@ use crate::upstream::connect::ConnectFailure;
 use crate::upstream::pool::host_pool::HostPool;
 use crate::upstream::pool::lease::Lease;
 
-/// Connections made at once at first. It doubles with each that stands.
-const FIRST: u32 = 1;
-
-/// When so many may be made at once the burst is over: each has served requests meanwhile, and a worker
-/// makes few handshakes at the same time anyway.
+/// When so many may be made at once there is no limit any more: a worker makes few handshakes at the same
+/// time anyway.
 const ENOUGH: u32 = 32;
 
 /// Of one pool.
@@ -27,13 +27,22 @@ pub(super) struct Renewal {
     /// How many may be made at once.
     limit: Cell<u32>,
     making: Cell<u32>,
-    waiting: Cell<u32>,
+    /// Those that wait, by the order in which they came.
+    waiting: RefCell<BTreeSet<u64>>,
+    next: Cell<u64>,
     changed: Notify,
 }
 
 /// Leave to make a connection, while it lives.
 #[derive(Debug)]
-pub(super) struct Turn<'a>(Option<&'a Renewal>);
+pub(super) struct Turn<'a>(Option<Begun<'a>>);
+
+#[derive(Debug)]
+struct Begun<'a> {
+    renewal: &'a Renewal,
+    /// Who waits from now on has a number that is not below.
+    before: u64,
+}
 
 /// What a request got.
 pub(super) enum Next<'a> {
@@ -48,7 +57,8 @@ impl Default for Renewal {
         Self {
             limit: Cell::new(ENOUGH),
             making: Cell::new(0),
-            waiting: Cell::new(0),
+            waiting: RefCell::default(),
+            next: Cell::new(0),
             changed: Notify::new(),
         }
     }
@@ -58,13 +68,13 @@ impl Renewal {
     /// A connection of earlier secrets was found.
     pub(super) fn begin(&self) {
         if self.is_over() {
-            self.limit.set(FIRST);
+            self.limit.set(1);
         }
     }
 
     /// A connection has come free.
     pub(super) fn tell(&self) {
-        if self.waiting.get() > 0 {
+        if !self.waiting.borrow().is_empty() {
             self.changed.notify_one();
         }
     }
@@ -80,44 +90,57 @@ impl Renewal {
         let making = self.making.get();
         (making < self.limit.get()).then(|| {
             self.making.set(making + 1);
-            Turn(Some(self))
+            Turn(Some(Begun {
+                renewal: self,
+                before: self.next.get(),
+            }))
         })
+    }
+
+    /// A connection stands whose making began when those with numbers below `before` waited already.
+    fn made(&self, before: u64) {
+        match self.waiting.borrow().first() {
+            None => self.limit.set(ENOUGH), // it is over
+            Some(oldest) if *oldest < before => self.limit.set(self.limit.get().saturating_mul(2)),
+            Some(_) => {} // what comes free is enough
+        }
     }
 }
 
 impl Turn<'_> {
     /// The connection stands.
     pub(super) fn made(self) {
-        if let Some(renewal) = self.0 {
-            renewal.limit.set(renewal.limit.get().saturating_mul(2));
+        if let Some(begun) = &self.0 {
+            begun.renewal.made(begun.before);
         }
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if let Some(renewal) = self.0 {
+        if let Some(Begun { renewal, .. }) = self.0 {
             renewal.making.set(renewal.making.get() - 1);
-            if renewal.waiting.get() > 0 {
-                renewal.changed.notify_waiters();
-            }
+            let free = renewal.limit.get().saturating_sub(renewal.making.get());
+            (0..free).for_each(|_| renewal.tell());
         }
     }
 }
 
 /// One that waits, while it lives.
-struct Waiting<'a>(&'a Cell<u32>);
+struct Waiting<'a>(&'a Renewal, u64);
 
 impl<'a> Waiting<'a> {
-    fn enter(count: &'a Cell<u32>) -> Self {
-        count.set(count.get() + 1);
-        Self(count)
+    fn enter(renewal: &'a Renewal) -> Self {
+        let number = renewal.next.get();
+        renewal.next.set(number + 1);
+        renewal.waiting.borrow_mut().insert(number);
+        Self(renewal, number)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.0.waiting.borrow_mut().remove(&self.1);
     }
 }
 
@@ -138,7 +161,7 @@ impl HostPool {
         if let Some(turn) = renewal.turn() {
             return Ok(Next::Make(turn));
         }
-        let _waiting = Waiting::enter(&renewal.waiting);
+        let _waiting = Waiting::enter(renewal);
         loop {
             let mut changed = pin!(renewal.changed.notified());
             changed.as_mut().enable();
@@ -156,5 +179,42 @@ impl HostPool {
                 () = tokio::time::sleep_until(deadline) => return Err(ConnectFailure::timed_out()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turns(renewal: &Renewal, most: usize) -> Vec<Turn<'_>> {
+        (0..most).map_while(|_| renewal.turn()).collect()
+    }
+
+    #[test]
+    fn more_are_made_at_once_only_if_somebody_waited_all_the_time_one_took() {
+        let renewal = Renewal::default();
+        assert_eq!(
+            turns(&renewal, 99).len(),
+            99,
+            "no limit as long as nothing was rotated"
+        );
+        renewal.begin();
+        let first = renewal.turn().expect("the first");
+        assert!(renewal.turn().is_none());
+        let waiting = Waiting::enter(&renewal);
+        first.made();
+        let second = turns(&renewal, 9).pop().expect("one after it");
+        drop(second); // it failed
+        let third = turns(&renewal, 9).pop().expect("one after it");
+        third.made();
+        let two = turns(&renewal, 9);
+        assert_eq!(two.len(), 2);
+        let later = Waiting::enter(&renewal);
+        drop(waiting);
+        two.into_iter().for_each(Turn::made);
+        assert_eq!(turns(&renewal, 9).len(), 2, "what comes free is enough");
+        drop(later);
+        renewal.turn().expect("one").made();
+        assert_eq!(turns(&renewal, 99).len(), 99, "nobody waits any more");
     }
 }
