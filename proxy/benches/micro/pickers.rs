@@ -219,7 +219,7 @@ fn asked(hosts: usize) -> [Picker; 4] {
         let members = picker.set.members();
         members
             .last()
-            .map_or("".into(), |last| last.host.label.clone())
+            .map_or_else(|| "".into(), |last| last.host.label.clone())
     };
     let mut session = with("session", LoadBalancing::default(), hosts);
     session.host = Some(last(&session));

@@ -79,14 +79,14 @@ impl Vintage {
         }
     }
 
+    /// The generation of the secrets.
+    pub fn secrets(self) -> u32 {
+        self.secrets
+    }
+
     /// The era of the host.
     pub fn era(self) -> u32 {
         self.era
-    }
-
-    /// Whether it was made with other secrets.
-    pub fn has_secrets_of(self, other: Self) -> bool {
-        self.secrets == other.secrets
     }
 
     /// Whether `host` has left since.

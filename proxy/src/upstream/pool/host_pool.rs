@@ -474,8 +474,8 @@ impl HostPool {
     /// Whether it is current; if its secrets are not, others are likely to be asked for soon.
     fn is_usable(&self, vintage: Vintage) -> bool {
         let now = Vintage::now(&self.host);
-        if !vintage.has_secrets_of(now) {
-            self.renewal.begin();
+        if vintage.secrets() != now.secrets() {
+            self.renewal.begin(now.secrets());
         }
         vintage == now
     }

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -21,9 +22,17 @@ use crate::upstream::pool::lease::Lease;
 /// time anyway.
 const ENOUGH: u32 = 32;
 
+/// How long that goes on. A pool has what it needs by then, and a burst of requests is none of handshakes
+/// alone.
+const PERIOD: Duration = Duration::from_secs(10);
+
 /// Of one pool.
 #[derive(Debug)]
 pub(super) struct Renewal {
+    /// The secrets that connections were found not to be of.
+    secrets: Cell<u32>,
+    /// Since when there is a limit; none if there is not.
+    since: Cell<Option<Instant>>,
     /// How many may be made at once.
     limit: Cell<u32>,
     making: Cell<u32>,
@@ -55,7 +64,9 @@ pub(super) enum Next<'a> {
 impl Default for Renewal {
     fn default() -> Self {
         Self {
-            limit: Cell::new(ENOUGH),
+            secrets: Cell::new(0),
+            since: Cell::new(None),
+            limit: Cell::new(1),
             making: Cell::new(0),
             waiting: RefCell::default(),
             next: Cell::new(0),
@@ -65,9 +76,10 @@ impl Default for Renewal {
 }
 
 impl Renewal {
-    /// A connection of earlier secrets was found.
-    pub(super) fn begin(&self) {
-        if self.is_over() {
+    /// A connection was found that is of earlier secrets than these.
+    pub(super) fn begin(&self, secrets: u32) {
+        if self.secrets.replace(secrets) != secrets {
+            self.since.set(Some(Instant::now()));
             self.limit.set(1);
         }
     }
@@ -79,12 +91,10 @@ impl Renewal {
         }
     }
 
-    fn is_over(&self) -> bool {
-        self.limit.get() >= ENOUGH
-    }
-
     fn turn(&self) -> Option<Turn<'_>> {
-        if self.is_over() {
+        let is_over = |since: Instant| self.limit.get() >= ENOUGH || since.elapsed() >= PERIOD;
+        if self.since.get().is_none_or(is_over) {
+            self.since.set(None);
             return Some(Turn(None));
         }
         let making = self.making.get();
@@ -99,10 +109,9 @@ impl Renewal {
 
     /// A connection stands whose making began when those with numbers below `before` waited already.
     fn made(&self, before: u64) {
-        match self.waiting.borrow().first() {
-            None => self.limit.set(ENOUGH), // it is over
-            Some(oldest) if *oldest < before => self.limit.set(self.limit.get().saturating_mul(2)),
-            Some(_) => {} // what comes free is enough
+        let waiting = self.waiting.borrow();
+        if waiting.first().is_some_and(|oldest| *oldest < before) {
+            self.limit.set(self.limit.get().saturating_mul(2));
         }
     }
 }
@@ -190,15 +199,11 @@ mod tests {
         (0..most).map_while(|_| renewal.turn()).collect()
     }
 
-    #[test]
-    fn more_are_made_at_once_only_if_somebody_waited_all_the_time_one_took() {
+    #[tokio::test(start_paused = true)]
+    async fn more_are_made_at_once_only_if_somebody_waited_all_the_time_one_took() {
         let renewal = Renewal::default();
-        assert_eq!(
-            turns(&renewal, 99).len(),
-            99,
-            "no limit as long as nothing was rotated"
-        );
-        renewal.begin();
+        assert_eq!(turns(&renewal, 99).len(), 99, "nothing was rotated");
+        renewal.begin(1);
         let first = renewal.turn().expect("the first");
         assert!(renewal.turn().is_none());
         let waiting = Waiting::enter(&renewal);
@@ -207,14 +212,16 @@ mod tests {
         drop(second); // it failed
         let third = turns(&renewal, 9).pop().expect("one after it");
         third.made();
+        renewal.begin(1);
         let two = turns(&renewal, 9);
         assert_eq!(two.len(), 2);
-        let later = Waiting::enter(&renewal);
+        let _later = Waiting::enter(&renewal);
         drop(waiting);
         two.into_iter().for_each(Turn::made);
         assert_eq!(turns(&renewal, 9).len(), 2, "what comes free is enough");
-        drop(later);
-        renewal.turn().expect("one").made();
-        assert_eq!(turns(&renewal, 99).len(), 99, "nobody waits any more");
+        renewal.begin(2);
+        assert_eq!(turns(&renewal, 9).len(), 1, "it begins anew");
+        tokio::time::advance(PERIOD).await;
+        assert_eq!(turns(&renewal, 99).len(), 99, "it is over");
     }
 }

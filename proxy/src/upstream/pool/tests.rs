@@ -178,7 +178,7 @@ fn who_waits_for_a_turn_gets_one_when_it_is_given_back_and_does_not_wait_for_eve
             let deadline = Instant::now() + Duration::from_secs(5);
             HostPool::turn(&pool, None, deadline).await
         };
-        pool.renewal.begin();
+        pool.renewal.begin(1);
         let first = next().await;
         assert!(matches!(first, Ok(Next::Make(_))));
         let none = next().await;
