@@ -37,6 +37,8 @@ pub struct RetryPolicy {
     pub avoid: Avoid,
     /// How often another member is looked for when the chosen one is to be avoided.
     pub host_attempts: u32,
+    /// Another attempt avoids the priorities of those before, which are looked at after so many attempts.
+    pub priority_update_frequency: Option<u32>,
 }
 
 impl Default for RetryPolicy {
@@ -53,6 +55,7 @@ impl Default for RetryPolicy {
             request_headers: Vec::new(),
             avoid: Avoid::default(),
             host_attempts: 1,
+            priority_update_frequency: None,
         }
     }
 }

@@ -8,6 +8,7 @@
 //! | `limit` | how many retries there are at once |
 //! | `memory` | what bodies take that are kept |
 //! | `origin` | an origin that does with each attempt what its script says |
+//! | `priorities` | which priorities another attempt avoids |
 //! | `storm` | how much retries add when every member fails |
 //! | `targets` | which members another attempt avoids |
 
@@ -16,6 +17,7 @@ mod cases;
 mod limit;
 mod memory;
 mod origin;
+mod priorities;
 mod storm;
 mod targets;
 

@@ -374,6 +374,7 @@ impl Exchange {
             headers: self.request.as_ref().map(Request::headers),
             metadata: &[], // a request has none, as in Envoy
             attempts_before: self.attempts.saturating_sub(1),
+            tried: (self.retrying.as_ref()).and_then(|retrying| retrying.tried_priorities()),
         };
         let pick = || pools.pick(cluster, client, asked);
         match &self.retrying {

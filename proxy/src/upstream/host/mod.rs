@@ -555,6 +555,9 @@ impl HostSet {
             Verdict::Open => {}
             Verdict::Place(place) => return self.members.get(place).map(|member| &member.host),
         }
+        if let Some(tried) = asked.tried {
+            tried.look(&self.members);
+        }
         let before = *cursor;
         let index = self.balancer.pick_for(cursor, random, asked)?;
         if let Some(shadow) = &self.shadow {

@@ -7,6 +7,7 @@
 //! | `alias` | draws by weight |
 //! | `bounded_load` | hashing that spares who has too much |
 //! | `consistent` | what policies that hash have in common |
+//! | `detour` | attempts avoid priorities that were tried |
 //! | `draws` | random numbers |
 //! | `least_request` | who has the fewest requests in flight |
 //! | `locality` | how localities share the load |
@@ -31,6 +32,7 @@
 mod alias;
 mod bounded_load;
 mod consistent;
+mod detour;
 mod draws;
 mod least_request;
 mod locality;
@@ -68,6 +70,9 @@ use crate::upstream::host::Member;
 use crate::upstream::zone::Zone;
 use alias::Alias;
 use consistent::Consistent;
+use detour::Capacity;
+use detour::Detours;
+pub use detour::Tried;
 use draws::Draws;
 use least_request::LeastRequest;
 pub use named::ByName;
@@ -101,6 +106,8 @@ pub struct LoadBalancer {
     lacks_members: bool,
     /// None of a policy that looks on.
     stats: Option<Arc<BalancerStats>>,
+    /// Where attempts may avoid a priority.
+    detours: Option<Detours>,
 }
 
 /// What a request asks of the member that takes it.
@@ -118,6 +125,8 @@ pub struct Asked<'r> {
     pub metadata: &'r [Metadatum],
     /// Attempts made before.
     pub attempts_before: u32,
+    /// What they tried, if this one avoids it.
+    pub tried: Option<&'r Tried>,
 }
 
 /// A member by its address.
@@ -134,8 +143,9 @@ pub struct Named<'r> {
 struct Level {
     /// Percent of all load taken by this and the levels before.
     load_up_to: u32,
-    /// All its members take load because too few are fit.
-    panics: bool,
+    /// Place in the list of priorities.
+    place: usize,
+    source: Source,
     group: Group,
 }
 
@@ -246,19 +256,26 @@ impl LoadBalancer {
                 subsets: Some(Box::new(subsets)),
                 lacks_members: false,
                 stats,
+                detours: None,
             };
         }
         let tallies = priority::tallies(of.members, of.endpoints.weighted_priority_health);
         let factor = priority::factor(of.endpoints);
         let mut load_up_to = 0;
-        let shares = priority::split(&tallies, factor, of.config.panic_percent);
+        let panic = of.config.panic_percent;
+        let mut shares = priority::split(&tallies, factor, panic);
+        let detours = of.detours(&tallies, factor);
+        if detours.is_some() {
+            shares.extend(priority::spares(&tallies, factor, (panic, &shares)));
+        }
         let routing = of.zone_routing(tallies.first());
         let level = |share: priority::Share| {
             load_up_to += share.load;
             let tally = tallies.get(share.level)?;
             Some(Level {
                 load_up_to,
-                panics: share.source == Source::All,
+                place: share.level,
+                source: share.source,
                 group: of.group(
                     tally,
                     share.source,
@@ -272,6 +289,7 @@ impl LoadBalancer {
             subsets: None,
             lacks_members: of.members.is_empty() && of.config.panic_percent > 0,
             stats,
+            detours,
         }
     }
 
@@ -287,9 +305,17 @@ impl LoadBalancer {
     /// The same of a request that asks for some of the members.
     pub fn pick_for(&self, cursor: &mut u64, random: u64, asked: Asked<'_>) -> Option<usize> {
         match &self.subsets {
-            None => self.pick(cursor, random, asked.hash),
-            Some(subsets) => subsets.pick(random, asked.hash, asked.criteria),
+            None => match self.detour(random, asked.tried) {
+                None => self.pick(cursor, random, asked.hash),
+                Some(level) => self.pick_in(level, cursor, random),
+            },
+            Some(subsets) => subsets.pick(random, asked),
         }
+    }
+
+    fn detour(&self, random: u64, tried: Option<&Tried>) -> Option<&Level> {
+        let detours = self.detours.as_ref()?;
+        detours.choose(tried?, &self.levels, random)
     }
 
     /// The place of the chosen member. `cursor` belongs to the calling worker; `random` chooses the
@@ -311,7 +337,11 @@ impl LoadBalancer {
                     .or_else(|| several.last())?
             }
         };
-        self.count_panic(level.panics);
+        self.pick_in(level, cursor, random)
+    }
+
+    fn pick_in(&self, level: &Level, cursor: &mut u64, random: u64) -> Option<usize> {
+        self.count_panic(level.source == Source::All);
         level.group.pick(cursor, random)
     }
 
@@ -371,6 +401,27 @@ impl Ingredients<'_> {
             Source::All if self.config.fails_in_panic => Vec::new(),
             source => tally.members(source).to_vec(),
         })
+    }
+
+    /// What each priority can take; none where no request avoids one.
+    fn detours(&self, tallies: &[Tally], factor: u32) -> Option<Detours> {
+        let policy = &self.config.policy;
+        let is_fixed = policy.hashing().is_some() || matches!(policy, LbPolicy::PickFirst(_));
+        if tallies.len() < 2 || is_fixed {
+            return None;
+        }
+        let percents = priority::percents(tallies, factor).into_iter();
+        let capacity = |(tally, percent): (&Tally, [u32; 2])| {
+            let first = tally
+                .all
+                .first()
+                .and_then(|place| self.members.get(*place))?;
+            let priority = first.priority;
+            Some(Capacity { priority, percent })
+        };
+        Some(Detours::new(
+            tallies.iter().zip(percents).filter_map(capacity).collect(),
+        ))
     }
 
     fn home(&self) -> Option<&Locality> {

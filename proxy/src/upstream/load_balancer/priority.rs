@@ -158,6 +158,45 @@ pub(super) fn split(tallies: &[Tally], factor: u32, panic_percent: u32) -> Vec<S
     shares
 }
 
+/// Shares without load: of those that take none as long as no request avoids others, in the order of
+/// [`split`]'s.
+pub(super) fn spares(
+    tallies: &[Tally],
+    factor: u32,
+    (panic_percent, shares): (u32, &[Share]),
+) -> Vec<Share> {
+    let sum: u64 = percents(tallies, factor)
+        .into_iter()
+        .flatten()
+        .map(u64::from)
+        .sum();
+    let mut spares = Vec::new();
+    for source in [Source::Healthy, Source::Degraded] {
+        for (level, tally) in tallies.iter().enumerate() {
+            let is_there = |share: &Share| {
+                share.level == level && (share.source == source || share.source == Source::All)
+            };
+            if capacity(tally, source, factor) == 0 || shares.iter().chain(&spares).any(is_there) {
+                continue;
+            }
+            let panics = sum < 100 && tally.is_panicking(panic_percent);
+            spares.push(Share {
+                load: 0,
+                level,
+                source: if panics { Source::All } else { source },
+            });
+        }
+    }
+    spares
+}
+
+/// Percent of the load that the healthy and the degraded of each priority can take.
+pub(super) fn percents(tallies: &[Tally], factor: u32) -> Vec<[u32; 2]> {
+    let both =
+        |tally| [Source::Healthy, Source::Degraded].map(|source| capacity(tally, source, factor));
+    tallies.iter().map(both).collect()
+}
+
 fn capacity(tally: &Tally, source: Source, factor: u32) -> u32 {
     let (usable, counted) = match (&tally.weights, source) {
         (None, source) => (tally.members(source).len() as u64, tally.counted() as u64),
@@ -306,6 +345,22 @@ mod tests {
         assert_eq!(loads(&tallies), [(1, 0, Healthy), (99, 1, Healthy)]);
         tallies[0].weights = None;
         assert_eq!(loads(&tallies)[0], (25, 0, Healthy));
+    }
+
+    #[test]
+    fn who_takes_nothing_is_ready_for_those_who_avoid_others() {
+        let spares = |levels: &[(usize, usize, usize)], panic| -> Vec<_> {
+            let tallies = tallies(levels);
+            let shares = split(&tallies, 140, panic);
+            let spares = spares(&tallies, 140, (panic, &shares));
+            spares.iter().map(|s| (s.load, s.level, s.source)).collect()
+        };
+        let full = [(10, 0, 0), (8, 2, 0), (0, 3, 0)];
+        let wanted = [(0, 1, Healthy), (0, 1, Degraded), (0, 2, Degraded)];
+        assert_eq!(spares(&full, 50), wanted);
+        // Those in a panic take all they have.
+        assert_eq!(spares(&[(1, 0, 9), (4, 0, 26)], 50), []);
+        assert_eq!(spares(&[(0, 0, 3), (0, 0, 3)], 0), []);
     }
 
     #[test]

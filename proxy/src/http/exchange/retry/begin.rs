@@ -22,6 +22,7 @@ use crate::http::exchange::retry::Retrying;
 use crate::http::exchange::retry::asked::Asked;
 use crate::http::exchange::retry::state::State;
 use crate::http::router;
+use crate::upstream::load_balancer::Tried;
 
 /// What is left of the policy for this request; none if it is sent once. `may_ask`: its headers may
 /// say something of it.
@@ -83,6 +84,7 @@ impl Exchange {
         let copies_head = plan.is_some() || is_for_member;
         let head = copies_head.then(|| parts.clone());
         self.request = Some(Request::from_parts(parts, body));
+        let every = state.policy().priority_update_frequency;
         self.retrying = Some(Box::new(Retrying {
             state,
             head,
@@ -90,6 +92,7 @@ impl Exchange {
             body: replay,
             latest: None,
             tried: Vec::new(),
+            priorities: every.map(Tried::new),
             permit: None,
             was_sent: false,
             priority: forward.priority,

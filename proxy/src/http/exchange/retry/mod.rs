@@ -45,6 +45,7 @@ use crate::telemetry::stats::ClusterStats;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
 use crate::upstream::breaker::RetryPermit;
+use crate::upstream::load_balancer::Tried;
 pub(super) use asked::Timeouts;
 pub(super) use begin::begin;
 pub(super) use peek::poll_first_frame;
@@ -74,6 +75,8 @@ pub(super) struct Retrying {
     /// The member tried last, if the policy avoids it, and those before: mostly there are none.
     latest: Option<u64>,
     tried: Vec<u64>,
+    /// The same, if the policy avoids their priorities.
+    priorities: Option<Tried>,
     /// For the attempt that is made.
     pub(super) permit: Option<RetryPermit>,
     /// Something of the request reached an upstream.
@@ -117,6 +120,14 @@ impl Retrying {
         if self.policy().avoid.previous_hosts || self.avoids_first {
             self.tried.extend(self.latest.replace(host.id));
         }
+        if let Some(priorities) = &self.priorities {
+            priorities.note(host.id);
+        }
+    }
+
+    /// What another attempt avoids, if the policy says so.
+    pub(super) fn tried_priorities(&self) -> Option<&Tried> {
+        self.priorities.as_ref()
     }
 
     /// Something of the request may have reached an upstream.

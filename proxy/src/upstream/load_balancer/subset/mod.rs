@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use super::Asked;
 use super::Factors;
 use super::Ingredients;
 use super::LoadBalancer;
@@ -80,9 +81,9 @@ struct Part {
 }
 
 impl Part {
-    fn pick(&self, random: u64, hash: Option<u64>) -> Option<usize> {
+    fn pick(&self, random: u64, asked: Asked<'_>) -> Option<usize> {
         let mut cursor = self.cursor.load(Ordering::Relaxed);
-        let place = self.balancer.pick(&mut cursor, random, hash)?;
+        let place = self.balancer.pick_for(&mut cursor, random, asked)?;
         self.cursor.store(cursor, Ordering::Relaxed);
         self.places.get(place).copied()
     }
@@ -221,14 +222,9 @@ impl SubsetTable {
     }
 
     /// A place in the list of all members.
-    pub(super) fn pick(
-        &self,
-        random: u64,
-        hash: Option<u64>,
-        criteria: Option<&Criteria>,
-    ) -> Option<usize> {
-        let Some(criteria) = criteria else {
-            return self.fall_back(random, hash);
+    pub(super) fn pick(&self, random: u64, asked: Asked<'_>) -> Option<usize> {
+        let Some(criteria) = asked.criteria else {
+            return self.fall_back(random, asked);
         };
         let view = View {
             criteria,
@@ -238,21 +234,21 @@ impl SubsetTable {
         };
         let fallbacks = criteria.fallbacks.as_deref();
         let Some(fallbacks) = fallbacks.filter(|_| self.config.takes_fallback_list) else {
-            return self.pick_of(view, random, hash);
+            return self.pick_of(view, random, asked);
         };
         let view = View {
             without_list: true,
             ..view
         };
         if fallbacks.is_empty() {
-            return self.pick_of(view, random, hash);
+            return self.pick_of(view, random, asked);
         }
         fallbacks
             .iter()
-            .find_map(|instead| self.pick_of(View { instead, ..view }, random, hash))
+            .find_map(|instead| self.pick_of(View { instead, ..view }, random, asked))
     }
 
-    fn pick_of<'a>(&'a self, mut view: View<'a>, random: u64, hash: Option<u64>) -> Option<usize> {
+    fn pick_of<'a>(&'a self, mut view: View<'a>, random: u64, asked: Asked<'_>) -> Option<usize> {
         for _ in 0..TURNS_MAX {
             let selectors = &self.config.selectors;
             if self.config.allows_redundant_keys
@@ -262,7 +258,7 @@ impl SubsetTable {
             }
             if let Some(subset) = self.find(|| view.pairs()) {
                 self.count(SubsetStats::lb_subsets_selected);
-                return subset.who.pick(random, hash);
+                return subset.who.pick(random, asked);
             }
             let count = view.pairs().count();
             let is_it = |selector: &&Selector| {
@@ -270,10 +266,10 @@ impl SubsetTable {
             };
             let selector = selectors.iter().find(is_it);
             match selector.and_then(|selector| selector.fallback.as_ref()) {
-                None => return self.fall_back(random, hash),
-                Some(SelectorFallback::Any) => return self.any.as_ref()?.pick(random, hash),
+                None => return self.fall_back(random, asked),
+                Some(SelectorFallback::Any) => return self.any.as_ref()?.pick(random, asked),
                 Some(SelectorFallback::Default) => {
-                    return self.default.as_ref()?.pick(random, hash);
+                    return self.default.as_ref()?.pick(random, asked);
                 }
                 Some(SelectorFallback::Nobody) => return None,
                 Some(SelectorFallback::Keys(keys)) => view.only = Some(keys),
@@ -306,28 +302,28 @@ impl SubsetTable {
     }
 
     /// For requests that no subset is for.
-    fn fall_back(&self, random: u64, hash: Option<u64>) -> Option<usize> {
+    fn fall_back(&self, random: u64, asked: Asked<'_>) -> Option<usize> {
         let part = match self.config.fallback {
             Fallback::Any => self.any.as_ref(),
             Fallback::Default => self.default.as_ref(),
             Fallback::Nobody => return None, // not even in a panic
         };
-        if let Some(found) = part.and_then(|part| part.pick(random, hash)) {
+        if let Some(found) = part.and_then(|part| part.pick(random, asked)) {
             self.count(SubsetStats::lb_subsets_fallback);
             return Some(found);
         }
         let any = self.any.as_ref().filter(|_| self.config.panics_to_any);
-        let found = any?.pick(random, hash)?;
+        let found = any?.pick(random, asked)?;
         self.count(SubsetStats::lb_subsets_fallback_panic);
         Some(found)
     }
 }
 
 impl Who {
-    fn pick(&self, random: u64, hash: Option<u64>) -> Option<usize> {
+    fn pick(&self, random: u64, asked: Asked<'_>) -> Option<usize> {
         match self {
             Self::One(place) => Some(*place),
-            Self::Several(part) => part.pick(random, hash),
+            Self::Several(part) => part.pick(random, asked),
         }
     }
 }

@@ -44,15 +44,13 @@ pub(super) fn decode(context: &mut Context, policy: pb::RetryPolicy) -> Option<R
         refresh_cluster_on_retry,
     } = policy;
     unsupported!(context, reject: retry_options_predicates, refresh_cluster_on_retry);
-    if retry_priority.is_some() {
-        context.reject_unsupported("retry_priority", "not supported");
-    }
     let on = conditions(context, &retry_on);
     let per_try_timeout = value::timeout(context, "per_try_timeout", per_try_timeout, None);
     let per_try_idle_timeout =
         value::timeout(context, "per_try_idle_timeout", per_try_idle_timeout, None);
     let avoid = targets::avoid(context, retry_host_predicate);
     let host_attempts = targets::host_attempts(context, host_selection_retry_max_attempts);
+    let priority = context.optional("retry_priority", retry_priority, targets::priority);
     let back_off = context.optional("retry_back_off", retry_back_off, back_off);
     let rate_limited = context.optional(
         "rate_limited_retry_back_off",
@@ -75,6 +73,7 @@ pub(super) fn decode(context: &mut Context, policy: pb::RetryPolicy) -> Option<R
         ),
         avoid: avoid?,
         host_attempts: host_attempts?,
+        priority_update_frequency: priority,
     })
 }
 

@@ -1,10 +1,13 @@
-//! Which members another attempt avoids.
+//! Which members and priorities another attempt avoids.
 
 use xds_proto::pb::envoy::config::route::v3::retry_policy::RetryHostPredicate;
+use xds_proto::pb::envoy::config::route::v3::retry_policy::RetryPriority;
 use xds_proto::pb::envoy::config::route::v3::retry_policy::retry_host_predicate::ConfigType;
+use xds_proto::pb::envoy::config::route::v3::retry_policy::retry_priority::ConfigType as PriorityConfigType;
 use xds_proto::pb::envoy::extensions::retry::host::omit_canary_hosts::v3::OmitCanaryHostsPredicate;
 use xds_proto::pb::envoy::extensions::retry::host::omit_host_metadata::v3::OmitHostMetadataConfig;
 use xds_proto::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
+use xds_proto::pb::envoy::extensions::retry::priority::previous_priorities::v3::PreviousPrioritiesConfig;
 use xds_proto::pb::google::protobuf::Any;
 
 use crate::config::limits;
@@ -51,6 +54,27 @@ fn one(context: &mut Context, any: &Any, avoid: &mut Avoid) -> Option<()> {
     }
     extension::unknown(context, any, false);
     None
+}
+
+/// Reads after how many attempts it is looked at which priorities were tried.
+pub(super) fn priority(context: &mut Context, priority: RetryPriority) -> Option<u32> {
+    let RetryPriority {
+        name: _, // the type of typed_config decides
+        config_type,
+    } = priority;
+    let Some(PriorityConfigType::TypedConfig(any)) = config_type else {
+        return context.missing("typed_config");
+    };
+    context.field("typed_config", |context| {
+        if !extension::holds::<PreviousPrioritiesConfig>(&any) {
+            extension::unknown(context, &any, false);
+            return None;
+        }
+        let PreviousPrioritiesConfig { update_frequency } = extension::unpack(context, &any)?;
+        let every = u32::try_from(update_frequency).ok();
+        let every = every.filter(|every| *every > 0);
+        every.or_else(|| context.refuse("update_frequency", "must be greater than 0"))
+    })
 }
 
 /// How often another member is looked for; 0 is Envoy's way to say nothing.

@@ -122,6 +122,10 @@ fn mistakes_in_policies() {
     let base = |change: Value| forwarding(json!({"retry_policy": change}));
     let at = |field: &str| format!("virtual_hosts[0].routes[0].route.retry_policy.{field}");
     let predicate = |kind: &str| json!({"retry_host_predicate": [{"name": "p", "typed_config": {"@type": kind}}]});
+    let priority = |every: i32| {
+        let config = json!({"@type": PRIORITIES, "update_frequency": every});
+        json!({"retry_priority": {"name": "p", "typed_config": config}})
+    };
     check_table(
         &base,
         &decode,
@@ -166,7 +170,16 @@ fn mistakes_in_policies() {
             ),
             (
                 json!({"retry_priority": {"name": "p"}}),
-                &at("retry_priority"),
+                &at("retry_priority.typed_config"),
+            ),
+            (
+                json!({"retry_priority": {"name": "p", "typed_config": {"@type": PREVIOUS_HOSTS}}}),
+                &at("retry_priority.typed_config"),
+            ),
+            (priority(1), "ok"),
+            (
+                priority(0),
+                &at("retry_priority.typed_config.update_frequency"),
             ),
             (
                 json!({"retriable_status_codes": [70_000]}),

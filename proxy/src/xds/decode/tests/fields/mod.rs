@@ -68,6 +68,10 @@ const SILENT: &[(&str, &str)] = &[
         BY_TYPE,
     ),
     (
+        "envoy.config.route.v3.RetryPolicy.RetryPriority.name",
+        BY_TYPE,
+    ),
+    (
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter.name",
         BY_TYPE,
     ),

@@ -183,6 +183,10 @@ pub(super) fn base(message: &str) -> Value {
         "ResetHeader" => json!({"name": "x"}),
         "RetryBackOff" => json!({"base_interval": "1s"}),
         "RetryHostPredicate" => json!({"name": "p", "typed_config": typed(PREVIOUS_HOSTS)}),
+        "RetryPriority" => json!({
+            "name": "p",
+            "typed_config": {"@type": format!("type.googleapis.com/{PREVIOUS_PRIORITIES}"), "update_frequency": 1},
+        }),
         "UpgradeConfig" => json!({"upgrade_type": "websocket"}),
         "VirtualHost" => json!({"name": "h", "domains": ["h"], "routes": [base("Route")]}),
         "WatchedDirectory" | "PathConfigSource" => json!({"path": "/d"}),
@@ -230,6 +234,8 @@ const SESSION_HEADER: &str =
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 const HTTP_FILTER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter";
 const PREVIOUS_HOSTS: &str = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate";
+const PREVIOUS_PRIORITIES: &str =
+    "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig";
 const DATA_SOURCE: &str = "envoy.config.core.v3.DataSource";
 const CHAIN: &str = "envoy.config.listener.v3.FilterChain";
 const DOWNSTREAM_TLS: &str = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
