@@ -163,6 +163,8 @@ pub struct Connection {
     closing: Cell<bool>,
     born: Instant,
     facts: Rc<IoFacts>,
+    /// Bytes that the statistics know of.
+    told: Cell<(u64, u64)>,
 }
 
 impl Connection {
@@ -262,6 +264,7 @@ pub async fn serve(
         closing: Cell::new(false),
         born,
         facts: Rc::clone(&facts),
+        told: Cell::default(),
         manager: Arc::clone(&manager),
     });
     let _counted = Counted::enter(&connection);
@@ -344,6 +347,15 @@ impl Connection {
         }
     }
 
+    /// Tells the statistics what has moved since the last time.
+    fn tell_bytes(&self) {
+        let (received, sent) = (self.facts.received.get(), self.facts.sent.get());
+        let told = self.told.replace((received, sent));
+        let stats = &self.manager.stats;
+        stats.downstream_cx_rx_bytes_total().add(received - told.0);
+        stats.downstream_cx_tx_bytes_total().add(sent - told.1);
+    }
+
     /// Whether the client broke the protocol.
     fn ended_with(&self, error: &codec::Error) -> bool {
         let violation = self.facts.violation.get();
@@ -373,6 +385,9 @@ struct Control {
 
 impl Control {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
+        if self.connection.facts.is_switched.get() {
+            self.connection.tell_bytes(); // it may be there for days
+        }
         if !self.connection.closing.get()
             && let Some(asked) = self.asked(cx)
         {
@@ -511,11 +526,6 @@ impl Drop for Counted {
             Protocol::Http1 => stats.downstream_cx_http1_active().dec(),
             Protocol::Http2 => stats.downstream_cx_http2_active().dec(),
         }
-        stats
-            .downstream_cx_rx_bytes_total()
-            .add(self.0.facts.received.get());
-        stats
-            .downstream_cx_tx_bytes_total()
-            .add(self.0.facts.sent.get());
+        self.0.tell_bytes();
     }
 }

@@ -1,6 +1,8 @@
-"""Does one thing with a WebSocket: `client.py PORT WHAT [PATH]`. Says what came of it."""
+"""Does one thing with a WebSocket: `client.py PORT WHAT [PATH [CA]]`, with a CA over TLS. Says what came of it."""
 
 import asyncio
+import os
+import ssl
 import sys
 
 from websockets.asyncio.client import connect
@@ -36,6 +38,15 @@ async def wait(connection):
     return await silence(connection)
 
 
+async def count(connection):
+    """Messages of random bytes, each when a line comes that says how long it is."""
+    for line in sys.stdin:
+        message = os.urandom(int(line))
+        await connection.send(message)
+        assert await connection.recv() == message
+        print("echoed", flush=True)
+
+
 async def abort(connection):
     connection.transport.abort()
 
@@ -47,6 +58,7 @@ async def end(connection):
 
 ACTIONS = {
     "abort": abort,
+    "count": count,
     "echo": echo,
     "end": end,
     "server-aborts": lambda connection: tell(connection, "abort"),
@@ -57,10 +69,17 @@ ACTIONS = {
 
 
 async def main():
-    port, what, *path = sys.argv[1:]
-    address = f"ws://127.0.0.1:{port}{''.join(path) or '/'}"
+    port, what, *more = sys.argv[1:]
+    path, ca = more + ["/", ""][len(more):]
+    options = {"max_size": None}
+    if what == "count":
+        options["compression"] = None
+    if ca:
+        options["ssl"] = ssl.create_default_context(cafile=ca)
+        options["server_hostname"] = "bench.test"
+    address = f"{'wss' if ca else 'ws'}://127.0.0.1:{port}{path}"
     try:
-        async with connect(address, max_size=None) as connection:
+        async with connect(address, **options) as connection:
             done = await ACTIONS[what](connection)
         headers = connection.response.headers
         print(done, connection.close_code, connection.close_reason, headers["upgrade"], headers["server"])

@@ -3,8 +3,11 @@
 //!
 //! `client.py` and `server.py` use the package `websockets`, which `bench/peers/install` fetches.
 
+mod carried;
+
 use std::io::BufRead;
 use std::io::BufReader;
+use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -81,7 +84,7 @@ fn python(script: &str, arguments: &[&str]) -> Command {
     let mut python = Command::new("python3");
     python.env("PYTHONPATH", packages());
     python.arg(folder.join(script)).args(arguments);
-    python.stdout(Stdio::piped());
+    python.stdin(Stdio::piped()).stdout(Stdio::piped());
     python
 }
 
@@ -98,6 +101,12 @@ impl Script {
         Self { child, lines }
     }
 
+    /// Says a line to it.
+    fn say(&mut self, line: &str) {
+        let input = self.child.stdin.as_mut().expect("it is a pipe");
+        writeln!(input, "{line}").expect("it reads");
+    }
+
     fn line(&mut self) -> String {
         let mut line = String::new();
         tokio::task::block_in_place(|| self.lines.read_line(&mut line)).expect("it is text");
@@ -105,8 +114,8 @@ impl Script {
     }
 
     /// The server, and its port.
-    fn server() -> (Self, u16) {
-        let mut server = Self::start("server.py", &[]);
+    fn server(arguments: &[&str]) -> (Self, u16) {
+        let mut server = Self::start("server.py", arguments);
         let line = server.line();
         let port = line
             .strip_prefix("port ")
@@ -124,7 +133,11 @@ impl Drop for Script {
 
 /// What the client says that it saw.
 fn see(port: u16, what: &str, path: &str) -> String {
-    let mut client = python("client.py", &[&port.to_string(), what, path]);
+    see_with(&[&port.to_string(), what, path])
+}
+
+fn see_with(arguments: &[&str]) -> String {
+    let mut client = python("client.py", arguments);
     let output = tokio::task::block_in_place(|| client.output());
     let said = String::from_utf8(output.expect("python3 runs").stdout);
     said.expect("it is text").trim_end().to_owned()
@@ -184,7 +197,7 @@ async fn websockets_pass_and_end_alike() {
     if !peers_are_there() {
         return;
     }
-    let (_server, server) = Script::server();
+    let (_server, server) = Script::server(&[]);
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("log");
     let ports = free_ports(2);
@@ -243,7 +256,7 @@ async fn both_ends_are_told_when_the_proxy_goes() {
     if !peers_are_there() {
         return;
     }
-    let (mut server, port) = Script::server();
+    let (mut server, port) = Script::server(&[]);
     let folder = tempfile::tempdir().expect("a folder");
     let ports = free_ports(2);
     let file = folder.path().join("log");
@@ -262,7 +275,7 @@ async fn both_ends_are_told_when_the_host_goes() {
     if !peers_are_there() {
         return;
     }
-    let (mut server, port) = Script::server();
+    let (mut server, port) = Script::server(&[]);
     let folder = tempfile::tempdir().expect("a folder");
     let ports = free_ports(2);
     let file = folder.path().join("log");

@@ -1,7 +1,10 @@
-"""A WebSocket server that echoes, and does as it is told; says where it listens, and how each connection ended."""
+"""A WebSocket server that echoes, and does as it is told, with a certificate and a key over TLS; says where it
+listens, and how each connection ended."""
 
 import asyncio
 import http
+import ssl
+import sys
 
 from websockets.asyncio.server import serve
 
@@ -28,7 +31,11 @@ def answer(connection, request):
 
 
 async def main():
-    async with serve(handle, "127.0.0.1", 0, process_request=answer, max_size=None) as server:
+    tls = None
+    if sys.argv[1:]:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(*sys.argv[1:])
+    async with serve(handle, "127.0.0.1", 0, process_request=answer, max_size=None, ssl=tls) as server:
         print("port", server.sockets[0].getsockname()[1], flush=True)
         await asyncio.get_running_loop().create_future()
 

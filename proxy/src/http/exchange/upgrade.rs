@@ -50,6 +50,8 @@ pub(super) struct Upgrading {
 #[derive(Debug)]
 pub(super) struct Switched {
     tunnel: Tunnel,
+    /// Bytes from the client and to it that the cluster's statistics know of.
+    told: (u64, u64),
     /// Asks all to say goodbye before the proxy ends.
     last_word: DrainGuard,
     /// The server's certificate has ended, or is trusted no more.
@@ -119,6 +121,7 @@ impl Exchange {
         self.deadlines.progress = Some(Rc::new(progress));
         Some(Switched {
             tunnel: Tunnel::new(upgrading.is_websocket, early, bytes_max),
+            told: (0, 0),
             last_word: self.connection.worker.last_word(),
             distrust,
         })
@@ -147,6 +150,7 @@ impl Switched {
         let before = self.tunnel.moved();
         let polled = self.poll_bytes(exchange, client, cx);
         let (received, sent) = self.tunnel.moved();
+        self.tell(exchange.cluster.as_ref());
         exchange.sent = sent;
         if let Some(progress) = &exchange.deadlines.progress {
             progress.bytes.set(received);
@@ -180,6 +184,16 @@ impl Switched {
             return Poll::Pending;
         }
         Poll::Ready(())
+    }
+
+    /// Tells the cluster's statistics what has moved since the last time.
+    fn tell(&mut self, cluster: Option<&ClusterHandle>) {
+        let Some(cluster) = cluster else { return };
+        let (received, sent) = self.tunnel.moved();
+        let told = std::mem::replace(&mut self.told, (received, sent));
+        let stats = cluster.stats();
+        stats.upstream_cx_tx_bytes_total().add(received - told.0);
+        stats.upstream_cx_rx_bytes_total().add(sent - told.1);
     }
 
     fn poll_bytes(

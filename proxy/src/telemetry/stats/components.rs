@@ -18,8 +18,8 @@ stats! {
         counter upstream_cx_connect_timeout: "Connections that could not be opened in time.";
         counter upstream_cx_connect_attempts_exceeded: "TCP streams for which no connection could be opened.";
         counter upstream_cx_overflow: "Times no connection could be opened because there were too many.";
-        counter upstream_cx_rx_bytes_total: "Bytes of TCP streams received from hosts.";
-        counter upstream_cx_tx_bytes_total: "Bytes of TCP streams sent to hosts.";
+        counter upstream_cx_rx_bytes_total: "Bytes of TCP streams and of upgraded connections received from hosts.";
+        counter upstream_cx_tx_bytes_total: "Bytes of TCP streams and of upgraded connections sent to hosts.";
         counter upstream_cx_none_healthy: "Times no usable host was found.";
         counter upstream_cx_destroy: "Connections closed.";
         counter upstream_rq_total: "Requests sent.";
