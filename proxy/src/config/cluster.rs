@@ -196,6 +196,8 @@ pub enum UpstreamProtocol {
 pub struct Http2Options {
     /// `SETTINGS_MAX_CONCURRENT_STREAMS` we announce, or the most we open upstream.
     pub max_concurrent_streams: u32,
+    /// Clients are told that streams may go on as another protocol (RFC 8441).
+    pub allow_connect: bool,
     /// `SETTINGS_INITIAL_WINDOW_SIZE`, bytes.
     pub initial_stream_window: u32,
     /// Window of the whole connection, bytes.
@@ -245,6 +247,7 @@ impl Default for Http2Options {
     fn default() -> Self {
         Self {
             max_concurrent_streams: limits::HTTP2_STREAMS_MAX,
+            allow_connect: false,
             initial_stream_window: limits::HTTP2_STREAM_WINDOW,
             initial_connection_window: limits::HTTP2_CONNECTION_WINDOW,
             keepalive_interval: None,

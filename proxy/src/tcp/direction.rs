@@ -43,6 +43,18 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+/// A stream of bytes that a direction leads from or to.
+pub(crate) trait End: AsyncRead + AsyncWrite + Unpin {
+    /// The socket that has the same bytes, if one has: then they can be spliced.
+    fn socket(&self) -> Option<&NetStream>;
+}
+
+impl End for NetStream {
+    fn socket(&self) -> Option<&NetStream> {
+        self.is_plain().then_some(self)
+    }
+}
+
 /// Somebody who looks at the bytes of a direction, and decides how many pass.
 pub(crate) trait Watch {
     /// So many may be read next; none is a pause.
@@ -142,8 +154,8 @@ impl Direction {
     /// Moves what can be moved; ready at the end of the direction.
     pub(super) fn poll(
         &mut self,
-        from: &mut NetStream,
-        to: &mut NetStream,
+        from: &mut impl End,
+        to: &mut impl End,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Broken>> {
         self.poll_watched(from, to, &mut Unwatched, cx)
@@ -152,8 +164,8 @@ impl Direction {
     /// The same while somebody watches. In a pause only what was read before is written.
     pub(crate) fn poll_watched(
         &mut self,
-        from: &mut NetStream,
-        to: &mut NetStream,
+        from: &mut impl End,
+        to: &mut impl End,
         watch: &mut impl Watch,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Broken>> {
@@ -181,9 +193,9 @@ impl Direction {
     }
 
     /// Ready once the other side holds nothing.
-    fn poll_flush(&mut self, to: &mut NetStream, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
+    fn poll_flush(&mut self, to: &mut impl End, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
         if self.needs_flush {
-            match Pin::new(to).poll_flush(cx) {
+            match Pin::new(&mut *to).poll_flush(cx) {
                 Poll::Ready(flushed) => flushed.map_err(drop)?,
                 Poll::Pending => {
                     self.read_bytes /= 2;
@@ -196,10 +208,11 @@ impl Direction {
     }
 
     /// Ready once nothing is held.
-    fn poll_write(&mut self, to: &mut NetStream, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+    fn poll_write(&mut self, to: &mut impl End, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         while let Some(pipe) = self.pipe.as_mut().filter(|pipe| pipe.held() > 0) {
-            std::task::ready!(to.poll_socket_write_ready(cx)).map_err(|_| Broken::To)?;
-            match to.try_io(Interest::WRITABLE, || pipe.drain(to)) {
+            let socket = to.socket().ok_or(Broken::To)?; // only then there is a pipe
+            std::task::ready!(socket.poll_socket_write_ready(cx)).map_err(|_| Broken::To)?;
+            match socket.try_io(Interest::WRITABLE, || pipe.drain(socket)) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if is_refusal(&error) => {
@@ -229,14 +242,15 @@ impl Direction {
 
     fn poll_read(
         &mut self,
-        from: &mut NetStream,
-        to: &mut NetStream,
+        from: &mut impl End,
+        to: &mut impl End,
         watch: &mut impl Watch,
         cx: &mut Context<'_>,
     ) -> Result<Poll<()>, Broken> {
         if self.is_splicing
             && watch.splice_max() >= BULK_BYTES
-            && let Some(spliced) = self.poll_splice(from, watch, cx)?
+            && let Some(socket) = from.socket()
+            && let Some(spliced) = self.poll_splice(socket, watch, cx)?
         {
             return Ok(spliced);
         }
@@ -302,15 +316,16 @@ impl Direction {
     /// take is kept.
     fn poll_copy(
         &mut self,
-        from: &mut NetStream,
-        to: &mut NetStream,
+        from: &mut impl End,
+        to: &mut impl End,
         watch: &mut impl Watch,
         cx: &mut Context<'_>,
     ) -> Result<Poll<()>, Broken> {
-        let can_splice = !self.cannot_splice && from.is_plain() && to.is_plain();
+        let is_plain = (from.socket().is_some(), to.socket().is_some());
+        let can_splice = !self.cannot_splice && is_plain == (true, true);
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.resize(limits::BUFFER_BYTES, 0);
-            let least = if from.is_plain() && !to.is_plain() {
+            let least = if is_plain == (true, false) {
                 READ_BYTES_MIN
             } else {
                 READ_BYTES_USUAL
@@ -322,7 +337,7 @@ impl Direction {
                     .get_mut(..size.min(watch.read_max()))
                     .unwrap_or_default(),
             );
-            match Pin::new(from).poll_read(cx, &mut buffer) {
+            match Pin::new(&mut *from).poll_read(cx, &mut buffer) {
                 Poll::Pending => return Ok(Poll::Pending),
                 Poll::Ready(Err(_)) => return Err(Broken::From),
                 Poll::Ready(Ok(())) => {}
@@ -336,7 +351,7 @@ impl Direction {
             watch.saw(bytes);
             let is_full = bytes.len() == size;
             self.is_splicing = is_full && can_splice;
-            let written = match Pin::new(to).poll_write(cx, bytes) {
+            let written = match Pin::new(&mut *to).poll_write(cx, bytes) {
                 Poll::Pending => 0,
                 Poll::Ready(Ok(len)) if len > 0 => len,
                 Poll::Ready(Ok(_) | Err(_)) => return Err(Broken::To),

@@ -4,6 +4,7 @@
 //! `client.py` and `server.py` use the package `websockets`, which `bench/peers/install` fetches.
 
 mod carried;
+mod streams;
 
 use std::io::BufRead;
 use std::io::BufReader;

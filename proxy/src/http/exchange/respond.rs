@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use crate::error::ProxyError;
 use crate::error::Reason;
 use crate::error::Side;
+use crate::http::codec::Client;
 use crate::http::codec::Error;
 use crate::http::codec::ErrorKind;
 use crate::http::codec::Incoming;
@@ -35,7 +36,6 @@ use crate::http::exchange::upgrade::Switched;
 use crate::http::headers;
 use crate::http::local_reply;
 use crate::http::local_reply::LocalReply;
-use crate::net::NetStream;
 
 /// Seconds until somebody who was refused may come again: overload is looked for about that often.
 const RETRY_AFTER_OVERLOAD: &str = "1";
@@ -365,7 +365,7 @@ impl Switch for ExchangeBody {
 
     fn poll_switched(
         &mut self,
-        client: &mut NetStream,
+        client: &mut Client<'_>,
         is_last_word: bool,
         cx: &mut Context<'_>,
     ) -> Poll<()> {

@@ -17,12 +17,13 @@ use crate::config::upgrade;
 use crate::drain::DrainGuard;
 use crate::error::Reason;
 use crate::http::codec::AsksUpgrade;
+use crate::http::codec::Client;
 use crate::http::codec::Progress;
+use crate::http::codec::Protocol;
 use crate::http::exchange::Exchange;
 use crate::http::router::Match;
 use crate::http::tunnel::Ended;
 use crate::http::tunnel::Tunnel;
-use crate::net::NetStream;
 use crate::telemetry::ResponseFlag;
 use crate::upstream::ClusterHandle;
 use crate::upstream::pool::Lease;
@@ -34,6 +35,9 @@ const WEBSOCKET: &[u8] = b"websocket";
 
 /// `%RESPONSE_CODE_DETAILS%` of one that its upstream ended: Envoy's.
 const UPSTREAM_ENDED: &str = "upstream_reset_after_response_started{connection_termination}";
+
+/// The same of a stream of HTTP/2 that its client ended.
+const CLIENT_RESET: &str = "http2.remote_reset";
 
 /// The same of one that had to go because the proxy drains.
 const DRAINED: &str = "weir_drained";
@@ -143,7 +147,7 @@ impl Switched {
     pub(super) fn poll(
         &mut self,
         exchange: &mut Exchange,
-        client: &mut NetStream,
+        client: &mut Client<'_>,
         is_last_word: bool,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
@@ -199,11 +203,11 @@ impl Switched {
     fn poll_bytes(
         &mut self,
         exchange: &Exchange,
-        client: &mut NetStream,
+        client: &mut Client<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<Ended> {
         match &exchange.lease {
-            Some(Lease::Http1(lease)) => self.tunnel.poll(client, &mut lease.stream(), cx),
+            Some(Lease::Http1(lease)) => self.tunnel.poll(client, &mut *lease.stream(), cx),
             Some(Lease::Http2(_)) | None => Poll::Ready(Ended::Upstream),
         }
     }
@@ -219,6 +223,9 @@ impl Exchange {
     fn end_switched(&mut self, ended: Ended) {
         let (flag, details) = match ended {
             Ended::Told => return, // it is known why
+            Ended::Client if self.connection.protocol == Protocol::Http2 => {
+                (ResponseFlag::DownstreamRemoteReset, CLIENT_RESET)
+            }
             Ended::Client => (
                 ResponseFlag::DownstreamConnectionTermination,
                 Reason::DownstreamGone.telling().details,

@@ -9,12 +9,14 @@
 //! | file | holds |
 //! |---|---|
 //! | `client` | an upstream connection: handshake, sender, the wait for an answer |
+//! | `extended` | a stream that goes on as another protocol |
 //! | `incoming` | a body as it arrives |
 //! | `keepalive` | PING, and what no answer to it means |
 //! | `pump` | a body as it is sent |
 //! | `server` | a downstream connection, and what answers one stream |
 
 pub(in crate::http) mod client;
+pub(in crate::http) mod extended;
 pub(in crate::http) mod incoming;
 mod keepalive;
 mod pump;

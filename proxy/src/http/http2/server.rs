@@ -14,6 +14,7 @@ use h2::server::SendResponse;
 use http::HeaderMap;
 use http::Request;
 use http::Response;
+use http::StatusCode;
 use http::header::CONTENT_LENGTH;
 use http::header::DATE;
 use http_body::Body;
@@ -24,7 +25,9 @@ use crate::http::codec::ErrorKind;
 use crate::http::codec::Incoming;
 use crate::http::codec::ServerIo;
 use crate::http::codec::ServerOptions;
+use crate::http::codec::Switch;
 use crate::http::date;
+use crate::http::http2::extended::Extended;
 use crate::http::http2::incoming::Http2Incoming;
 use crate::http::http2::keepalive::Keepalive;
 use crate::http::http2::pump::Pump;
@@ -47,7 +50,7 @@ impl<F, Fut, B> Serving<F>
 where
     F: Fn(Request<Incoming>) -> Fut + 'static,
     Fut: Future<Output = Response<B>> + 'static,
-    B: Body<Data = Bytes, Error = Error> + Unpin + 'static,
+    B: Body<Data = Bytes, Error = Error> + Switch + Unpin + 'static,
 {
     /// Begins with the preface, which may still be in `io`.
     pub(in crate::http) fn new(io: ServerIo, options: &ServerOptions, service: F) -> Self {
@@ -103,7 +106,7 @@ impl<F, Fut, B> Future for Serving<F>
 where
     F: Fn(Request<Incoming>) -> Fut + 'static,
     Fut: Future<Output = Response<B>> + 'static,
-    B: Body<Data = Bytes, Error = Error> + Unpin + 'static,
+    B: Body<Data = Bytes, Error = Error> + Switch + Unpin + 'static,
 {
     type Output = Result<(), Error>;
 
@@ -120,10 +123,17 @@ async fn serve_stream<F, Fut, B>(
 ) where
     F: Fn(Request<Incoming>) -> Fut,
     Fut: Future<Output = Response<B>>,
-    B: Body<Data = Bytes, Error = Error> + Unpin,
+    B: Body<Data = Bytes, Error = Error> + Switch + Unpin,
 {
-    let (parts, stream) = request.into_parts();
-    let body = Incoming::from(Http2Incoming::new(stream, &parts.headers, None));
+    let (mut parts, stream) = request.into_parts();
+    let (body, extended) = match Extended::of(&mut parts) {
+        None => {
+            let body = Http2Incoming::new(stream, &parts.headers, None);
+            (Incoming::from(body), None)
+        }
+        // What follows is of the other protocol, once it is agreed on. Boxed, as it is rare.
+        Some(extended) => (Incoming::empty(), Some(Box::new((extended, stream)))),
+    };
     let response = {
         let mut making = pin!(service(Request::from_parts(parts, body)));
         std::future::poll_fn(|cx| {
@@ -135,7 +145,14 @@ async fn serve_stream<F, Fut, B>(
         .await
     };
     let Some(response) = response else { return };
-    if let Err(error) = send(&mut respond, response).await {
+    let sent = match extended {
+        Some(extended) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            let (extended, stream) = *extended;
+            Box::pin(extended.switch(&mut respond, response, stream)).await
+        }
+        Some(_) | None => send(&mut respond, response).await,
+    };
+    if let Err(error) = sent {
         tracing::debug!(%error, "a stream ended early");
     }
 }
@@ -163,7 +180,7 @@ where
 }
 
 /// Takes away what HTTP/2 has no place for, and adds the date and the length if it is known.
-fn complete<B: Body>(headers: &mut HeaderMap, body: &B) {
+pub(super) fn complete<B: Body>(headers: &mut HeaderMap, body: &B) {
     remove_connection_fields(headers);
     if !headers.contains_key(DATE) {
         headers.insert(DATE, date::value());
@@ -203,5 +220,8 @@ fn builder(options: &ServerOptions) -> server::Builder {
         .max_send_buffer_size(limits::HTTP2_SEND_BUFFER)
         .max_local_error_reset_streams(Some(limits::HTTP2_LOCAL_RESETS_MAX))
         .max_pending_accept_reset_streams(limits::HTTP2_PENDING_RESETS_MAX);
+    if options.http2.allow_connect {
+        builder.enable_connect_protocol();
+    }
     builder
 }

@@ -5,6 +5,8 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Context;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,12 +15,14 @@ use http::Request;
 use http::Response;
 use http_body::Body;
 use http_body::Frame;
+use http_body::SizeHint;
 use http_body_util::BodyExt;
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::config::cluster::Http2Options;
+use crate::http::codec::Client;
 use crate::http::codec::Error;
 use crate::http::codec::ErrorKind;
 use crate::http::codec::Http2Sender;
@@ -28,6 +32,7 @@ use crate::http::codec::Progress;
 use crate::http::codec::RequestBody;
 use crate::http::codec::ServerIo;
 use crate::http::codec::ServerOptions;
+use crate::http::codec::Switch;
 use crate::http::codec::connect_http2;
 use crate::http::http2::server::Serving;
 use crate::net::NetStream;
@@ -55,6 +60,41 @@ fn options() -> ServerOptions {
     }
 }
 
+/// A body that takes over nothing.
+struct Plain<B>(B);
+
+impl<B: Body<Data = Bytes, Error = Error> + Unpin> Body for Plain<B> {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        Pin::new(&mut self.0).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+impl<B> Switch for Plain<B> {
+    fn begin(&mut self, _: Vec<u8>) {}
+
+    fn poll_switched(&mut self, _: &mut Client<'_>, _: bool, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    fn moved(&self) -> (u64, u64) {
+        (0, 0)
+    }
+}
+
 /// Serves one end with `service` until the other is gone.
 fn serve<F, Fut, B>(stream: NetStream, service: F)
 where
@@ -63,6 +103,10 @@ where
     B: Body<Data = Bytes, Error = Error> + Unpin + 'static,
 {
     let io = ServerIo::new(stream, Vec::new(), Rc::new(IoFacts::new()));
+    let service = move |request| {
+        let answer = service(request);
+        async move { answer.await.map(Plain) }
+    };
     let serving = Serving::new(io, &options(), service);
     tokio::task::spawn_local(async move {
         let _ = serving.await; // the end of the test is an end for it, too
@@ -209,9 +253,9 @@ impl Body for Silent {
 
     fn poll_frame(
         self: Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Error>>> {
-        std::task::Poll::Pending
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        Poll::Pending
     }
 }
 

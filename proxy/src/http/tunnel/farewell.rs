@@ -8,15 +8,13 @@ use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
 
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
 use crate::config::limits;
 use crate::http::tunnel::Tunnel;
 use crate::http::tunnel::Way;
-use crate::net::NetStream;
+use crate::tcp::End;
 use crate::timer::LazyTimer;
 
 /// FIN, opcode Close; the length of its payload.
@@ -60,7 +58,7 @@ impl Side {
     }
 
     /// Writes the frame, once the way to this side stands between two frames.
-    fn poll_tell(&mut self, stream: &mut NetStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_tell(&mut self, stream: &mut impl End, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.frame.is_empty() {
             let len = std::task::ready!(Pin::new(&mut *stream).poll_write(cx, &self.frame))?;
             if len == 0 {
@@ -68,7 +66,7 @@ impl Side {
             }
             self.frame.drain(..len);
         }
-        std::task::ready!(Pin::new(stream).poll_flush(cx))?;
+        std::task::ready!(Pin::new(&mut *stream).poll_flush(cx))?;
         self.is_told = true;
         Poll::Ready(Ok(()))
     }
@@ -97,8 +95,8 @@ impl Tunnel {
     /// Ready once both sides were told and have answered, or their time is over.
     pub(super) fn poll_farewell(
         &mut self,
-        client: &mut NetStream,
-        upstream: &mut NetStream,
+        client: &mut impl End,
+        upstream: &mut impl End,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         let Some(farewell) = &mut self.farewell else {
@@ -123,7 +121,7 @@ impl Tunnel {
 /// Passes on what is left of a frame, then tells the side the way leads to.
 fn poll_stop(
     way: &mut Way,
-    (from, to): (&mut NetStream, &mut NetStream),
+    (from, to): (&mut impl End, &mut impl End),
     side: &mut Side,
     cx: &mut Context<'_>,
 ) {
@@ -144,7 +142,7 @@ fn poll_stop(
 }
 
 /// Reads until the side, which the way leads from, has sent its Close frame or its end.
-fn poll_answer(way: &mut Way, from: &mut NetStream, side: &mut Side, cx: &mut Context<'_>) {
+fn poll_answer(way: &mut Way, from: &mut impl End, side: &mut Side, cx: &mut Context<'_>) {
     while side.is_told && !side.is_over {
         let frames = way.watched.frames.get_or_insert_default();
         if frames.is_closed() {

@@ -15,9 +15,9 @@ mod frames;
 use std::task::Context;
 use std::task::Poll;
 
-use crate::net::NetStream;
 use crate::tcp::Broken;
 use crate::tcp::Direction;
+use crate::tcp::End;
 use crate::tcp::Watch;
 use farewell::Farewell;
 use frames::Frames;
@@ -100,8 +100,8 @@ impl Way {
 
     fn poll(
         &mut self,
-        from: &mut NetStream,
-        to: &mut NetStream,
+        from: &mut impl End,
+        to: &mut impl End,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Broken>> {
         self.direction.poll_watched(from, to, &mut self.watched, cx)
@@ -139,8 +139,8 @@ impl Tunnel {
     /// Passes bytes on until somebody ends it. The end of either side is the end of both, as in Envoy.
     pub(in crate::http) fn poll(
         &mut self,
-        client: &mut NetStream,
-        upstream: &mut NetStream,
+        client: &mut impl End,
+        upstream: &mut impl End,
         cx: &mut Context<'_>,
     ) -> Poll<Ended> {
         if self.farewell.is_some() {

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::net::NetStream;
 
 const CLOSE: [u8; 4] = [0x88, 2, 0x03, 0xe9];
 

@@ -140,6 +140,16 @@ pub(crate) fn http1(
     Some(accept_http_10)
 }
 
+/// Reads `Http2ProtocolOptions` of an upstream, to which nothing goes by an extended CONNECT.
+pub(crate) fn http2_upstream(
+    context: &mut Context,
+    mut options: core::Http2ProtocolOptions,
+) -> Option<Http2Options> {
+    let allow_connect = std::mem::take(&mut options.allow_connect);
+    unsupported!(context, warn "upgrades go to upstreams over HTTP/1.1 only": allow_connect);
+    http2(context, options)
+}
+
 /// Reads `Http2ProtocolOptions`.
 pub(crate) fn http2(
     context: &mut Context,
@@ -174,7 +184,7 @@ pub(crate) fn http2(
         max_consecutive_inbound_frames_with_empty_payload, max_inbound_priority_frames_per_stream,
         max_inbound_window_update_frames_per_data_frame_sent, max_header_field_size_kb,
         stream_reset_burst, stream_reset_rate);
-    unsupported!(context, warn: hpack_table_size, allow_connect, allow_metadata,
+    unsupported!(context, warn: hpack_table_size, allow_metadata,
         stream_error_on_invalid_http_messaging, override_stream_error_on_invalid_http_message,
         custom_settings_parameters, use_oghttp2_codec, max_metadata_size, enable_huffman_encoding);
     let disallow_obs_text = value::is_true(disallow_obs_text);
@@ -203,6 +213,7 @@ pub(crate) fn http2(
         .optional("connection_keepalive", connection_keepalive, keepalive)
         .unwrap_or((None, default.keepalive_timeout));
     Some(Http2Options {
+        allow_connect,
         max_concurrent_streams: streams.unwrap_or(default.max_concurrent_streams),
         initial_stream_window,
         initial_connection_window,

@@ -24,6 +24,7 @@ use tokio_stream::iter;
 
 use super::read_all;
 use super::read_until;
+use crate::http::codec::Client;
 use crate::http::codec::Error;
 use crate::http::codec::ErrorKind;
 use crate::http::codec::Incoming;
@@ -39,7 +40,7 @@ type Body = UnsyncBoxBody<Bytes, Error>;
 impl Switch for Body {
     fn begin(&mut self, _: Vec<u8>) {}
 
-    fn poll_switched(&mut self, _: &mut NetStream, _: bool, _: &mut Context<'_>) -> Poll<()> {
+    fn poll_switched(&mut self, _: &mut Client<'_>, _: bool, _: &mut Context<'_>) -> Poll<()> {
         Poll::Ready(())
     }
 
