@@ -50,6 +50,8 @@ pub enum Reason {
     DownstreamVersion,
     /// The certificate has ended that the connection to the upstream stood on.
     CertificateEnded,
+    /// It held much when memory ran short.
+    HeldTooMuch,
     /// The host has left, and its drain time is over.
     HostLeft,
     /// The control plane wants requests of the cluster dropped, all of them or a part.
@@ -194,6 +196,13 @@ impl Reason {
                 "upstream_certificate_ended",
                 "the certificate of the connection to the upstream has ended; see /certs",
             ),
+            // Told to logs alone: the stream is reset.
+            Self::HeldTooMuch => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Some(ResponseFlag::OverloadManagerTerminated),
+                "overload",
+                "",
+            ),
             Self::HostLeft => row(
                 StatusCode::SERVICE_UNAVAILABLE,
                 Some(ResponseFlag::UpstreamConnectionTermination),
@@ -308,6 +317,7 @@ impl Reason {
             | Self::DownstreamProtocol(_)
             | Self::DownstreamTimeout
             | Self::DownstreamVersion
+            | Self::HeldTooMuch
             | Self::RequestIdle => true,
             Self::BreakerOpen(_)
             | Self::ConnectFailed
@@ -350,6 +360,7 @@ impl Reason {
             Self::BreakerOpen(_)
             | Self::Dropped { .. }
             | Self::DurationTimeout
+            | Self::HeldTooMuch
             | Self::NoCluster
             | Self::NoHealthyUpstream
             | Self::NoRoute

@@ -26,6 +26,8 @@ use crate::listener::peers;
 use crate::listener::peers::Peers;
 use crate::net::BoundSocket;
 use crate::overload::Loads;
+use crate::overload::held;
+use crate::overload::held::Order;
 use crate::overload::watchdog::Beat;
 use crate::telemetry::stats::worker;
 use crate::upstream::pool::Pools;
@@ -47,7 +49,8 @@ pub enum Command {
     DrainChains(Vec<u64>),
     /// Accept on this socket.
     Listen(Arc<ActiveListener>, BoundSocket),
-    /// Accept no more anywhere, drain every connection; the answer comes when all are gone.
+    /// Accept no more anywhere, drain every connection; the answer comes when all are gone that came
+    /// before, and whoever accepts. Others may have handed connections over meanwhile.
     DrainAll(oneshot::Sender<()>),
     /// Hosts may have left: their idle connections go.
     FollowHosts,
@@ -55,6 +58,8 @@ pub enum Command {
     Serve(Handed),
     /// Give back what memory is not needed.
     Shrink,
+    /// Streams that hold much are given up.
+    ResetStreams(Order),
     /// Accept no more on the listener with this id; its socket is closed.
     StopListening(u64),
     /// Who can say goodbye says it: the rest is cut in a moment.
@@ -132,23 +137,24 @@ impl WorkerContext {
         crate::memory::collect();
     }
 
-    /// Holds a place among the connections of a chain; of its own if the chain is stopping.
-    pub fn drain_guard(&self, chain: u64, is_stopping: bool) -> ConnectionGuard {
+    /// Holds a place among the connections of a chain; of its own if the chain is stopping. `all` is the
+    /// one among the connections of the worker.
+    pub fn drain_guard(&self, chain: u64, all: DrainGuard, is_stopping: bool) -> ConnectionGuard {
         let signal = if is_stopping {
             DrainSignal::default()
         } else {
             self.chains.borrow_mut().entry(chain).or_default().clone()
         };
-        if is_stopping || self.all.is_draining() {
+        if is_stopping || all.is_draining() {
             signal.start();
         }
         ConnectionGuard {
             chain: signal.guard(),
-            _all: self.all.guard(),
+            _all: all,
         }
     }
 
-    /// Holds a place among the connections of the worker, before a chain is chosen.
+    /// Holds a place among the connections of the worker, from the moment there is one.
     pub fn guard(&self) -> DrainGuard {
         self.all.guard()
     }
@@ -179,6 +185,7 @@ impl WorkerContext {
         self.chains
             .borrow_mut()
             .retain(|_, signal| signal.alive() > 0);
+        held::weigh();
         crate::telemetry::access_log::flush_aged(now);
     }
 }
@@ -308,6 +315,7 @@ fn obey(
         }
         Command::FollowHosts => context.pools.follow_hosts(),
         Command::SayGoodbye => context.goodbye.start(),
+        Command::ResetStreams(order) => held::reset(&order),
         Command::Serve(handed) => handed.spawn(context),
         Command::Shrink => context.shrink(),
         Command::VerifyAgain(chain) => {

@@ -111,3 +111,68 @@ async fn connections_are_closed_at_once() {
     );
     proxy.stop().await;
 }
+
+/// Until this is read to its end it is held somewhere.
+const LARGE: usize = 64 * 1024 * 1024;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_client_does_not_take_is_counted_and_given_up_when_memory_runs_short() {
+    let origin = Origin::start("origin").expect("a free port");
+    origin.reply(Reply::body(vec![b'x'; LARGE]));
+    let port = ReservedPort::new().expect("a free port");
+    let folder = tempfile::tempdir().expect("a directory");
+    let file = folder.path().join("pressure");
+    std::fs::write(&file, "0").expect("a writable directory");
+    let manager = format!(
+        "\
+overload_manager:
+  refresh_interval: 0.01s
+  buffer_factory_config: {{minimum_account_to_track_power_of_two: 10}}
+  resource_monitors:
+  - name: file
+    typed_config:
+      '@type': type.googleapis.com/envoy.extensions.resource_monitors.injected_resource.v3.InjectedResourceConfig
+      filename: {}
+  actions:
+  - name: envoy.overload_actions.reset_high_memory_stream
+    triggers: [{{name: file, threshold: {{value: 0.95}}}}]
+",
+        file.display()
+    );
+    let text = bootstrap::fixed(port.number(), origin.addr(), false);
+    let proxy = Proxy::start(&format!("{text}{manager}")).await;
+    proxy.listens("main").await;
+    let held = async || {
+        let stats = get(&proxy, "/stats?filter=held_bytes$").await;
+        let value = |name: &str| {
+            let mut values = stats.lines().filter_map(|line| line.split_once(": "));
+            let value = values.find(|(known, _)| known.ends_with(name));
+            value.map_or(0, |(_, value)| value.parse::<u64>().expect("a number"))
+        };
+        (value(".downstream_held_bytes"), value("server.held_bytes"))
+    };
+    assert_eq!(held().await.0, 0);
+    let mut stream = TcpStream::connect(port.addr()).await.expect("it listens");
+    let request = b"GET / HTTP/1.1\r\nhost: flow\r\n\r\n";
+    stream.write_all(request).await.expect("it reads");
+    until("something is held", async || {
+        let (listener, process) = held().await;
+        (listener > 0 && process >= listener).then_some(())
+    })
+    .await;
+    assert!(held().await.0 <= 1024 * 1024, "a piece, not the whole");
+
+    std::fs::write(&file, "1").expect("a writable directory");
+    until("nothing is held", async || {
+        (held().await.0 == 0).then_some(())
+    })
+    .await;
+    let mut taken = Vec::new();
+    let _ = soon("the end", stream.read_to_end(&mut taken)).await; // cut, with or without a reset
+    assert!(taken.len() < LARGE);
+    let stats = get(&proxy, "/stats?filter=reset_high_memory_stream.count").await;
+    assert!(stats.trim_end().ends_with(": 1"), "{stats}");
+    let flags = get(&proxy, "/stats/prometheus?filter=downstream_rq_flag").await;
+    assert!(flags.contains("response_flag=\"OM\""), "{flags}");
+    proxy.stop().await;
+}

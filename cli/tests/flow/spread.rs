@@ -1,16 +1,19 @@
 //! With `exact_balance` each worker has as many connections of a listener as the others, whichever of
-//! them accepted a connection.
+//! them accepted a connection. None is lost between them when the process ends.
 //!
 //! Which worker a client is with shows at the origin: a worker has connections of its own there, one as
 //! long as requests come one after the other.
 
 use bench::ports::ReservedPort;
+use rustix::process::Signal;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 
+use crate::support::child::Child;
+use crate::support::child::weir;
 use crate::support::raw::Raw;
 use crate::support::servers::Proxy;
 use crate::support::soon;
@@ -21,7 +24,7 @@ async fn origin() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("it is bound").port();
     tokio::spawn(async move {
-        let mut number = 0..10_u8;
+        let mut number = (0..10_u8).cycle();
         while let Ok((stream, _)) = listener.accept().await {
             let number = number.next().expect("few connections");
             tokio::spawn(answer(stream, number));
@@ -126,4 +129,35 @@ async fn workers_have_equally_many_connections() {
     drop(clients);
     open(&admin, 0).await;
     proxy.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_connection_is_lost_between_workers_at_the_end() {
+    let origin = origin().await;
+    let admin = ReservedPort::new().expect("a free port");
+    let text = |port| bootstrap(port, admin.number(), origin);
+    let mut child = Child::start(weir(), text).await;
+    // They wait to be accepted while the process stands still, and all that happens to it then
+    // happens at once.
+    child.process.signal(Signal::STOP).expect("it runs");
+    let mut clients = Vec::new();
+    for _ in 0..64 {
+        let stream = TcpStream::connect(child.addr()).await;
+        let mut stream = stream.expect("the kernel takes it");
+        let written = stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        written.expect("it is open");
+        clients.push(stream);
+    }
+    child.process.signal(Signal::TERM).expect("it runs");
+    child.process.signal(Signal::CONT).expect("it runs");
+    for mut client in clients {
+        let mut answer = String::new();
+        let read = soon("an answer", client.read_to_string(&mut answer)).await;
+        assert!(
+            read.is_ok() && answer.starts_with("HTTP/1.1 200"),
+            "{answer:?}"
+        );
+    }
+    let status = child.ended().await;
+    assert_eq!(status.code(), Some(0), "{}", child.process.whole_output());
 }

@@ -71,7 +71,7 @@ async fn relayed(runtime: &LocalRuntime) -> (TcpStream, TcpStream) {
         found: None,
     };
     let worker = Rc::new(WorkerContext::default());
-    let guard = worker.drain_guard(1, false);
+    let guard = worker.drain_guard(1, worker.guard(), false);
     let serving = proxy::tcp::serve(
         worker,
         (manager, None),

@@ -191,6 +191,7 @@ impl Listeners {
         let budgets = Budgets {
             listener: Arc::new(Budget::new(self.limits.listener(name))),
             process: Arc::clone(&self.process),
+            held: Arc::default(),
         };
         let directory = Arc::clone(&self.directory);
         let active = ActiveListener::new(chains, addresses, inspectors, budgets, directory);

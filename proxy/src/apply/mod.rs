@@ -24,6 +24,7 @@ use crate::config::ConnectionLimits;
 use crate::config::Snapshot;
 use crate::config::zone::Home;
 use crate::listener::ActiveListener;
+use crate::overload::held::Order;
 use crate::telemetry::access_log::AccessLogWriter;
 use crate::telemetry::stats::Registry;
 use crate::upstream::ClusterHandle;
@@ -102,6 +103,13 @@ impl Applier {
             self.clusters.stand_in(Arc::new(Zone::new(home.clone())));
         }
         self
+    }
+
+    /// Workers give up streams that hold much.
+    pub async fn reset_streams(&self, order: &Order) {
+        for worker in &self.workers {
+            worker.send(Command::ResetStreams(order.clone())).await;
+        }
     }
 
     /// Workers give back what memory they can.
@@ -213,8 +221,12 @@ impl Applier {
 
     /// Closes every listening socket and asks every connection to finish; done when all are gone.
     pub async fn drain(&mut self) {
-        for receiver in self.begin_drain().await {
-            let _ = receiver.await; // a worker that is gone has no connections
+        // Twice: while one worker still accepts, one that is done may be handed a connection. It has
+        // it before it is asked again.
+        for _ in 0..2 {
+            for receiver in self.begin_drain().await {
+                let _ = receiver.await; // a worker that is gone has no connections
+            }
         }
     }
 

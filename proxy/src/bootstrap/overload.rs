@@ -2,6 +2,8 @@
 //!
 //! An action or monitor that is not there is refused: whoever configured it counts on it.
 
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use xds_proto::pb::envoy::config::overload::v3 as pb;
@@ -12,6 +14,7 @@ use xds_proto::pb::envoy::extensions::resource_monitors::cpu_utilization::v3::Cp
 use xds_proto::pb::envoy::extensions::resource_monitors::cpu_utilization::v3::cpu_utilization_config::UtilizationComputeStrategy;
 use xds_proto::pb::envoy::extensions::resource_monitors::downstream_connections::v3::DownstreamConnectionsConfig;
 use xds_proto::pb::envoy::extensions::resource_monitors::fixed_heap::v3::FixedHeapConfig;
+use xds_proto::pb::envoy::extensions::resource_monitors::injected_resource::v3::InjectedResourceConfig;
 use xds_proto::pb::google::protobuf::Any;
 
 use crate::config::overload::Action;
@@ -31,6 +34,9 @@ const REFRESH: Duration = Duration::from_secs(1);
 /// Looking more often would cost more than it tells.
 const REFRESH_MIN: Duration = Duration::from_millis(10);
 
+/// Envoy's bounds: less than a kilobyte is not worth it, and more does not fit eight classes.
+const POWERS: RangeInclusive<u32> = 10..=56;
+
 /// A monitor, or the limit that another one stands for.
 enum Watched {
     Monitor(Monitor),
@@ -46,7 +52,10 @@ pub(super) fn decode(context: &mut Context, manager: pb::OverloadManager) -> Opt
         loadshed_points,
         buffer_factory_config,
     } = manager;
-    unsupported!(context, reject: loadshed_points, buffer_factory_config);
+    unsupported!(context, reject: loadshed_points);
+    let power = context.field("buffer_factory_config", |context| {
+        tracked_from(context, buffer_factory_config)
+    });
     let interval = value::positive_duration(context, "refresh_interval", refresh_interval);
     let mut monitors: Vec<Monitor> = Vec::new();
     let mut connections_max = None;
@@ -70,6 +79,10 @@ pub(super) fn decode(context: &mut Context, manager: pb::OverloadManager) -> Opt
         if rules.iter().any(|known| known.action == rule.action) {
             context.reject("name", "is there twice");
         }
+        if rule.action == Action::ResetStreams && power.is_none() {
+            let reason = "needs buffer_factory_config.minimum_account_to_track_power_of_two";
+            context.reject("name", reason);
+        }
         rules.push(rule);
         Some(())
     });
@@ -78,7 +91,22 @@ pub(super) fn decode(context: &mut Context, manager: pb::OverloadManager) -> Opt
         monitors,
         actions: rules,
         connections_max,
+        tracked_from_power: power.unwrap_or_default(),
     })
+}
+
+/// The power of two from which on it matters what a stream holds.
+fn tracked_from(context: &mut Context, config: Option<pb::BufferFactoryConfig>) -> Option<u32> {
+    let pb::BufferFactoryConfig {
+        minimum_account_to_track_power_of_two: power,
+    } = config?;
+    if !POWERS.contains(&power) {
+        context.reject(
+            "minimum_account_to_track_power_of_two",
+            "must be between 10 and 56",
+        );
+    }
+    Some(power)
 }
 
 fn monitor(context: &mut Context, monitor: pb::ResourceMonitor) -> Option<Watched> {
@@ -128,6 +156,14 @@ fn kind(context: &mut Context, any: &Any) -> Option<Kind> {
         let mode: UtilizationComputeStrategy = value::enumeration(context, "mode", mode)?;
         let of_container = mode == UtilizationComputeStrategy::Container;
         return Some(Kind::Monitor(MonitorKind::Cpu { of_container }));
+    }
+    if extension::holds::<InjectedResourceConfig>(any) {
+        let InjectedResourceConfig { filename } = extension::unpack(context, any)?;
+        if filename.is_empty() {
+            context.reject("filename", "must not be empty");
+        }
+        let file = PathBuf::from(filename).into();
+        return Some(Kind::Monitor(MonitorKind::Injected { file }));
     }
     if extension::holds::<DownstreamConnectionsConfig>(any) {
         let DownstreamConnectionsConfig {
@@ -254,26 +290,35 @@ mod tests {
             typed("cgroup_memory CgroupMemoryConfig", ", max_memory_bytes: 5"),
             typed("cpu_utilization CpuUtilizationConfig", ", mode: CONTAINER"),
             typed(
+                "injected_resource InjectedResourceConfig",
+                ", filename: /pressure",
+            ),
+            typed(
                 "downstream_connections DownstreamConnectionsConfig",
                 ", max_active_downstream_connections: 7",
             ),
         ];
         let text = format!(
-            "{{refresh_interval: 0.25s, resource_monitors: [{}], actions: [
+            "{{refresh_interval: 0.25s, buffer_factory_config: {{minimum_account_to_track_power_of_two: 20}}, resource_monitors: [{}], actions: [
               {{name: envoy.overload_actions.shrink_heap, triggers: [{{name: heap, threshold: {{value: 0.9}}}}]}},
-              {{name: envoy.overload_actions.stop_accepting_requests, triggers: [{{name: cgroup_memory, scaled: {{scaling_threshold: 0.5, saturation_threshold: 1}}}}, {{name: heap, threshold: {{value: 1}}}}]}}]}}",
+              {{name: envoy.overload_actions.stop_accepting_requests, triggers: [{{name: cgroup_memory, scaled: {{scaling_threshold: 0.5, saturation_threshold: 1}}}}, {{name: heap, threshold: {{value: 1}}}}]}},
+              {{name: envoy.overload_actions.reset_high_memory_stream, triggers: [{{name: heap, threshold: {{value: 1}}}}]}}]}}",
             monitors.join(", ")
         );
         let overload = load(&text).unwrap().unwrap();
         assert_eq!(overload.refresh_interval, Duration::from_millis(250));
-        let kinds: Vec<_> = overload.monitors.iter().map(|m| m.kind).collect();
+        let kinds: Vec<_> = overload.monitors.iter().map(|m| m.kind.clone()).collect();
         let expected = [
             MonitorKind::FixedHeap { bytes_max: 1000 },
             MonitorKind::CgroupMemory { bytes_max: Some(5) },
             MonitorKind::Cpu { of_container: true },
+            MonitorKind::Injected {
+                file: PathBuf::from("/pressure").into(),
+            },
         ];
         assert_eq!(kinds, expected);
         assert_eq!(overload.connections_max, Some(7));
+        assert_eq!(overload.tracked_from_power, 20);
         assert_eq!(
             overload.actions,
             [
@@ -284,6 +329,10 @@ mod tests {
                 ActionRule {
                     action: Action::StopAcceptingRequests,
                     triggers: vec![(1, Level::Between(0.5, 1.0)), (0, Level::From(1.0))],
+                },
+                ActionRule {
+                    action: Action::ResetStreams,
+                    triggers: vec![(0, Level::From(1.0))],
                 },
             ]
         );
@@ -304,6 +353,14 @@ mod tests {
         check(
             &action("reset_high_memory_stream", at),
             "overload_manager.actions[0].name",
+        );
+        check(
+            &action("reduce_timeouts", at),
+            "overload_manager.actions[0].name",
+        );
+        check(
+            "{buffer_factory_config: {minimum_account_to_track_power_of_two: 9}}",
+            "buffer_factory_config.minimum_account_to_track_power_of_two",
         );
         check(
             &action("shrink_heap", "{name: other, threshold: {value: 0.5}}"),

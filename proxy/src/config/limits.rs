@@ -223,9 +223,19 @@ pub const FAILED_REQUESTS_MAX: usize = 16;
 /// Longest id of a failed request that is kept, bytes: a UUID has 36.
 pub const FAILED_REQUEST_ID_BYTES_MAX: usize = 64;
 
-/// Bytes of request bodies kept for another attempt, of all of the process: 1,000 of them with 1 MiB
-/// each would be a gigabyte. What is beyond is not tried again.
-pub const REPLAY_BYTES_TOTAL: usize = 64 * 1024 * 1024;
+/// Bytes held for all clients of the process, beyond which no request body is kept for another attempt:
+/// 1,000 of them with 1 MiB each would be a gigabyte. What is beyond is not tried again.
+pub const HELD_BYTES_TOTAL: usize = 64 * 1024 * 1024;
+
+/// The same of the clients of one listener: they leave some of it to others.
+pub const HELD_BYTES_PER_LISTENER: usize = 48 * 1024 * 1024;
+
+/// The same of one connection: eight bodies of the usual largest size, whatever number of streams it
+/// has; a sixth of its listener.
+pub const HELD_BYTES_PER_CONNECTION: usize = 8 * 1024 * 1024;
+
+/// Streams that one worker gives up at once when memory runs short: Envoy's number.
+pub const RESETS_AT_ONCE: usize = 50;
 
 /// Attempts of one request that are on their way at the same time (`HedgePolicy`). Clients may say how
 /// often they want to be tried; each attempt has a stream and reads the kept body.

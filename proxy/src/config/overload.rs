@@ -1,5 +1,7 @@
 //! What is watched, and what is done about it (`envoy.config.overload.v3.OverloadManager`).
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Name;
@@ -15,6 +17,8 @@ pub struct Overload {
     pub actions: Vec<ActionRule>,
     /// Downstream connections of the process, if a monitor limits them.
     pub connections_max: Option<usize>,
+    /// Streams that hold less than this power of two are not reset.
+    pub tracked_from_power: u32,
 }
 
 /// One resource.
@@ -27,7 +31,7 @@ pub struct Monitor {
 }
 
 /// What there is to look at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MonitorKind {
     /// Memory of the control group, against its limit or less.
     CgroupMemory {
@@ -44,6 +48,11 @@ pub enum MonitorKind {
         /// All of it.
         bytes_max: u64,
     },
+    /// What a file says.
+    Injected {
+        /// Holds a number between 0 and 1.
+        file: Arc<Path>,
+    },
 }
 
 /// What is done when there is too little of something.
@@ -53,6 +62,8 @@ pub enum Action {
     DisableKeepalive,
     /// New connections are closed at once.
     RejectConnections,
+    /// Streams that hold much are reset.
+    ResetStreams,
     /// Idle upstream connections are closed, and freed memory is given back.
     ShrinkHeap,
     /// New connections wait.
@@ -63,9 +74,10 @@ pub enum Action {
 
 impl Action {
     /// All of them, in the order of [`Action::place`].
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::DisableKeepalive,
         Self::RejectConnections,
+        Self::ResetStreams,
         Self::ShrinkHeap,
         Self::StopAcceptingConnections,
         Self::StopAcceptingRequests,
@@ -77,6 +89,7 @@ impl Action {
         match self {
             Self::DisableKeepalive => "envoy.overload_actions.disable_http_keepalive",
             Self::RejectConnections => "envoy.overload_actions.reject_incoming_connections",
+            Self::ResetStreams => "envoy.overload_actions.reset_high_memory_stream",
             Self::ShrinkHeap => "envoy.overload_actions.shrink_heap",
             Self::StopAcceptingConnections => "envoy.overload_actions.stop_accepting_connections",
             Self::StopAcceptingRequests => "envoy.overload_actions.stop_accepting_requests",
@@ -93,7 +106,10 @@ impl Action {
     #[must_use]
     pub const fn scales(self) -> bool {
         match self {
-            Self::DisableKeepalive | Self::RejectConnections | Self::StopAcceptingRequests => true,
+            Self::DisableKeepalive
+            | Self::RejectConnections
+            | Self::ResetStreams
+            | Self::StopAcceptingRequests => true,
             Self::ShrinkHeap | Self::StopAcceptingConnections => false,
         }
     }

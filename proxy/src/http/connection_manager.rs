@@ -37,6 +37,7 @@ use crate::http::http1::decode::Violation;
 use crate::http::logged::LoggedHeaders;
 use crate::http::router::RouteTable;
 use crate::net::NetStream;
+use crate::overload::held::OfConnection;
 use crate::telemetry::access_log::Logger;
 use crate::telemetry::stats::HttpStats;
 use crate::timer::LazyTimer;
@@ -142,6 +143,9 @@ pub trait Reach: fmt::Debug {
     fn includes(&self, downstream: &Downstream, host: &str) -> bool;
 }
 
+/// Who a connection is from, and which hosts it is for.
+pub type Client = (Downstream, Option<Box<dyn Reach>>);
+
 /// What the exchanges of one connection share.
 #[derive(Debug)]
 pub struct Connection {
@@ -157,6 +161,8 @@ pub struct Connection {
     pub protocol: Protocol,
     /// None where all hosts are alike.
     reach: Option<Box<dyn Reach>>,
+    /// What its streams hold.
+    pub held: Rc<OfConnection>,
     active: Cell<u32>,
     served: Cell<u32>,
     idle_since: Cell<Instant>,
@@ -243,7 +249,7 @@ pub struct Carried {
 pub async fn serve(
     worker: Rc<WorkerContext>,
     manager: Arc<HttpManager>,
-    (downstream, reach): (Downstream, Option<Box<dyn Reach>>),
+    ((downstream, reach), held): (Client, Rc<OfConnection>),
     mut stream: NetStream,
     drain: ConnectionGuard,
 ) -> Carried {
@@ -258,6 +264,7 @@ pub async fn serve(
         downstream,
         protocol,
         reach,
+        held,
         active: Cell::new(0),
         served: Cell::new(0),
         idle_since: Cell::new(Instant::now()),

@@ -27,6 +27,7 @@ pub async fn run(
     acceptor: Acceptor,
     stop: oneshot::Receiver<()>,
 ) {
+    let _guard = worker.guard(); // a worker that accepts is not done
     tokio::select! {
         () = accept(&worker, &listener, &acceptor) => {}
         _ = stop => {} // also when the worker is gone

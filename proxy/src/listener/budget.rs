@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::config::connection_limits::ConnectionLimit;
+use crate::overload::held::OfListener;
 use crate::telemetry::stats::ConnectionLimitStats;
 use crate::telemetry::stats::GaugeGuard;
 
@@ -60,6 +61,8 @@ pub struct Budgets {
     pub listener: Arc<Budget>,
     /// Of the whole process.
     pub process: Arc<Budget>,
+    /// What the listener's streams hold.
+    pub held: Arc<OfListener>,
 }
 
 /// Which limit a connection is too many for.
@@ -149,6 +152,7 @@ mod tests {
         let budgets = |listener, process| Budgets {
             listener: Arc::new(Budget::new(listener)),
             process: Arc::new(Budget::new(process)),
+            held: Arc::default(),
         };
         let one = budgets(1, 2);
         let other = Budgets {

@@ -6,6 +6,7 @@ use crate::config::overload::Action;
 use crate::config::overload::ActionRule;
 use crate::config::overload::Overload;
 use crate::overload::Loads;
+use crate::overload::held::Order;
 use crate::overload::monitor::Gauge;
 use crate::telemetry::stats::OverloadActionStats;
 use crate::telemetry::stats::OverloadResourceStats;
@@ -17,6 +18,7 @@ pub struct Manager {
     gauges: Vec<Watched>,
     rules: Vec<Rule>,
     loads: Arc<Loads>,
+    tracked_from_power: u32,
 }
 
 #[derive(Debug)]
@@ -39,7 +41,7 @@ impl Manager {
     /// Writes what is to be done to `loads`.
     pub fn new(config: &Overload, loads: Arc<Loads>, registry: &Registry) -> Self {
         let watched = config.monitors.iter().map(|monitor| Watched {
-            gauge: Gauge::new(monitor.kind),
+            gauge: Gauge::new(monitor.kind.clone()),
             stats: registry.overload_resource(&monitor.name),
             pressure: 0.0,
             has_failed: false,
@@ -53,7 +55,19 @@ impl Manager {
             gauges: watched.collect(),
             rules: rules.collect(),
             loads,
+            tracked_from_power: config.tracked_from_power,
         }
+    }
+
+    /// Which streams are to be reset now, if any.
+    pub fn resets(&self) -> Option<Order> {
+        let mut rules = self.rules.iter();
+        let rule = rules.find(|rule| rule.rule.action == Action::ResetStreams)?;
+        (rule.strength > 0.0).then(|| Order {
+            strength: rule.strength,
+            power: self.tracked_from_power,
+            stats: Arc::clone(&rule.stats),
+        })
     }
 
     /// Looks at every resource, and decides; true if memory is to be given back now.
@@ -150,8 +164,10 @@ mod tests {
                 rule(Action::DisableKeepalive, Level::From(0.85)),
                 rule(Action::StopAcceptingRequests, Level::Between(0.9, 0.95)),
                 rule(Action::StopAcceptingConnections, Level::From(0.98)),
+                rule(Action::ResetStreams, Level::Between(1.0, 1.5)),
             ],
             connections_max: None,
+            tracked_from_power: 20,
         };
         let loads = Arc::<Loads>::default();
         let mut manager = Manager::new(&config, Arc::clone(&loads), &Registry::new(1));

@@ -6,10 +6,12 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `held` | bytes held for clients, and who gives them back first |
 //! | `manager` | from pressure to action |
 //! | `monitor` | how much of a resource is used |
 //! | `watchdog` | workers that do not answer |
 
+pub mod held;
 mod manager;
 mod monitor;
 pub mod watchdog;

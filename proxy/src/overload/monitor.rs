@@ -1,13 +1,18 @@
 //! How much of a resource is used: 0 is nothing, 1 is all of it.
 
 use std::fs;
+use std::fs::File;
 use std::io;
+use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
 
 use crate::config::overload::MonitorKind;
 
 const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// Bytes of a file that says how much is used: a number has a few.
+const NUMBER_BYTES_MAX: u64 = 64;
 
 /// One resource that can be looked at.
 #[derive(Debug)]
@@ -24,14 +29,14 @@ impl Gauge {
 
     /// What is used of it.
     pub(super) fn pressure(&mut self) -> io::Result<f64> {
-        match self.kind {
+        match &self.kind {
             MonitorKind::FixedHeap { bytes_max } => {
                 let status = fs::read_to_string("/proc/self/status")?;
-                Ok(part(private_bytes(&status).ok_or_else(odd)?, bytes_max))
+                Ok(part(private_bytes(&status).ok_or_else(odd)?, *bytes_max))
             }
-            MonitorKind::CgroupMemory { bytes_max } => cgroup_memory(bytes_max),
+            MonitorKind::CgroupMemory { bytes_max } => cgroup_memory(*bytes_max),
             MonitorKind::Cpu { of_container } => {
-                let now = if of_container {
+                let now = if *of_container {
                     container_times()?
                 } else {
                     host_times(&fs::read_to_string("/proc/stat")?).ok_or_else(odd)?
@@ -39,8 +44,19 @@ impl Gauge {
                 let before = self.before.replace(now);
                 Ok(before.map_or(0.0, |before| busy(before, now)))
             }
+            MonitorKind::Injected { file } => injected(file),
         }
     }
+}
+
+/// What a file says; longer ones say nothing.
+fn injected(file: &Path) -> io::Result<f64> {
+    let mut text = String::new();
+    File::open(file)?
+        .take(NUMBER_BYTES_MAX)
+        .read_to_string(&mut text)?;
+    let number: f64 = text.trim().parse().map_err(io::Error::other)?;
+    Ok(number.clamp(0.0, 1.0))
 }
 
 fn odd() -> io::Error {
@@ -224,6 +240,23 @@ mod tests {
         assert_eq!(processors("max 100000\n"), None);
         assert!((busy((20.0, 100.0), (70.0, 200.0)) - 0.5).abs() < 1e-9);
         assert!(busy((20.0, 100.0), (20.0, 100.0)).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_file_says_how_much_is_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pressure");
+        let mut gauge = Gauge::new(MonitorKind::Injected {
+            file: file.clone().into(),
+        });
+        assert!(gauge.pressure().is_err());
+        for (text, expected) in [("0.25\n", 0.25), ("7", 1.0), ("-1", 0.0)] {
+            fs::write(&file, text).unwrap();
+            let pressure = gauge.pressure().unwrap();
+            assert!((pressure - expected).abs() < 1e-9, "{text}");
+        }
+        fs::write(&file, "much").unwrap();
+        assert!(gauge.pressure().is_err());
     }
 
     #[test]

@@ -308,7 +308,11 @@ impl Server {
         let Some((manager, _)) = &mut self.overload else {
             return;
         };
-        if manager.look() && self.shrunk_at.is_none_or(|at| at.elapsed() >= SHRINK) {
+        let shrinks = manager.look();
+        if let Some(order) = manager.resets() {
+            self.applier.reset_streams(&order).await;
+        }
+        if shrinks && self.shrunk_at.is_none_or(|at| at.elapsed() >= SHRINK) {
             self.shrunk_at = Some(Instant::now());
             self.applier.shrink().await;
             crate::memory::collect();

@@ -165,7 +165,7 @@ impl World {
                 ..Found::default()
             })),
         };
-        let guard = self.worker.drain_guard(1, false);
+        let guard = self.worker.drain_guard(1, self.worker.guard(), false);
         let (worker, manager) = (Rc::clone(&self.worker), Arc::clone(&self.manager));
         let serving = super::serve(
             worker,

@@ -83,6 +83,9 @@ fn refresh(admin: &Admin) {
         .memory_heap_size()
         .set(memory.heap_size.cast_signed());
     server
+        .held_bytes()
+        .set_count(crate::overload::held::total());
+    server
         .memory_physical_size()
         .set(memory.physical.cast_signed());
 }

@@ -3,6 +3,7 @@
 //! Bytes are moved, never copied: a frame read on one side is the frame written on the other.
 
 use std::cell::Cell;
+use std::cell::OnceCell;
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -18,10 +19,16 @@ use http_body::SizeHint;
 use tokio::time::Instant;
 
 use crate::http::codec::Error;
+use crate::http::codec::ErrorKind;
+use crate::http::codec::Held;
 use crate::http::codec::replay::Reading;
 use crate::http::http1::client::ResponseIncoming;
 use crate::http::http1::server::RequestIncoming;
 use crate::http::http2::incoming::Http2Incoming;
+use crate::overload::held::Account;
+use crate::overload::held::Direction;
+use crate::overload::held::OfConnection;
+use crate::overload::held::Unread;
 
 /// A body that arrives from a peer.
 #[derive(Debug)]
@@ -65,6 +72,18 @@ impl Incoming {
         match &self.0 {
             Source::Peeked(body) => body.rest.is_end_stream(),
             _ => self.is_end_stream(),
+        }
+    }
+
+    /// What came of it and was not read, as far as that is known: of HTTP/2.
+    pub fn unread(&mut self) -> Option<Box<dyn Unread>> {
+        match &mut self.0 {
+            Source::Http2(body) => Some(body.unread()),
+            Source::Peeked(body) => body.rest.unread(),
+            Source::Empty
+            | Source::Fixed(_)
+            | Source::Http1Request(_)
+            | Source::Http1Response(_) => None,
         }
     }
 
@@ -155,17 +174,40 @@ pub struct Progress {
     /// Whether reading it failed: the downstream is gone or broke the framing.
     pub failed: Cell<bool>,
     waker: RefCell<Option<Waker>>,
+    /// Whose it is.
+    connection: Rc<OfConnection>,
+    /// Once something of the stream has to wait.
+    account: OnceCell<Rc<Account>>,
 }
 
 impl Progress {
     /// Nothing read yet.
-    pub fn new(now: Instant) -> Self {
+    pub fn new(now: Instant, connection: &Rc<OfConnection>) -> Self {
         Self {
             bytes: Cell::new(0),
             last: Cell::new(now),
             complete: Cell::new(false),
             failed: Cell::new(false),
             waker: RefCell::new(None),
+            connection: Rc::clone(connection),
+            account: OnceCell::new(),
+        }
+    }
+
+    /// What the stream holds, if it holds anything.
+    pub fn account(&self) -> Option<&Rc<Account>> {
+        self.account.get()
+    }
+
+    /// What the stream holds from now on.
+    pub fn open_account(&self) -> &Rc<Account> {
+        self.account.get_or_init(|| Account::open(&self.connection))
+    }
+
+    /// What waited was taken.
+    fn go_on(&self) {
+        if let Some(account) = self.account() {
+            account.go_on(Direction::Request);
         }
     }
 
@@ -250,12 +292,37 @@ impl Body for RequestBody {
     }
 }
 
+impl Held for RequestBody {
+    fn poll_waiting(&mut self, bytes: usize, cx: &Context<'_>) -> Poll<Error> {
+        let given_up = match &mut self.0 {
+            Outgoing::Relay(body, progress) => {
+                let account = progress.open_account();
+                account.poll_waiting(Direction::Request, bytes, || body.unread(), cx)
+            }
+            Outgoing::Replay(reading) => reading.poll_waiting(bytes, cx),
+            Outgoing::Empty | Outgoing::Own(_) => Poll::Pending,
+        };
+        given_up.map(|()| ErrorKind::Canceled.into())
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        match &self.0 {
+            Outgoing::Relay(_, progress) => progress.go_on(),
+            Outgoing::Replay(reading) => reading.go_on(),
+            Outgoing::Empty | Outgoing::Own(_) => {}
+        }
+    }
+}
+
 /// The next frame of the downstream's body, with its progress written down.
 pub(super) fn poll_recorded(
     body: &mut Incoming,
     progress: &Progress,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    progress.go_on();
     let frame = std::task::ready!(Pin::new(&mut *body).poll_frame(cx));
     record(progress, frame.as_ref());
     if body.is_end_stream() {

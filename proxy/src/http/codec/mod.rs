@@ -5,6 +5,7 @@
 //! | `body` | bodies as they arrive and as they are sent upstream |
 //! | `error` | what went wrong, in words of ours |
 //! | `frames` | where the bytes of an HTTP/2 client stand |
+//! | `held` | bytes that wait for whoever is to take them |
 //! | `io` | the downstream socket: replayed first bytes, facts for the deadlines |
 //! | `replay` | request bodies that can be sent again |
 //! | `sent` | what became of a request |
@@ -14,6 +15,7 @@
 mod body;
 mod error;
 mod frames;
+mod held;
 mod io;
 mod replay;
 mod sent;
@@ -30,6 +32,7 @@ pub use body::Progress;
 pub use body::RequestBody;
 pub use error::Error;
 pub use error::ErrorKind;
+pub use held::Held;
 pub use io::IoFacts;
 pub(super) use io::ServerIo;
 pub use replay::Reading;

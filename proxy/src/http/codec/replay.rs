@@ -1,5 +1,5 @@
-//! Request bodies that can be sent again: what was read is kept, up to a bound of the request and one
-//! of the process. Beyond either nothing is kept any more, and the request goes out once.
+//! Request bodies that can be sent again: what was read is kept, up to a bound of the request and those
+//! of its connection, its listener and the process (`overload::held`). Beyond any nothing is kept any more, and the request goes out once.
 //!
 //! Invariant: only the latest [`Reading`] reads from the client, the others are of attempts that have
 //! ended, or have read all there is.
@@ -7,8 +7,6 @@
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 
@@ -17,14 +15,12 @@ use http::HeaderMap;
 use http_body::Body;
 use http_body::Frame;
 
-use crate::config::limits;
 use crate::http::codec::Error;
 use crate::http::codec::Incoming;
 use crate::http::codec::Progress;
 use crate::http::codec::body::poll_recorded;
-
-/// Bytes kept of all requests of the process.
-static KEPT: AtomicUsize = AtomicUsize::new(0);
+use crate::overload::held::Account;
+use crate::overload::held::Direction;
 
 /// A request body for several attempts.
 #[derive(Debug)]
@@ -87,8 +83,14 @@ impl Replay {
     pub fn release(&self) {
         if !self.is_released.replace(true) {
             let mut kept = self.kept.borrow_mut();
-            KEPT.fetch_sub(std::mem::take(&mut kept.taken), Ordering::Relaxed);
+            self.give_back(std::mem::take(&mut kept.taken));
             kept.tail = Vec::new();
+        }
+    }
+
+    fn give_back(&self, room: usize) {
+        if let Some(account) = self.progress.account().filter(|_| room > 0) {
+            account.release(room);
         }
     }
 
@@ -125,19 +127,19 @@ impl Replay {
         }
         let data = frame.data_ref().map(Bytes::as_ref).unwrap_or_default();
         let kept = &mut *self.kept.borrow_mut();
-        if kept.keep(data, self.bytes_max) {
+        if kept.keep(data, self.bytes_max, self.progress.open_account()) {
             return;
         }
         self.overflowed.set(true);
         self.is_released.set(true);
-        KEPT.fetch_sub(kept.taken, Ordering::Relaxed);
+        self.give_back(kept.taken);
         *kept = Kept::default(); // whoever reads from the client is past the blocks
     }
 }
 
 impl Kept {
     /// Keeps a copy, because a piece of a buffer would keep the whole buffer; false if that is too much.
-    fn keep(&mut self, data: &[u8], bytes_max: usize) -> bool {
+    fn keep(&mut self, data: &[u8], bytes_max: usize, account: &Account) -> bool {
         let bytes = self.bytes.saturating_add(data.len());
         if bytes > bytes_max {
             return false;
@@ -147,7 +149,7 @@ impl Kept {
             // It doubles, but never beyond what may be kept.
             let most = bytes_max.saturating_sub(self.bytes);
             let more = data.len().max(self.tail.capacity()).min(most);
-            if !takes_room(more.saturating_sub(free)) {
+            if !account.keep(more.saturating_sub(free)) {
                 return false;
             }
             self.taken += more.saturating_sub(free);
@@ -157,16 +159,6 @@ impl Kept {
         self.tail.extend_from_slice(data);
         true
     }
-}
-
-/// Takes room for so many bytes, if the process has it.
-fn takes_room(bytes: usize) -> bool {
-    let before = KEPT.fetch_add(bytes, Ordering::Relaxed);
-    let has_room = before.saturating_add(bytes) <= limits::REPLAY_BYTES_TOTAL;
-    if !has_room {
-        KEPT.fetch_sub(bytes, Ordering::Relaxed);
-    }
-    has_room
 }
 
 impl Drop for Replay {
@@ -192,6 +184,7 @@ impl Reading {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.go_on();
         let block = self.replay.kept.borrow().blocks.get(self.next).cloned();
         if let Some(block) = block.filter(|_| self.next < self.blocks) {
             self.next += 1;
@@ -202,6 +195,19 @@ impl Reading {
             return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
         }
         self.replay.poll_source(cx)
+    }
+
+    pub(super) fn poll_waiting(&self, bytes: usize, cx: &Context<'_>) -> Poll<()> {
+        let replay = &*self.replay;
+        let unread = || replay.source.borrow_mut().unread();
+        let account = replay.progress.open_account();
+        account.poll_waiting(Direction::Request, bytes, unread, cx)
+    }
+
+    pub(super) fn go_on(&self) {
+        if let Some(account) = self.replay.progress.account() {
+            account.go_on(Direction::Request);
+        }
     }
 
     pub(super) fn is_end_stream(&self) -> bool {
@@ -218,9 +224,10 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::overload::held::OfConnection;
 
     fn replay(bytes_max: usize) -> Rc<Replay> {
-        let progress = Rc::new(Progress::new(Instant::now()));
+        let progress = Rc::new(Progress::new(Instant::now(), &OfConnection::alone()));
         Replay::new(Incoming::empty(), progress, bytes_max)
     }
 
@@ -266,21 +273,14 @@ mod tests {
     }
 
     #[test]
-    fn the_process_has_a_bound_of_its_own() {
-        assert!(!takes_room(limits::REPLAY_BYTES_TOTAL + 1));
-        assert!(takes_room(1));
-        KEPT.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    #[test]
     fn room_is_taken_for_what_is_reserved() {
+        let account = Account::open(&OfConnection::alone());
         let mut kept = Kept::default();
         for _ in 0..100 {
-            assert!(kept.keep(b"abc", 300));
+            assert!(kept.keep(b"abc", 300, &account));
             assert_eq!(kept.taken, kept.tail.capacity());
         }
-        assert!(!kept.keep(b"a", 300));
+        assert!(!kept.keep(b"a", 300, &account));
         assert_eq!((kept.bytes, kept.taken), (300, 300));
-        KEPT.fetch_sub(kept.taken, Ordering::Relaxed);
     }
 }

@@ -12,15 +12,14 @@ use std::rc::Rc;
 use std::task::Context;
 use std::task::Poll;
 
-use bytes::Bytes;
 use http::Request;
 use http::Response;
-use http_body::Body;
 use tokio::io::AsyncReadExt;
 
 use crate::config::cluster::Http2Options;
 use crate::config::listener::Codec;
 use crate::http::codec::Error;
+use crate::http::codec::Held;
 use crate::http::codec::Incoming;
 use crate::http::codec::IoFacts;
 use crate::http::codec::Switch;
@@ -113,7 +112,7 @@ pub async fn serve<F, Fut, B, C>(
 where
     F: Fn(Request<Incoming>) -> Fut + 'static,
     Fut: Future<Output = Response<B>> + 'static,
-    B: Body<Data = Bytes, Error = Error> + Switch + Unpin + 'static,
+    B: Held + Switch + 'static,
     C: FnMut(&mut Context<'_>) -> Poll<Stop>,
 {
     match protocol {

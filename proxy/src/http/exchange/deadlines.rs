@@ -3,6 +3,7 @@
 //! One lazy timer serves them all: whoever waits polls it with the nearest deadline.
 
 use std::cell::Cell;
+use std::cell::OnceCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -25,6 +26,9 @@ use crate::http::exchange::grpc_timeout;
 use crate::http::exchange::hedge::Plan;
 use crate::http::exchange::retry::Timeouts;
 use crate::http::headers;
+use crate::overload::held::Account;
+use crate::overload::held::Direction;
+use crate::overload::held::OfConnection;
 use crate::timer::LazyTimer;
 
 /// The deadlines of one exchange.
@@ -42,6 +46,8 @@ pub(super) struct Deadlines {
     further: Option<Box<FurtherLimits>>,
     /// How far the request body has come; none if there is none.
     pub(super) progress: Option<Rc<Progress>>,
+    /// What the stream holds, if it has no request body.
+    account: OnceCell<Rc<Account>>,
     /// Of the host of the attempt, should it leave, and of the certificate its connection stands on.
     pub(super) departure: Option<DrainGuard>,
     timer: LazyTimer,
@@ -126,6 +132,7 @@ impl Deadlines {
                 })
             }),
             progress,
+            account: OnceCell::new(),
             departure: None,
             timer: LazyTimer::default(),
         }
@@ -315,8 +322,34 @@ impl Deadlines {
         })
     }
 
-    /// Ready when a deadline has passed, or that of the host.
+    /// What the stream holds, if it holds anything.
+    pub(super) fn account(&self) -> Option<&Rc<Account>> {
+        match &self.progress {
+            Some(progress) => progress.account(),
+            None => self.account.get(),
+        }
+    }
+
+    /// What the stream holds from now on.
+    pub(super) fn open_account(&self, connection: &Rc<OfConnection>) -> &Rc<Account> {
+        match &self.progress {
+            Some(progress) => progress.open_account(),
+            None => self.account.get_or_init(|| Account::open(connection)),
+        }
+    }
+
+    /// Whether it is given up because it held much.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.account().is_some_and(|account| account.is_given_up())
+    }
+
+    /// Ready when a deadline has passed, or that of the host, or when the stream is given up.
     pub(super) fn poll_passed(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
+        if let Some(account) = self.account()
+            && account.poll_given_up(Direction::Response, cx).is_ready()
+        {
+            return Poll::Ready(Reason::HeldTooMuch);
+        }
         if let Some(departure) = &mut self.departure
             && departure.poll_draining(cx).is_ready()
         {

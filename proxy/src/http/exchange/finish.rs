@@ -63,7 +63,8 @@ impl Exchange {
             Protocol::Http1 => stats.downstream_rq_http1_total().inc(),
             Protocol::Http2 => stats.downstream_rq_http2_total().inc(),
         }
-        let progress = (!request.body().is_end_stream()).then(|| Rc::new(Progress::new(now)));
+        let progress = (!request.body().is_end_stream())
+            .then(|| Rc::new(Progress::new(now, &connection.held)));
         let log =
             (!connection.manager.loggers.is_empty()).then(|| Box::new(LogFacts::new(request)));
         Self {

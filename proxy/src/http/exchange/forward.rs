@@ -501,6 +501,9 @@ impl Exchange {
 
     /// Why sending failed, and on whose side.
     pub(super) fn reason_of(&self, error: &Error) -> Reason {
+        if self.deadlines.is_given_up() {
+            return Reason::HeldTooMuch;
+        }
         if self
             .deadlines
             .progress

@@ -25,6 +25,7 @@ use crate::error::Side;
 use crate::http::codec::Client;
 use crate::http::codec::Error;
 use crate::http::codec::ErrorKind;
+use crate::http::codec::Held;
 use crate::http::codec::Incoming;
 use crate::http::codec::Protocol;
 use crate::http::codec::Switch;
@@ -36,6 +37,7 @@ use crate::http::exchange::upgrade::Switched;
 use crate::http::headers;
 use crate::http::local_reply;
 use crate::http::local_reply::LocalReply;
+use crate::overload::held::Direction;
 
 /// Seconds until somebody who was refused may come again: overload is looked for about that often.
 const RETRY_AFTER_OVERLOAD: &str = "1";
@@ -53,6 +55,8 @@ enum Content {
     Local(Option<Bytes>),
     /// From the upstream.
     Relayed(Incoming),
+    /// None: the stream is reset.
+    GivenUp,
     /// Another protocol, both ways. Boxed, as it is rare.
     Switched(Box<Switched>),
 }
@@ -148,6 +152,9 @@ impl Exchange {
 
     /// Answers with the local reply for an error.
     pub(super) fn fail(mut self: Box<Self>, error: ProxyError) -> Response<ExchangeBody> {
+        if error.reason == Reason::HeldTooMuch {
+            return self.give_up();
+        }
         self.watch_failure(error.reason);
         let telling = error.reason.telling();
         if let Some(flag) = telling.flag {
@@ -193,6 +200,20 @@ impl Exchange {
             headers.insert(RETRY_AFTER, seconds);
         }
         self.reply(reply)
+    }
+
+    /// Gives no answer: the stream is reset, which over HTTP/1 ends its connection.
+    fn give_up(mut self: Box<Self>) -> Response<ExchangeBody> {
+        let telling = Reason::HeldTooMuch.telling();
+        if let Some(flag) = telling.flag {
+            self.flags.insert(flag);
+        }
+        self.details = telling.details;
+        self.lease = None;
+        Response::new(ExchangeBody {
+            content: Content::GivenUp,
+            exchange: self,
+        })
     }
 
     /// Another answer than 101: what the client has sent meanwhile may be of the protocol it offered.
@@ -310,6 +331,9 @@ impl Body for ExchangeBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
+        if let Some(account) = this.exchange.deadlines.account() {
+            account.go_on(Direction::Response);
+        }
         let body = match &mut this.content {
             Content::Local(bytes) => {
                 let bytes = bytes.take();
@@ -317,6 +341,7 @@ impl Body for ExchangeBody {
                 return Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))));
             }
             Content::Relayed(body) => body,
+            Content::GivenUp => return Poll::Ready(Some(Err(ErrorKind::Canceled.into()))),
             Content::Switched(_) => return Poll::Ready(None), // it has no body
         };
         match Pin::new(body).poll_frame(cx) {
@@ -339,6 +364,7 @@ impl Body for ExchangeBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
+            Content::GivenUp => false,
             Content::Local(bytes) => bytes.is_none(),
             Content::Relayed(body) => body.is_end_stream(),
             Content::Switched(_) => true,
@@ -351,8 +377,29 @@ impl Body for ExchangeBody {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
             }
             Content::Relayed(body) => body.size_hint(),
+            Content::GivenUp => SizeHint::new(),
             Content::Switched(_) => SizeHint::with_exact(0),
         }
+    }
+}
+
+impl Held for ExchangeBody {
+    fn poll_waiting(&mut self, bytes: usize, cx: &Context<'_>) -> Poll<Error> {
+        let exchange = &*self.exchange;
+        let account = exchange.deadlines.open_account(&exchange.connection.held);
+        let content = &mut self.content;
+        let unread = || match content {
+            Content::Relayed(body) => body.unread(),
+            Content::GivenUp | Content::Local(_) | Content::Switched(_) => None,
+        };
+        let given_up = account.poll_waiting(Direction::Response, bytes, unread, cx);
+        std::task::ready!(given_up);
+        self.exchange.break_off(Reason::HeldTooMuch);
+        Poll::Ready(ErrorKind::Canceled.into())
+    }
+
+    fn is_given_up(&self) -> bool {
+        matches!(self.content, Content::GivenUp)
     }
 }
 
@@ -373,14 +420,14 @@ impl Switch for ExchangeBody {
             Content::Switched(switched) => {
                 switched.poll(&mut self.exchange, client, is_last_word, cx)
             }
-            Content::Local(_) | Content::Relayed(_) => Poll::Ready(()),
+            Content::GivenUp | Content::Local(_) | Content::Relayed(_) => Poll::Ready(()),
         }
     }
 
     fn moved(&self) -> (u64, u64) {
         match &self.content {
             Content::Switched(switched) => switched.moved(),
-            Content::Local(_) | Content::Relayed(_) => (0, 0),
+            Content::GivenUp | Content::Local(_) | Content::Relayed(_) => (0, 0),
         }
     }
 }

@@ -120,7 +120,7 @@ impl Exchange {
         let of_cluster = cluster.map_or(of_client, |cluster| cluster.load().config.buffer_bytes);
         let bytes_max = of_client.min(of_cluster);
         let distrust = lease.distrust();
-        let progress = Progress::new(Instant::now());
+        let progress = Progress::new(Instant::now(), &self.connection.held);
         progress.complete.set(true);
         self.deadlines.progress = Some(Rc::new(progress));
         Some(Switched {

@@ -47,6 +47,11 @@ impl Outgoing {
         self.head_at == self.head.len() && self.content.is_empty() && self.tail.is_empty()
     }
 
+    /// Bytes that are not in the socket.
+    pub(super) fn len(&self) -> usize {
+        self.head.len() - self.head_at + self.content.len() + self.tail.len()
+    }
+
     pub(super) fn written(&self) -> u64 {
         self.written
     }

@@ -32,6 +32,7 @@ use crate::http::codec::AsksUpgrade;
 use crate::http::codec::Client;
 use crate::http::codec::Error;
 use crate::http::codec::ErrorKind;
+use crate::http::codec::Held;
 use crate::http::codec::Incoming;
 use crate::http::codec::IoFacts;
 use crate::http::codec::Switch;
@@ -102,7 +103,7 @@ pub(in crate::http) async fn serve<F, Fut, B>(
 where
     F: Fn(Request<Incoming>) -> Fut,
     Fut: Future<Output = Response<B>>,
-    B: Body<Data = Bytes, Error = Error> + Switch + Unpin,
+    B: Held + Switch,
 {
     let io = Rc::new(ServerIo::new(stream, first, limits, facts));
     loop {
@@ -179,7 +180,7 @@ async fn respond<B>(
     closing: &Cell<Closing>,
 ) -> Result<bool, Error>
 where
-    B: Body<Data = Bytes, Error = Error> + Unpin,
+    B: Held,
 {
     let (parts, body) = response.into_parts();
     to.persists &=
@@ -328,7 +329,7 @@ impl ServerIo {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>>
     where
-        B: Body<Data = Bytes, Error = Error> + Unpin,
+        B: Held,
     {
         let sent = transfer.poll(&self.out, &self.stream, cx);
         self.note_output();

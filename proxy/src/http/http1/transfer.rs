@@ -10,11 +10,11 @@ use std::task::Context;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http_body::Body;
 use http_body::Frame;
 
 use crate::http::codec::Error;
 use crate::http::codec::ErrorKind;
+use crate::http::codec::Held;
 use crate::http::http1::decode::BodyLength;
 use crate::http::http1::encode;
 use crate::http::http1::outgoing::Outgoing;
@@ -56,7 +56,7 @@ enum Framing {
     Known(u64),
 }
 
-impl<B: Body<Data = Bytes, Error = Error> + Unpin> Transfer<B> {
+impl<B: Held> Transfer<B> {
     /// The head is in the outgoing bytes already.
     pub(super) fn new(body: B, length: BodyLength) -> Self {
         let framing = match length {
@@ -88,7 +88,10 @@ impl<B: Body<Data = Bytes, Error = Error> + Unpin> Transfer<B> {
         // Nothing is borrowed while the body is asked: it may read from this very socket.
         loop {
             if self.has_begun || self.is_read {
-                std::task::ready!(poll_flush(out, stream, cx))?;
+                match poll_flush(out, stream, cx) {
+                    Poll::Ready(flushed) => flushed?,
+                    Poll::Pending => return self.poll_waiting(out, cx),
+                }
             }
             if self.is_read {
                 return Poll::Ready(Ok(()));
@@ -108,6 +111,17 @@ impl<B: Body<Data = Bytes, Error = Error> + Unpin> Transfer<B> {
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(TransferError::Body)),
             }
         }
+    }
+
+    /// The peer takes no more for now; ready if what waits for it is given up.
+    fn poll_waiting(
+        &mut self,
+        out: &RefCell<Outgoing>,
+        cx: &Context<'_>,
+    ) -> Poll<Result<(), TransferError>> {
+        let bytes = out.borrow().len();
+        let given_up = self.body.poll_waiting(bytes, cx);
+        given_up.map(|_| Err(TransferError::Body))
     }
 
     fn push(&mut self, frame: Frame<Bytes>, out: &mut Outgoing) -> Result<(), TransferError> {

@@ -4,6 +4,7 @@ use std::task::Context;
 use std::task::Poll;
 
 use bytes::Bytes;
+use h2::FlowControl;
 use h2::Reason;
 use h2::RecvStream;
 use http::HeaderMap;
@@ -13,6 +14,7 @@ use http_body::SizeHint;
 
 use crate::http::codec::Error;
 use crate::http::http2::client::Upload;
+use crate::overload::held::Unread;
 
 /// The body of a request or of a response.
 ///
@@ -78,11 +80,26 @@ impl Http2Incoming {
         Some(Err(error.into()))
     }
 
+    /// What came and was not taken; it keeps no stream open that its exchange does not.
+    pub(in crate::http) fn unread(&mut self) -> Box<dyn Unread> {
+        Box::new(Window(self.stream.flow_control().clone()))
+    }
+
     pub(in crate::http) fn is_end_stream(&self) -> bool {
         self.is_end
     }
 
     pub(in crate::http) fn size_hint(&self) -> SizeHint {
         self.length.map_or_else(SizeHint::new, SizeHint::with_exact)
+    }
+}
+
+/// The window of a stream: what of it is used came, and was not taken.
+#[derive(Debug)]
+struct Window(FlowControl);
+
+impl Unread for Window {
+    fn bytes(&self) -> usize {
+        self.0.used_capacity()
     }
 }

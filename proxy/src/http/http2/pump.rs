@@ -7,13 +7,12 @@ use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
 
+use crate::http::codec::Error;
+use crate::http::codec::ErrorKind;
+use crate::http::codec::Held;
 use bytes::Bytes;
 use h2::Reason;
 use h2::SendStream;
-use http_body::Body;
-
-use crate::http::codec::Error;
-use crate::http::codec::ErrorKind;
 
 /// A body on its way out. Dropped before its end, it resets the stream.
 #[derive(Debug)]
@@ -26,7 +25,7 @@ pub(super) struct Pump<B> {
     is_last: bool,
 }
 
-impl<B: Body<Data = Bytes, Error = Error> + Unpin> Pump<B> {
+impl<B: Held> Pump<B> {
     /// The head was sent and said that a body follows.
     pub(super) fn new(stream: SendStream<Bytes>, body: B) -> Self {
         Self {
@@ -41,7 +40,10 @@ impl<B: Body<Data = Bytes, Error = Error> + Unpin> Pump<B> {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             if self.rest.is_empty() {
-                std::task::ready!(self.poll_room(1, cx))?;
+                match self.poll_room(1, cx) {
+                    Poll::Ready(room) => room?,
+                    Poll::Pending => return self.poll_waiting(cx),
+                };
                 match self.poll_next(cx)? {
                     Poll::Ready(true) => return Poll::Ready(Ok(())),
                     Poll::Ready(false) => continue,
@@ -49,7 +51,10 @@ impl<B: Body<Data = Bytes, Error = Error> + Unpin> Pump<B> {
                     Poll::Pending => return self.poll_reset(cx).map(Err),
                 }
             }
-            let room = std::task::ready!(self.poll_room(self.rest.len(), cx))?;
+            let room = match self.poll_room(self.rest.len(), cx) {
+                Poll::Ready(room) => room?,
+                Poll::Pending => return self.poll_waiting(cx),
+            };
             let piece = self.rest.split_to(room.min(self.rest.len()));
             let is_end = self.is_last && self.rest.is_empty();
             self.stream.send_data(piece, is_end)?;
@@ -57,6 +62,13 @@ impl<B: Body<Data = Bytes, Error = Error> + Unpin> Pump<B> {
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+
+    /// The peer takes no more for now; ready if what waits for it is given up.
+    fn poll_waiting(&mut self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
+        let error = std::task::ready!(self.body.poll_waiting(self.rest.len(), cx));
+        self.stream.send_reset(Reason::INTERNAL_ERROR);
+        Poll::Ready(Err(error))
     }
 
     /// Takes the next frame of the body; true if that was its end and it was sent.

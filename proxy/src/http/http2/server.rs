@@ -22,6 +22,7 @@ use http_body::Body;
 use crate::config::limits;
 use crate::http::codec::Error;
 use crate::http::codec::ErrorKind;
+use crate::http::codec::Held;
 use crate::http::codec::Incoming;
 use crate::http::codec::ServerIo;
 use crate::http::codec::ServerOptions;
@@ -50,7 +51,7 @@ impl<F, Fut, B> Serving<F>
 where
     F: Fn(Request<Incoming>) -> Fut + 'static,
     Fut: Future<Output = Response<B>> + 'static,
-    B: Body<Data = Bytes, Error = Error> + Switch + Unpin + 'static,
+    B: Held + Switch + Unpin + 'static,
 {
     /// Begins with the preface, which may still be in `io`.
     pub(in crate::http) fn new(io: ServerIo, options: &ServerOptions, service: F) -> Self {
@@ -106,7 +107,7 @@ impl<F, Fut, B> Future for Serving<F>
 where
     F: Fn(Request<Incoming>) -> Fut + 'static,
     Fut: Future<Output = Response<B>> + 'static,
-    B: Body<Data = Bytes, Error = Error> + Switch + Unpin + 'static,
+    B: Held + Switch + Unpin + 'static,
 {
     type Output = Result<(), Error>;
 
@@ -123,7 +124,7 @@ async fn serve_stream<F, Fut, B>(
 ) where
     F: Fn(Request<Incoming>) -> Fut,
     Fut: Future<Output = Response<B>>,
-    B: Body<Data = Bytes, Error = Error> + Switch + Unpin,
+    B: Held + Switch + Unpin,
 {
     let (mut parts, stream) = request.into_parts();
     let (body, extended) = match Extended::of(&mut parts) {
@@ -159,9 +160,13 @@ async fn serve_stream<F, Fut, B>(
 
 async fn send<B>(respond: &mut SendResponse<Bytes>, response: Response<B>) -> Result<(), Error>
 where
-    B: Body<Data = Bytes, Error = Error> + Unpin,
+    B: Held,
 {
     let (mut parts, body) = response.into_parts();
+    if body.is_given_up() {
+        respond.send_reset(Reason::INTERNAL_ERROR);
+        return Ok(());
+    }
     complete(&mut parts.headers, &body);
     let is_end = body.is_end_stream();
     let head = Response::from_parts(parts, ());

@@ -25,6 +25,7 @@ use crate::config::cluster::Http2Options;
 use crate::http::codec::Client;
 use crate::http::codec::Error;
 use crate::http::codec::ErrorKind;
+use crate::http::codec::Held;
 use crate::http::codec::Http2Sender;
 use crate::http::codec::Incoming;
 use crate::http::codec::IoFacts;
@@ -36,6 +37,7 @@ use crate::http::codec::Switch;
 use crate::http::codec::connect_http2;
 use crate::http::http2::server::Serving;
 use crate::net::NetStream;
+use crate::overload::held::OfConnection;
 
 /// A response body that says what it is told to.
 type TestBody = http_body_util::combinators::UnsyncBoxBody<Bytes, Error>;
@@ -83,6 +85,8 @@ impl<B: Body<Data = Bytes, Error = Error> + Unpin> Body for Plain<B> {
     }
 }
 
+impl<B: Body<Data = Bytes, Error = Error> + Unpin> Held for Plain<B> {}
+
 impl<B> Switch for Plain<B> {
     fn begin(&mut self, _: Vec<u8>) {}
 
@@ -100,7 +104,7 @@ fn serve<F, Fut, B>(stream: NetStream, service: F)
 where
     F: Fn(Request<Incoming>) -> Fut + 'static,
     Fut: Future<Output = Response<B>> + 'static,
-    B: Body<Data = Bytes, Error = Error> + Unpin + 'static,
+    B: Held + 'static,
 {
     let io = ServerIo::new(stream, Vec::new(), Rc::new(IoFacts::new()));
     let service = move |request| {
@@ -129,7 +133,8 @@ fn request(body: RequestBody) -> Request<RequestBody> {
 }
 
 fn relayed(body: Incoming) -> RequestBody {
-    RequestBody::relay(body, Rc::new(Progress::new(Instant::now())))
+    let progress = Progress::new(Instant::now(), &OfConnection::alone());
+    RequestBody::relay(body, Rc::new(progress))
 }
 
 fn local(test: impl Future<Output = ()>) {
@@ -258,6 +263,11 @@ impl Body for Silent {
         Poll::Pending
     }
 }
+
+impl Held for Silent {}
+
+/// One that is sent on as it comes.
+impl Held for Incoming {}
 
 impl Drop for Silent {
     fn drop(&mut self) {

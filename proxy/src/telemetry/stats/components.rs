@@ -168,6 +168,8 @@ stats! {
         counter downstream_cx_overflow: "Connections refused by the listener's limit.";
         counter downstream_global_cx_overflow: "Connections refused by the limit of the process, or because few descriptors are left.";
         counter downstream_cx_overload_reject: "Connections refused because of overload.";
+        gauge downstream_held_bytes: "Bytes held for clients: kept for another attempt, or not taken yet.";
+        counter downstream_held_overflow: "Times a body was not kept because its connection, the listener or the process holds too much.";
         counter downstream_cx_accept_fail: "Attempts to accept that failed, for want of descriptors or memory.";
         gauge downstream_pre_cx_active: "Connections in listener filters.";
         counter downstream_pre_cx_timeout: "Connections on which listener filters took too long.";
@@ -339,6 +341,7 @@ stats! {
     pub struct OverloadActionStats(OverloadActionCells) in "overload" by "envoy_overload_action" {
         level active: "1 while it is taken in full force.";
         level scale_percent: "How strongly it is taken.";
+        counter count: "Streams reset by it.";
     }
 }
 
@@ -358,6 +361,7 @@ stats! {
         level state: "0 live, 1 draining, 2 pre-initializing, 3 initializing.";
         level concurrency: "Workers.";
         level config_last_reload_successful: "1 unless the bootstrap was refused when it was read again.";
+        level held_bytes: "Bytes held for clients: kept for another attempt, or not taken yet.";
         counter watchdog_miss: "Times a worker was silent for three seconds.";
         counter watchdog_mega_miss: "Times a worker was silent for ten seconds.";
         level version: "Version: major * 65536 + minor * 256 + patch.";

@@ -201,6 +201,7 @@ pub(in crate::http::exchange) fn is_of_attempt(reason: Reason) -> bool {
         | Reason::DownstreamGone
         | Reason::DownstreamProtocol(_)
         | Reason::DownstreamTimeout
+        | Reason::HeldTooMuch
         | Reason::DownstreamVersion
         | Reason::Dropped { .. }
         | Reason::DurationTimeout

@@ -27,6 +27,7 @@ use super::read_until;
 use crate::http::codec::Client;
 use crate::http::codec::Error;
 use crate::http::codec::ErrorKind;
+use crate::http::codec::Held;
 use crate::http::codec::Incoming;
 use crate::http::codec::IoFacts;
 use crate::http::codec::Switch;
@@ -48,6 +49,8 @@ impl Switch for Body {
         (0, 0)
     }
 }
+
+impl Held for Body {}
 
 type Answer = Pin<Box<dyn Future<Output = Response<Body>>>>;
 

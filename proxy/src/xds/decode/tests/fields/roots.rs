@@ -42,6 +42,7 @@ pub(super) fn base(message: &str) -> Value {
         "ApiConfigSource" => {
             json!({"api_type": "GRPC", "grpc_services": [{"envoy_grpc": {"cluster_name": "cp"}}]})
         }
+        "BufferFactoryConfig" => json!({"minimum_account_to_track_power_of_two": 10}),
         "ClusterLoadAssignment" => json!({"cluster_name": "a"}),
         "ClusterWeight" => json!({"name": "b", "weight": 1}),
         "ConfigSource" => json!({"ads": {}}),
