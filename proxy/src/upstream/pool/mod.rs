@@ -122,8 +122,8 @@ impl Pools {
         let pools = self.by_host.borrow();
         let key = (host.id, wanted.request_host.clone(), wanted.priority);
         match pools.get(&key) {
-            Some(pool) => HostPool::idle(pool, wanted.protocol),
-            None => Ok(None),
+            Some(pool) if !pool.renewal.has_waiting() => HostPool::idle(pool, wanted.protocol),
+            Some(_) | None => Ok(None),
         }
     }
 

@@ -38,6 +38,8 @@ pub(super) struct Renewal {
     making: Cell<u32>,
     /// Those that wait, by the order in which they came.
     waiting: RefCell<BTreeSet<u64>>,
+    /// How many they are.
+    queued: Cell<u32>,
     next: Cell<u64>,
     changed: Notify,
 }
@@ -69,6 +71,7 @@ impl Default for Renewal {
             limit: Cell::new(1),
             making: Cell::new(0),
             waiting: RefCell::default(),
+            queued: Cell::new(0),
             next: Cell::new(0),
             changed: Notify::new(),
         }
@@ -86,9 +89,15 @@ impl Renewal {
 
     /// A connection has come free.
     pub(super) fn tell(&self) {
-        if !self.waiting.borrow().is_empty() {
+        if self.has_waiting() {
             self.changed.notify_one();
         }
+    }
+
+    /// Whether what comes free is for those that wait already: without that they would wait on while others
+    /// come and go.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.queued.get() > 0
     }
 
     fn turn(&self) -> Option<Turn<'_>> {
@@ -143,6 +152,7 @@ impl<'a> Waiting<'a> {
         let number = renewal.next.get();
         renewal.next.set(number + 1);
         renewal.waiting.borrow_mut().insert(number);
+        renewal.queued.set(renewal.queued.get() + 1);
         Self(renewal, number)
     }
 }
@@ -150,6 +160,7 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.waiting.borrow_mut().remove(&self.1);
+        self.0.queued.set(self.0.queued.get() - 1);
     }
 }
 
@@ -167,7 +178,9 @@ impl HostPool {
         deadline: Instant,
     ) -> Result<Next<'_>, ConnectFailure> {
         let renewal = &pool.renewal;
-        if let Some(turn) = renewal.turn() {
+        if !renewal.has_waiting()
+            && let Some(turn) = renewal.turn()
+        {
             return Ok(Next::Make(turn));
         }
         let _waiting = Waiting::enter(renewal);
