@@ -9,6 +9,9 @@ use crate::scenario::{Scenario, Story};
 /// An excess of peak EWMA's that is below this is none to be halved.
 const EXCESS_MIN: f64 = 0.05;
 
+/// Peak EWMA with everybody's constants.
+const PEAKS: [Kind; 3] = [Kind::PeakEwma, Kind::Linkerd, Kind::EnvoyEwma];
+
 /// The factor over least request that is still no worse, and over the oracle that is next to perfect.
 const TOLERANCE: f64 = 1.05;
 
@@ -63,8 +66,8 @@ pub(crate) fn verdicts(scenario: &Scenario, cells: &[Cell]) -> Vec<Verdict> {
     let mut all = Vec::new();
     for figure in FIGURES {
         if let Some(oracle) = cell(Kind::Oracle) {
-            let peak = cell(Kind::PeakEwma);
-            all.extend(peak.and_then(|peak| half(figure, weir, peak, oracle)));
+            let peaks = PEAKS.into_iter().filter_map(cell);
+            all.extend(peaks.filter_map(|peak| half(figure, weir, peak, oracle)));
             let plain = scenario.is_plain().then_some(oracle);
             all.extend(plain.and_then(|oracle| no_worse(figure, weir, oracle, TOLERANCE)));
         }
@@ -104,8 +107,9 @@ fn half(figure: Figure, weir: &Cell, peak: &Cell, oracle: &Cell) -> Option<Verdi
     let (low, high) = bootstrap_mean(&over, RESAMPLING)?;
     Some(Verdict {
         rule: format!(
-            "excess of {} over the oracle, weir / peak-ewma <= 0.5",
-            figure.0
+            "excess of {} over the oracle, weir / {} <= 0.5",
+            figure.0,
+            peak.kind.name()
         ),
         found: format!(
             "{} ({:.1} % / {:.1} %)",
