@@ -210,7 +210,9 @@ async fn streams_that_hold_much_are_reset_alike() {
         let whole = until(|| async {
             let come = read.load(Ordering::SeqCst) - before;
             let is_whole = come >= HELD.iter().sum();
-            is_whole.then_some(()).ok_or(format!("{come} bytes"))
+            is_whole
+                .then_some(())
+                .ok_or_else(|| format!("{come} bytes"))
         });
         whole.await.expect("the origin reads all");
         let mut seen = Vec::new();
@@ -218,7 +220,9 @@ async fn streams_that_hold_much_are_reset_alike() {
             inject(directory, pressure);
             let reset = until(|| async {
                 let open = are_open(&streams);
-                (open == left).then_some(()).ok_or(format!("{open:?}"))
+                (open == left)
+                    .then_some(())
+                    .ok_or_else(|| format!("{open:?}"))
             });
             let reset = reset.await;
             seen.push((pressure, reset));
