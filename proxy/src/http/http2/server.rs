@@ -126,17 +126,9 @@ async fn serve_stream<F, Fut, B>(
     Fut: Future<Output = Response<B>>,
     B: Held + Switch + Unpin,
 {
-    let (mut parts, stream) = request.into_parts();
-    let (body, extended) = match Extended::of(&mut parts) {
-        None => {
-            let body = Http2Incoming::new(stream, &parts.headers, None);
-            (Incoming::from(body), None)
-        }
-        // What follows is of the other protocol, once it is agreed on. Boxed, as it is rare.
-        Some(extended) => (Incoming::empty(), Some(Box::new((extended, stream)))),
-    };
+    let (request, extended) = take(request);
     let response = {
-        let mut making = pin!(service(Request::from_parts(parts, body)));
+        let mut making = pin!(service(request));
         std::future::poll_fn(|cx| {
             if let Poll::Ready(response) = making.as_mut().poll(cx) {
                 return Poll::Ready(Some(response));
@@ -155,6 +147,25 @@ async fn serve_stream<F, Fut, B>(
     };
     if let Err(error) = sent {
         tracing::debug!(%error, "a stream ended early");
+    }
+}
+
+/// An extended CONNECT that will go on as another protocol, if it is one, and the stream of it. Boxed, as it
+/// is rare.
+type Extending = Option<Box<(Extended, h2::RecvStream)>>;
+
+/// Not a part of its caller, whose future would have room for all of it.
+fn take(request: Request<h2::RecvStream>) -> (Request<Incoming>, Extending) {
+    let (mut parts, stream) = request.into_parts();
+    match Extended::of(&mut parts) {
+        None => {
+            let body = Http2Incoming::new(stream, &parts.headers, None).into();
+            (Request::from_parts(parts, body), None)
+        }
+        Some(extended) => {
+            let request = Request::from_parts(parts, Incoming::empty());
+            (request, Some(Box::new((extended, stream))))
+        }
     }
 }
 
