@@ -142,6 +142,9 @@ struct RotationArguments {
     /// Length of each of the two parts.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(8..=3_600))]
     seconds: u64,
+    /// Rotations in each window of five seconds whose tails are compared.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=5))]
+    times: u32,
     /// The weir-proxy to measure, in place of WEIR_BIN or the build in the target directory.
     #[arg(long, value_name = "PROGRAM")]
     weir: Option<PathBuf>,
@@ -187,6 +190,7 @@ fn main() -> ExitCode {
         Action::Rotation(arguments) => compare::rotation(&RotationOptions {
             rate: arguments.rate,
             seconds: arguments.seconds,
+            times: arguments.times,
             weir: arguments.weir,
             no_namespace: arguments.no_namespace,
         }),

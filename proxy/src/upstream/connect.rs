@@ -79,11 +79,6 @@ impl Vintage {
         }
     }
 
-    /// The generation of the secrets.
-    pub fn secrets(self) -> u32 {
-        self.secrets
-    }
-
     /// The era of the host.
     pub fn era(self) -> u32 {
         self.era
@@ -138,15 +133,6 @@ impl ConnectFailure {
         }
     }
 
-    /// It took too long.
-    pub(super) fn timed_out() -> Self {
-        Self {
-            reason: Reason::ConnectTimeout,
-            text: "connection_timeout".into(),
-            met_host: true,
-        }
-    }
-
     fn of_io(error: &io::Error) -> Self {
         let error = error.to_string();
         // Without the number in brackets behind it.
@@ -191,7 +177,11 @@ pub async fn connect(
         Ok(Err(TransportFailure::Tls(failure))) => ConnectFailure::new(&failure.to_string()),
         Err(_) => {
             stats.upstream_cx_connect_timeout().inc();
-            ConnectFailure::timed_out()
+            ConnectFailure {
+                reason: Reason::ConnectTimeout,
+                text: "connection_timeout".into(),
+                met_host: true,
+            }
         }
     };
     host.reach.fail();

@@ -1,9 +1,9 @@
 //! Certificates rotated under load: `weir control-plane` serves them by SDS, a fixed rate of requests
 //! goes through the proxy with certificates of both ends on both sides.
 //!
-//! Two parts. In the first, windows in which a leaf is replaced each second alternate with windows in
-//! which one is that nobody uses (A B B A; the handshakes that look for a new leaf are made in both), and
-//! the tails are compared. In the second, leafs that live 15 s are replaced each second and the root once, first
+//! Two parts. In the first, windows in which a leaf is replaced alternate with windows in which one is that
+//! nobody uses (A B B A; the handshakes that look for a new leaf are made in both), once in each window or as
+//! often as is asked for, and the tails are compared. In the second, leafs that live 15 s are replaced each second and the root once, first
 //! believed beside the old one and then alone. Whatever part: no request may fail, a new handshake
 //! shows the new leaf soon, no connection outlives a certificate.
 
@@ -28,7 +28,7 @@ use watch::Watchers;
 /// Clients that keep their connections.
 const CONNECTIONS: usize = 32;
 
-/// Between two rotations.
+/// Between two rotations of the second part.
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// A window of the first part.
@@ -59,6 +59,8 @@ pub(crate) struct RotationOptions {
     pub(crate) rate: f64,
     /// Of each part.
     pub(crate) seconds: u64,
+    /// Rotations in a window of the first part.
+    pub(crate) times: u32,
     pub(crate) weir: Option<PathBuf>,
     pub(crate) no_namespace: bool,
 }
@@ -80,7 +82,7 @@ async fn rotation(options: &RotationOptions, facts: &Facts) -> Result<(), String
     site.start().await?;
     let mut promises = Promises::default();
     let load = start(&site, options.rate).await?;
-    let tails = compare_tails(&site, &load, options.seconds, &mut promises).await?;
+    let tails = compare_tails(&site, &load, options, &mut promises).await?;
     promises.end(load).await;
     tails.print();
     site.show(&site.leaf(Root::Old, SHORT_LIFE)?, &[Root::Old])?;
@@ -213,7 +215,7 @@ impl Tails {
 async fn compare_tails(
     site: &Site,
     load: &Load,
-    seconds: u64,
+    &RotationOptions { seconds, times, .. }: &RotationOptions,
     promises: &mut Promises,
 ) -> Result<Tails, String> {
     let mut tails = Tails::default();
@@ -223,13 +225,13 @@ async fn compare_tails(
         let window = load.window(Duration::from_secs(WINDOW_SECONDS));
         // A B B A: a drift of the machine cancels.
         if matches!(at % 4, 0 | 3) {
-            let (seen, swaps) = tokio::join!(window, rotate(site));
+            let (seen, swaps) = tokio::join!(window, rotate(site, times));
             let swaps = swaps?;
             handshakes = swaps.last().map_or(1, |swap| swap.handshakes);
             promises.swaps.extend(swaps.iter().map(|swap| swap.took));
             tails.rotating.push(seen);
         } else {
-            let (seen, idled) = tokio::join!(window, pretend(site, handshakes));
+            let (seen, idled) = tokio::join!(window, pretend(site, (times, handshakes)));
             idled?;
             tails.still.push(seen);
         }
@@ -240,11 +242,11 @@ async fn compare_tails(
     Ok(tails)
 }
 
-/// A rotation each second of a window.
-async fn rotate(site: &Site) -> Result<Vec<Swap>, String> {
-    let mut due = due(PERIOD);
+/// Rotations of a window.
+async fn rotate(site: &Site, times: u32) -> Result<Vec<Swap>, String> {
+    let mut due = due(Duration::from_secs(WINDOW_SECONDS) / times);
     let mut swaps = Vec::new();
-    for _ in 0..WINDOW_SECONDS {
+    for _ in 0..times {
         due.tick().await;
         let leaf = site.leaf(Root::Old, LONG_LIFE)?;
         swaps.push(swap(site, &leaf, &[Root::Old]).await?);
@@ -254,9 +256,9 @@ async fn rotate(site: &Site) -> Result<Vec<Swap>, String> {
 
 /// What a rotation asks of everybody but the proxy, and of the proxy besides: a key, a file that the
 /// control plane reads, and handshakes.
-async fn pretend(site: &Site, handshakes: u32) -> Result<(), String> {
-    let mut due = due(PERIOD);
-    for _ in 0..WINDOW_SECONDS {
+async fn pretend(site: &Site, (times, handshakes): (u32, u32)) -> Result<(), String> {
+    let mut due = due(Duration::from_secs(WINDOW_SECONDS) / times);
+    for _ in 0..times {
         due.tick().await;
         site.replace_unused(&site.leaf(Root::Old, LONG_LIFE)?)?;
         for _ in 0..handshakes {

@@ -42,8 +42,6 @@ use crate::upstream::pool::lease::Http2Lease;
 use crate::upstream::pool::lease::Lease;
 use crate::upstream::pool::lease::Sender;
 use crate::upstream::pool::lease::Slot;
-use crate::upstream::pool::renewal::Next;
-use crate::upstream::pool::renewal::Renewal;
 use crate::upstream::pool::room::Room;
 use crate::upstream::pool::users::Users;
 use crate::upstream::servers::Servers;
@@ -77,7 +75,6 @@ pub(super) struct HostPool {
     pub(super) http1: RefCell<Vec<Http1Connection>>,
     pub(super) http2: RefCell<Vec<Rc<Http2Connection>>>,
     users: Users,
-    pub(super) renewal: Renewal,
     /// Those to be closed when the host is found unfit, and how often it was so before them.
     closing: RefCell<DrainSignal>,
     falls: Cell<u32>,
@@ -131,7 +128,6 @@ impl HostPool {
             breakers: Arc::clone(cluster.breakers()),
             counts,
             users: Users::new(&host),
-            renewal: Renewal::default(),
             closing: RefCell::default(),
             falls: Cell::new(host.falls()),
             host,
@@ -165,7 +161,7 @@ impl HostPool {
         let mut idle = pool.http1.borrow_mut();
         while let Some(mut connection) = idle.pop() {
             if !connection.sender.is_ready()
-                || !pool.is_usable(connection.vintage)
+                || !pool.is_current(connection.vintage)
                 || connection.users.is_draining()
             {
                 continue;
@@ -208,19 +204,11 @@ impl HostPool {
             true => Some(pool.connecting.lock().await), // somebody else may make one while we wait
             false => None,
         };
-        // Boxed, as it is rare.
-        let turn = match shares {
-            true => None,
-            false => match Box::pin(Self::turn(pool, protocol, deadline)).await? {
-                Next::Free(lease) => return Ok(lease),
-                Next::Make(turn) => Some(turn),
-            },
-        };
         let permit = match Self::room(pool, protocol, deadline).await? {
             Room::Free(lease) => return Ok(lease),
             Room::New(permit) => permit,
         };
-        let lease = match protocol {
+        match protocol {
             Some(Protocol::Http1) => {
                 let connected = pool.open(Some(client), HTTP1).await?;
                 Self::begin_http1(pool, connected, permit).map(Lease::Http1)
@@ -231,11 +219,7 @@ impl HostPool {
                 lease.map(Lease::Http2)
             }
             None => Self::agree(pool, permit).await,
-        };
-        if let (Ok(_), Some(turn)) = (&lease, turn) {
-            turn.made();
         }
-        lease
     }
 
     /// A new connection on which ALPN decides.
@@ -384,7 +368,7 @@ impl HostPool {
         if spent
             || self.host.transport.names_client()
             || self.is_too_old(connection.born)
-            || !self.is_usable(connection.vintage)
+            || !self.is_current(connection.vintage)
             || !connection.sender.is_ready()
             || self.is_owed()
         {
@@ -398,7 +382,6 @@ impl HostPool {
         idle.push(connection);
         drop(idle);
         self.tell_own();
-        self.renewal.tell();
     }
 
     /// Closes what is too old; false if the whole pool can go.
@@ -411,7 +394,7 @@ impl HostPool {
         let unix_now = unix_now();
         let fresh = |since: Instant| self.config.idle_timeout.is_none_or(|max| now - since < max);
         let may_stay = |born, vintage, tenure: Tenure| {
-            !self.is_too_old(born) && self.is_usable(vintage) && !tenure.is_over(unix_now)
+            !self.is_too_old(born) && self.is_current(vintage) && !tenure.is_over(unix_now)
         };
         self.http1.borrow_mut().retain(|c| {
             let is_fresh = fresh(c.idle_since) && c.sender.is_ready();
@@ -469,15 +452,6 @@ impl HostPool {
     /// Ends what uses a connection though its time is over.
     pub(super) fn cut(&self, now: Instant) {
         self.users.cut(now);
-    }
-
-    /// Whether it is current; if its secrets are not, others are likely to be asked for soon.
-    fn is_usable(&self, vintage: Vintage) -> bool {
-        let now = Vintage::now(&self.host);
-        if vintage.secrets() != now.secrets() {
-            self.renewal.begin(now.secrets());
-        }
-        vintage == now
     }
 
     /// It was made with the secrets of now, as who the peer must be may be another since, and the host

@@ -8,13 +8,11 @@
 //! |---|---|
 //! | `host_pool` | the connections to one host |
 //! | `lease` | a connection while an exchange uses it |
-//! | `renewal` | how many connections are made at once after secrets were rotated |
 //! | `users` | who is to be cut when a host leaves, or a certificate ends |
 //! | `room` | what a request waits for that found no idle connection |
 
 mod host_pool;
 mod lease;
-mod renewal;
 mod room;
 #[cfg(test)]
 mod tests;
@@ -122,8 +120,8 @@ impl Pools {
         let pools = self.by_host.borrow();
         let key = (host.id, wanted.request_host.clone(), wanted.priority);
         match pools.get(&key) {
-            Some(pool) if !pool.renewal.has_waiting() => HostPool::idle(pool, wanted.protocol),
-            Some(_) | None => Ok(None),
+            Some(pool) => HostPool::idle(pool, wanted.protocol),
+            None => Ok(None),
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::renewal::Next;
 use super::*;
 use crate::config::Endpoints;
 use crate::config::Secrets;
@@ -159,31 +158,4 @@ fn a_connection_is_cut_when_its_certificate_ends_or_its_host_has_left_before() {
     world.pools.follow_hosts();
     assert_eq!(cut(), (host.cut_at().expect("it has left"), [true; 4]));
     assert!(users[2].deadline().is_none(), "it is the host");
-}
-
-#[test]
-fn who_waits_for_a_turn_gets_one_when_it_is_given_back_and_does_not_wait_for_ever() {
-    let world = World::new();
-    let config = Arc::clone(&world.cluster.load().config);
-    let whose = (None, Priority::Default);
-    let pool = world
-        .pools
-        .of(&config, &world.cluster, &world.host(), whose);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build();
-    runtime.expect("a runtime").block_on(async {
-        let next = async || {
-            let deadline = Instant::now() + Duration::from_secs(5);
-            HostPool::turn(&pool, None, deadline).await
-        };
-        pool.renewal.begin(1);
-        let first = next().await;
-        assert!(matches!(first, Ok(Next::Make(_))));
-        let none = next().await;
-        assert!(none.is_err_and(|failure| failure.reason == Reason::ConnectTimeout));
-        let (second, ()) = tokio::join!(next(), async { drop(first) });
-        assert!(matches!(second, Ok(Next::Make(_))));
-    });
 }
