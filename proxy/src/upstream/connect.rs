@@ -79,6 +79,19 @@ impl Vintage {
         }
     }
 
+    /// The generation of the secrets.
+    pub fn secrets(self) -> u32 {
+        self.secrets
+    }
+
+    /// The same with the secrets of another.
+    pub fn with_secrets_of(self, other: Self) -> Self {
+        Self {
+            secrets: other.secrets,
+            ..self
+        }
+    }
+
     /// The era of the host.
     pub fn era(self) -> u32 {
         self.era

@@ -5,6 +5,8 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 
 use tokio::io::AsyncWriteExt;
 
@@ -42,6 +44,8 @@ struct Tls {
     context: Following<ClientContext>,
     /// What it is made of, if that can change.
     followed: Option<Box<(UpstreamTls, AutoNames)>>,
+    /// The generation from which on it is trusted whom it is trusted now.
+    trust_since: AtomicU32,
     stats: Arc<TlsStats>,
 }
 
@@ -57,6 +61,7 @@ impl Tls {
         Self {
             context: Following::new(named, secrets, || make(config, names, secrets)),
             followed,
+            trust_since: AtomicU32::new(0),
             stats,
         }
     }
@@ -196,7 +201,20 @@ impl Transport {
         }
         tls.stats.context_update_by_sds().inc();
         let trust = named.validation.as_ref();
-        old.secret(trust) != tls.context.load().secret(trust)
+        let new = tls.context.load();
+        let is_another = old.secret(trust) != new.secret(trust);
+        if is_another {
+            tls.trust_since.store(new.generation, Ordering::Release);
+        }
+        is_another
+    }
+
+    /// Whether what has changed since that generation is only what we show of ourselves.
+    pub(super) fn only_shows_another(&self, generation: u32) -> bool {
+        self.tls.as_ref().is_some_and(|tls| {
+            let is_usable = tls.context.load().context.is_ok();
+            is_usable && tls.trust_since.load(Ordering::Acquire) <= generation
+        })
     }
 
     /// Whether a server at this address that was let be what it says would be now, as far as that can

@@ -7,6 +7,7 @@
 //! | `certs` | `/certs` of both proxies |
 //! | `caller` | one TLS connection, and whose certificate it saw |
 //! | `site` | bootstraps, listeners and clusters that name secrets |
+//! | `replaced` | idle connections when we show another certificate |
 //! | `peers` | connections and sessions whose trust is withdrawn |
 //! | `rotated` | a leaf is replaced under load |
 //! | `overlap` | leaf after leaf and another root, under load of mutual TLS |
@@ -25,5 +26,6 @@ mod missing;
 mod mutual;
 mod overlap;
 mod peers;
+mod replaced;
 mod rotated;
 mod site;

@@ -42,12 +42,13 @@ use crate::upstream::pool::lease::Http2Lease;
 use crate::upstream::pool::lease::Lease;
 use crate::upstream::pool::lease::Sender;
 use crate::upstream::pool::lease::Slot;
+use crate::upstream::pool::overlap::Overlap;
 use crate::upstream::pool::room::Room;
 use crate::upstream::pool::users::Users;
 use crate::upstream::servers::Servers;
 
 /// Offered in TLS, unless the cluster's context says otherwise.
-const HTTP1: &[&[u8]] = &[b"http/1.1"];
+pub(super) const HTTP1: &[&[u8]] = &[b"http/1.1"];
 const HTTP2: &[&[u8]] = &[b"h2"];
 const EITHER: &[&[u8]] = &[b"h2", b"http/1.1"];
 
@@ -75,6 +76,7 @@ pub(super) struct HostPool {
     pub(super) http1: RefCell<Vec<Http1Connection>>,
     pub(super) http2: RefCell<Vec<Rc<Http2Connection>>>,
     users: Users,
+    pub(super) overlap: Overlap,
     /// Those to be closed when the host is found unfit, and how often it was so before them.
     closing: RefCell<DrainSignal>,
     falls: Cell<u32>,
@@ -128,6 +130,7 @@ impl HostPool {
             breakers: Arc::clone(cluster.breakers()),
             counts,
             users: Users::new(&host),
+            overlap: Overlap::default(),
             closing: RefCell::default(),
             falls: Cell::new(host.falls()),
             host,
@@ -160,8 +163,9 @@ impl HostPool {
     pub(super) fn idle_http1(pool: &Rc<Self>) -> Result<Option<Http1Lease>, Reason> {
         let mut idle = pool.http1.borrow_mut();
         while let Some(mut connection) = idle.pop() {
+            Self::look_for_rotation(pool, connection.vintage, idle.len());
             if !connection.sender.is_ready()
-                || !pool.is_current(connection.vintage)
+                || !pool.may_serve(connection.vintage)
                 || connection.users.is_draining()
             {
                 continue;
@@ -236,37 +240,48 @@ impl HostPool {
         Self::begin_http1(pool, connected, permit).map(Lease::Http1)
     }
 
-    fn begin_http1(
-        pool: &Rc<Self>,
+    pub(super) fn http1_connection(
+        &self,
         (connected, begun): (Connected, Begun),
         permit: ConnectionPermit,
-    ) -> Result<Http1Lease, ConnectFailure> {
+    ) -> Http1Connection {
         let Connected {
             stream,
             tls,
             vintage,
         } = connected;
-        let tenure = pool.servers.tenure(&pool.host, tls.as_ref());
-        pool.stats.upstream_cx_http1_total().inc();
+        let tenure = self.servers.tenure(&self.host, tls.as_ref());
+        self.stats.upstream_cx_http1_total().inc();
         let now = Instant::now();
-        let connection = Http1Connection {
+        Http1Connection {
             local: stream.local_address(),
             tls,
-            sender: Sender::new(stream, pool.config.read_bytes_max()),
-            _open: Open::enter(begun, &pool.counts, permit),
+            sender: Sender::new(stream, self.config.read_bytes_max()),
+            _open: Open::enter(begun, &self.counts, permit),
             born: now,
             idle_since: now,
-            served: 1,
+            served: 0,
             vintage,
             tenure,
-            users: pool.users(vintage, tenure),
-        };
+            users: self.users(vintage, tenure),
+        }
+    }
+
+    fn begin_http1(
+        pool: &Rc<Self>,
+        connected: (Connected, Begun),
+        permit: ConnectionPermit,
+    ) -> Result<Http1Lease, ConnectFailure> {
+        let mut connection = pool.http1_connection(connected, permit);
         match Slot::enter(pool) {
-            Ok(slot) => Ok(Http1Lease {
-                slot,
-                connection,
-                reused: false,
-            }),
+            Ok(slot) => {
+                connection.served = 1;
+                Ok(Http1Lease {
+                    slot,
+                    connection,
+                    reused: false,
+                })
+            }
             Err(_) => {
                 pool.put_back(connection); // it is as good as new
                 Err(ConnectFailure::too_many_requests())
@@ -368,7 +383,7 @@ impl HostPool {
         if spent
             || self.host.transport.names_client()
             || self.is_too_old(connection.born)
-            || !self.is_current(connection.vintage)
+            || !self.may_serve(connection.vintage)
             || !connection.sender.is_ready()
             || self.is_owed()
         {
@@ -393,18 +408,17 @@ impl HostPool {
         }
         let unix_now = unix_now();
         let fresh = |since: Instant| self.config.idle_timeout.is_none_or(|max| now - since < max);
-        let may_stay = |born, vintage, tenure: Tenure| {
-            !self.is_too_old(born) && self.is_current(vintage) && !tenure.is_over(unix_now)
-        };
+        let may_stay = |born, tenure: Tenure| !self.is_too_old(born) && !tenure.is_over(unix_now);
         self.http1.borrow_mut().retain(|c| {
             let is_fresh = fresh(c.idle_since) && c.sender.is_ready();
-            is_fresh && may_stay(c.born, c.vintage, c.tenure)
+            is_fresh && self.may_serve(c.vintage) && may_stay(c.born, c.tenure)
         });
         self.http2.borrow_mut().retain(|c| {
             let busy = c.streams.get() > 0;
             !c.sender.is_closed()
                 && (busy || fresh(c.used.get()))
-                && may_stay(c.born, c.vintage, c.tenure) // streams still open hold their connection
+                && self.is_current(c.vintage)
+                && may_stay(c.born, c.tenure) // streams still open hold their connection
         });
         // Clients choose the hosts of requests, so what is for one goes as soon as it is empty.
         self.request_host.is_none()
@@ -466,7 +480,7 @@ impl HostPool {
             .is_some_and(|max| born.elapsed() >= max)
     }
 
-    async fn open(
+    pub(super) async fn open(
         &self,
         client: Option<&Downstream>,
         alpn: &'static [&'static [u8]],

@@ -8,11 +8,13 @@
 //! |---|---|
 //! | `host_pool` | the connections to one host |
 //! | `lease` | a connection while an exchange uses it |
+//! | `overlap` | how connections are replaced when we show another certificate |
 //! | `users` | who is to be cut when a host leaves, or a certificate ends |
 //! | `room` | what a request waits for that found no idle connection |
 
 mod host_pool;
 mod lease;
+mod overlap;
 mod room;
 #[cfg(test)]
 mod tests;
