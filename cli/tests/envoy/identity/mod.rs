@@ -107,6 +107,35 @@ where
     (wanted, found)
 }
 
+/// What both see, line by line the same. Now and then an Envoy gives a connection TLVs of one before it; it is
+/// asked again then.
+pub(crate) async fn of_both_alike<F>(
+    bootstrap: &str,
+    ports: &[ReservedPort],
+    look: impl Fn() -> F,
+) -> Vec<String>
+where
+    F: Future<Output = Vec<String>>,
+{
+    const TRIES: usize = 3;
+    let mut all = Vec::new();
+    for _ in 0..TRIES {
+        let (envoy, weir) = Box::pin(of_both(bootstrap, ports, &look)).await;
+        if envoy == weir {
+            return weir;
+        }
+        all.push((envoy, weir));
+    }
+    for (envoy, weir) in all {
+        envoy
+            .iter()
+            .zip(&weir)
+            .for_each(|(envoy, weir)| assert_eq!(envoy, weir));
+        assert_eq!(envoy.len(), weir.len());
+    }
+    unreachable!("they were not the same")
+}
+
 /// Both proxies are ready a moment before their listeners are open.
 pub(crate) async fn open(ports: &[ReservedPort]) {
     for port in ports {

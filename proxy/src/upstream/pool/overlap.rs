@@ -12,9 +12,13 @@ use tokio::time::Instant;
 use crate::upstream::connect::Vintage;
 use crate::upstream::pool::host_pool::HTTP1;
 use crate::upstream::pool::host_pool::HostPool;
+use crate::upstream::pool::host_pool::Http1Connection;
 
 /// The longest time an old certificate is of use after a rotation; dozens of handshakes take less.
 const OVERLAP_MAX: Duration = Duration::from_secs(1);
+
+/// Over this time they are spread, so that requests find the processors free between them.
+const SPREAD: Duration = Duration::from_millis(500);
 
 /// Of one pool.
 #[derive(Debug, Default)]
@@ -63,13 +67,9 @@ impl HostPool {
 
     /// Makes a connection in place of one that is idle; false if there is none, or it could not be made.
     async fn replace_one(&self) -> bool {
-        let now = Vintage::now(&self.host);
-        let mut idle = self.http1.borrow_mut();
-        let Some(place) = idle.iter().position(|one| one.vintage != now) else {
+        let Some(old) = self.take_old() else {
             return false;
         };
-        let old = idle.remove(place);
-        drop(idle);
         drop(old); // its place among the connections of the cluster is for the new one
         let Ok(permit) = self.breakers.try_connection(&self.host, self.priority) else {
             return false;
@@ -83,6 +83,13 @@ impl HostPool {
         }
     }
 
+    fn take_old(&self) -> Option<Http1Connection> {
+        let now = Vintage::now(&self.host);
+        let mut idle = self.http1.borrow_mut();
+        let place = idle.iter().position(|one| one.vintage != now)?;
+        Some(idle.remove(place))
+    }
+
     fn end_overlap(&self) {
         self.overlap.until.set(None);
         let now = Vintage::now(&self.host);
@@ -94,11 +101,13 @@ impl HostPool {
 async fn replace(pool: Rc<HostPool>, old: u32, idle: usize) {
     let until = pool.overlap.until.get().unwrap_or_else(Instant::now);
     let is_on = || pool.overlap.old.get() == old;
+    let pause = SPREAD / u32::try_from(idle.max(1)).unwrap_or(u32::MAX);
     let all = async {
         for _ in 0..idle {
             if !is_on() || !pool.replace_one().await {
                 break;
             }
+            tokio::time::sleep(pause).await;
         }
     };
     let _ = tokio::time::timeout_at(until, all).await; // what is left goes
