@@ -33,6 +33,7 @@ fuzz_target!(|text: &str| {
             domains: vec!["*".into()],
             routes: routes.clone(),
             headers: HeaderEdits::default(),
+            sessions: Default::default(),
         }],
         ..RouteConfig::default()
     };
@@ -81,6 +82,7 @@ fn route(line: &str) -> Option<Route> {
             body: Default::default(),
         },
         headers: HeaderEdits::default(),
+        sessions: Default::default(),
     })
 }
 
