@@ -437,11 +437,11 @@ impl Control {
 
     /// When it is cut: after the drain time, but before a certificate ends it stands on.
     fn cut(&mut self) -> Instant {
-        *self.cut.get_or_insert_with(|| {
-            let drained = Instant::now() + self.connection.worker.drain_time();
-            let told = self.drain.chain.deadline();
-            told.map_or(drained, |told| told.min(drained))
-        })
+        let drain_time = self.connection.worker.drain_time();
+        let drained = self.cut.get_or_insert_with(|| Instant::now() + drain_time);
+        // It may be told while it goes for another reason.
+        let told = self.drain.chain.deadline();
+        told.map_or(*drained, |told| told.min(*drained))
     }
 
     /// Whether it may still say goodbye.

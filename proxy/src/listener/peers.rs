@@ -125,21 +125,21 @@ impl Peers {
         });
     }
 
-    fn of(&self, chain: u64) -> Vec<(Arc<Facts>, DrainSignal)> {
+    fn of(&self, chain: u64) -> Vec<(Arc<Facts>, DrainSignal, Tenure)> {
         let chains = self.verified.borrow();
         let peers = chains.get(&chain).into_iter().flatten();
         peers
-            .map(|peer| (Arc::clone(&peer.facts), peer.signal.clone()))
+            .map(|peer| (Arc::clone(&peer.facts), peer.signal.clone(), peer.tenure))
             .collect()
     }
 }
 
 /// Whom we trust has changed: asks those to finish who would not be let in now.
 pub async fn verify_again(worker: Rc<WorkerContext>, chain: Arc<ActiveChain>) {
-    for (facts, signal) in worker.peers.of(chain.id) {
+    for (facts, signal, tenure) in worker.peers.of(chain.id) {
         if signal.alive() > 0 && !chain.transport.trusts(&facts) {
             tracing::info!(chain = %chain.config.name, "a client is no longer trusted, it is asked to go");
-            signal.start();
+            tenure.ask(&signal);
         }
         tokio::task::yield_now().await; // each takes as long as many requests
     }

@@ -166,9 +166,13 @@ impl Relay {
             self.moved_at = Instant::now();
         }
         if self.cut_at.is_none() && self.is_asked_to_go(drain, cx) {
-            let cut_at = Instant::now() + self.patience.drain;
-            let told = drain.chain.deadline();
-            self.cut_at = Some(told.map_or(cut_at, |told| told.min(cut_at)));
+            self.cut_at = Some(Instant::now() + self.patience.drain);
+        }
+        // It may be told while it goes for another reason.
+        if let Some(cut_at) = &mut self.cut_at
+            && let Some(told) = drain.chain.deadline()
+        {
+            *cut_at = told.min(*cut_at);
         }
         if let Poll::Ready(ended) = self.ties.poll_ended(cx) {
             return Poll::Ready(ended);

@@ -163,11 +163,10 @@ impl HostPool {
     pub(super) fn idle_http1(pool: &Rc<Self>) -> Result<Option<Http1Lease>, Reason> {
         let mut idle = pool.http1.borrow_mut();
         while let Some(mut connection) = idle.pop() {
-            Self::look_for_rotation(pool, connection.vintage, idle.len());
-            if !connection.sender.is_ready()
-                || !pool.may_serve(connection.vintage)
-                || connection.users.is_draining()
-            {
+            let vintage = connection.vintage;
+            let may_serve =
+                pool.may_serve(vintage) || Self::begin_overlap(pool, vintage, idle.len());
+            if !may_serve || !connection.sender.is_ready() || connection.users.is_draining() {
                 continue;
             }
             let slot = match Slot::enter(pool) {

@@ -207,7 +207,10 @@ impl Pools {
     ) -> DrainGuard {
         let pool = self.of(config, cluster, host, (None, Priority::Default));
         let guard = pool.users(vintage, tenure).guard();
-        self.plan_cut();
+        // Of this pool alone: to look at all of them for each stream would be much.
+        let planned = self.next_cut.get();
+        self.next_cut
+            .set([planned, pool.next_cut()].into_iter().flatten().min());
         guard
     }
 

@@ -49,20 +49,20 @@ impl HostPool {
             && self.host.transport.only_shows_another(vintage.secrets())
     }
 
-    /// Begins to replace what is idle if this connection, one of them, is the first that is found after a
-    /// rotation. Called before [`Self::may_serve`].
-    pub(super) fn look_for_rotation(pool: &Rc<Self>, vintage: Vintage, idle: usize) {
-        let now = Vintage::now(&pool.host);
+    /// Begins to replace what is idle, so many besides this one, which may not serve any more; false if that
+    /// is not because of a rotation, or it was begun before.
+    pub(super) fn begin_overlap(pool: &Rc<Self>, vintage: Vintage, idle: usize) -> bool {
         let overlap = &pool.overlap;
         let is_begun = overlap.until.get().is_some() && overlap.old.get() == vintage.secrets();
-        if vintage == now || is_begun || !pool.differs_by_what_we_show(vintage, now) {
-            return;
+        if is_begun || !pool.differs_by_what_we_show(vintage, Vintage::now(&pool.host)) {
+            return false;
         }
         let until = Instant::now() + OVERLAP_MAX;
         overlap.old.set(vintage.secrets());
         overlap.until.set(Some(until));
         // It ends by itself, as it is replaced by another one or its time is over.
         tokio::task::spawn_local(replace(Rc::clone(pool), vintage.secrets(), idle));
+        true
     }
 
     /// Makes a connection in place of one that is idle; false if there is none, or it could not be made.
