@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::compare::{
-    BalanceOptions, Contestant, CurveOptions, GateOptions, Options, RotationOptions,
+    BalanceOptions, Contestant, CostOptions, CurveOptions, GateOptions, Options, RotationOptions,
 };
 
 #[derive(Debug, Parser)]
@@ -37,6 +37,8 @@ enum Action {
     Compare(CompareArguments),
     /// Measure what a slow member does to the tail of its cluster.
     Balance(BalanceArguments),
+    /// Measure what protection and feedback cost: the same traffic with and without, side by side.
+    Cost(CostArguments),
     /// Measure latency over offered rate and draw it.
     Curve(CurveArguments),
     /// Hold instructions, system calls and memory to the recorded values.
@@ -135,6 +137,22 @@ struct BalanceArguments {
 }
 
 #[derive(Debug, clap::Args)]
+struct CostArguments {
+    /// Only these rows.
+    #[arg(long, value_delimiter = ',', value_name = "SCENARIO,...")]
+    only: Vec<String>,
+    /// How often both are started anew.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(2..=1_000))]
+    blocks: u16,
+    /// The weir-proxy to measure, in place of WEIR_BIN or the build in the target directory.
+    #[arg(long, value_name = "PROGRAM")]
+    weir: Option<PathBuf>,
+    /// Stay in the network namespace of the caller, with its congestion control.
+    #[arg(long)]
+    no_namespace: bool,
+}
+
+#[derive(Debug, clap::Args)]
 struct RotationArguments {
     /// Requests per second.
     #[arg(long, default_value_t = 5_000.0)]
@@ -170,6 +188,12 @@ fn main() -> ExitCode {
         Action::Balance(arguments) => compare::balance(&BalanceOptions {
             rate: arguments.rate,
             windows: arguments.windows.into(),
+            weir: arguments.weir,
+            no_namespace: arguments.no_namespace,
+        }),
+        Action::Cost(arguments) => compare::cost(&CostOptions {
+            only: arguments.only,
+            blocks: arguments.blocks.into(),
             weir: arguments.weir,
             no_namespace: arguments.no_namespace,
         }),

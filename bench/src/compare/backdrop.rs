@@ -24,6 +24,8 @@ pub(crate) struct Backdrop {
     directory: TempDir,
     certificates: Certificates,
     origin: AnyOrigin,
+    /// A second member.
+    second: FixedOrigin,
     /// Where the generator goes to measure itself: the origin, or one with the proxies' TLS.
     pub(super) direct: Option<FixedOrigin>,
     pub(crate) transport: Transport,
@@ -56,6 +58,7 @@ impl Backdrop {
             Protocol::TcpDownload { .. } => tcp(TcpBehavior::Download)?,
             _ => AnyOrigin::Fixed(start(&fixed)?),
         };
+        let second = start(&fixed)?;
         let transport = match setup.has_tls_in_front() {
             false => Transport::Plain,
             true => {
@@ -73,6 +76,7 @@ impl Backdrop {
             directory,
             certificates,
             origin,
+            second,
             direct,
             transport,
         };
@@ -101,6 +105,7 @@ impl Backdrop {
         let (routes, clusters) = sizes(scenario);
         vec![
             ("certificates", directory.clone()),
+            ("second_origin", self.second.addr().port().to_string()),
             ("directory", directory),
             ("routes", routes.to_string()),
             ("clusters", clusters.to_string()),

@@ -22,6 +22,8 @@ fn floor(setup: Setup) -> Result<&'static str, &'static str> {
         Setup::Http1Logged
         | Setup::Http1Guarded
         | Setup::Http2Guarded
+        | Setup::Http1InTurn
+        | Setup::Http1Latency
         | Setup::Routes
         | Setup::Clusters
         | Setup::Endpoints => Err("a relay of bytes has no such thing"),
@@ -31,11 +33,17 @@ fn floor(setup: Setup) -> Result<&'static str, &'static str> {
 /// Health, limits and retries of HAProxy and nginx are not the same work.
 const OTHER_GUARDS: &str = "protects in other terms";
 
+/// Members in turn are not worth a file of their own where nothing follows latency.
+const OTHER_BALANCING: &str = "has no weights by latency";
+
 fn envoy(setup: Setup) -> &'static str {
     match setup {
         Setup::Http1ToHttp1 => include_str!("../../peers/envoy/h1-h1.yaml"),
         Setup::Http1Logged => include_str!("../../peers/envoy/h1-h1-log.yaml"),
         Setup::Http1Guarded => include_str!("../../peers/envoy/h1-h1-guarded.yaml"),
+        Setup::Http1InTurn | Setup::Http1Latency => {
+            include_str!("../../peers/envoy/h1-h1-two.yaml")
+        }
         Setup::Http1ToHttp2 => include_str!("../../peers/envoy/h1-h2.yaml"),
         Setup::Http2ToHttp1 => include_str!("../../peers/envoy/h2-h1.yaml"),
         Setup::Http2ToHttp2 => include_str!("../../peers/envoy/h2-h2.yaml"),
@@ -62,6 +70,7 @@ fn haproxy(setup: Setup) -> Result<&'static str, &'static str> {
         Setup::Routes => include_str!("../../peers/haproxy/routes.cfg"),
         Setup::Clusters => include_str!("../../peers/haproxy/clusters.cfg"),
         Setup::Http1Guarded | Setup::Http2Guarded => return Err(OTHER_GUARDS),
+        Setup::Http1InTurn | Setup::Http1Latency => return Err(OTHER_BALANCING),
         Setup::Endpoints => return Err("takes members by commands, not from a control plane"),
     })
 }
@@ -79,6 +88,7 @@ fn nginx(setup: Setup) -> Result<&'static str, &'static str> {
         Setup::Routes => include_str!("../../peers/nginx/routes.conf"),
         Setup::Clusters => include_str!("../../peers/nginx/clusters.conf"),
         Setup::Http1Guarded | Setup::Http2Guarded => return Err(OTHER_GUARDS),
+        Setup::Http1InTurn | Setup::Http1Latency => return Err(OTHER_BALANCING),
         Setup::Endpoints => return Err("takes members by a reload, not from a control plane"),
     })
 }

@@ -30,6 +30,20 @@ pub(crate) enum Contestant {
 const OUTCOME_BREAKER: &str = "{ typed_filter_metadata: { weir.circuit_breaking.v1: { \"@type\": \
      type.googleapis.com/weir.circuit_breaking.v1.OutcomeBreaker, error_percent: 50.0 } } }";
 
+const ROUND_ROBIN: &str = "{ typed_extension_config: { name: in_turn, typed_config: { \"@type\": \
+     type.googleapis.com/envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin } } }";
+
+const BY_LATENCY: &str = "{ typed_extension_config: { name: latency, typed_config: { \"@type\": \
+     type.googleapis.com/weir.load_balancing.v1.LatencyWeightedRoundRobin } } }";
+
+/// How members take turns; in a file Envoy wants to know every type.
+fn policies(contestant: Contestant, setup: Setup) -> &'static str {
+    match (contestant, setup) {
+        (Contestant::Weir, Setup::Http1Latency) => BY_LATENCY,
+        _ => ROUND_ROBIN,
+    }
+}
+
 impl Contestant {
     pub(crate) const ALL: [Self; 5] = [
         Self::Floor,
@@ -115,6 +129,7 @@ impl Running {
             _ => "{}",
         };
         values.push(("outcome_breaker", outcome_breaker.to_owned()));
+        values.push(("policy", policies(contestant, site.setup).to_owned()));
         let config = render(template, &values).map_err(Hole::failed)?;
         let program = site.weir.clone().filter(|_| contestant == Contestant::Weir);
         let options = StartOptions {

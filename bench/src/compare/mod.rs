@@ -8,6 +8,7 @@ mod backdrop;
 mod balance;
 mod configs;
 mod contestant;
+mod cost;
 mod curve;
 mod endpoints;
 mod footprint;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 pub(crate) use self::balance::{BalanceOptions, main as balance};
 pub(crate) use self::contestant::Contestant;
+pub(crate) use self::cost::{CostOptions, main as cost};
 pub(crate) use self::curve::{CurveOptions, main as curve};
 pub(crate) use self::gates::{GateOptions, main as gates};
 pub(crate) use self::rotation::{RotationOptions, main as rotation};

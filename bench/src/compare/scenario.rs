@@ -14,6 +14,10 @@ pub(crate) enum Setup {
     Http1Logged,
     /// The same with all that protects.
     Http1Guarded,
+    /// The same to two members, each in turn.
+    Http1InTurn,
+    /// The same to two members, by weights that follow latency.
+    Http1Latency,
     Http1ToHttp2,
     Http2ToHttp1,
     Http2ToHttp2,
@@ -34,10 +38,12 @@ pub(crate) enum Setup {
 
 impl Setup {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Http1ToHttp1,
         Self::Http1Logged,
         Self::Http1Guarded,
+        Self::Http1InTurn,
+        Self::Http1Latency,
         Self::Http1ToHttp2,
         Self::Http2ToHttp1,
         Self::Http2ToHttp2,

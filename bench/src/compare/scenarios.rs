@@ -122,6 +122,24 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         &[goal(Metric::Main, ENVOY, 0.40)],
     ),
     traffic(
+        "http1-in-turn",
+        "http1-small to two members, each in turn",
+        Traffic {
+            setup: Setup::Http1InTurn,
+            ..SMALL
+        },
+        &[],
+    ),
+    traffic(
+        "http1-latency",
+        "http1-small to two members, weights by latency",
+        Traffic {
+            setup: Setup::Http1Latency,
+            ..SMALL
+        },
+        &[],
+    ),
+    traffic(
         "http1-headers",
         "HTTP/1.1 keep-alive, 20 header fields each way, 1 KiB body",
         Traffic {

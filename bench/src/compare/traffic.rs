@@ -168,6 +168,16 @@ impl<'a> Stage<'a> {
         pace: Pace,
     ) -> Result<Run, Hole> {
         let (mut running, _) = self.start(contestant).await?;
+        self.window(&mut running, traffic, pace).await
+    }
+
+    /// One window of a proxy that runs.
+    pub(crate) async fn window(
+        &self,
+        running: &mut Running,
+        traffic: &Traffic,
+        pace: Pace,
+    ) -> Result<Run, Hole> {
         let timing = self.timing.of(traffic);
         let plan = self.plan(traffic, running.listen.addr(), pace);
         let mut load = Load::start(plan).await.map_err(Hole::failed)?;
