@@ -50,9 +50,9 @@ impl Alias {
 
     /// A place.
     pub(super) fn draw(&self, draws: &mut Draws) -> usize {
-        let place = draws.below(self.0.len());
+        let (place, part) = draws.split(self.0.len());
         match self.0.get(place) {
-            Some(column) if draws.any() >= column.threshold => column.other,
+            Some(column) if part >= column.threshold => column.other,
             _ => place,
         }
     }

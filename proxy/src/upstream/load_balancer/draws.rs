@@ -21,8 +21,14 @@ impl Draws {
 
     /// A place below `len`; 0 if there is none.
     pub(super) fn below(&mut self, len: usize) -> usize {
-        let scaled = (u128::from(self.any()) * len as u128) >> 64;
-        usize::try_from(scaled).unwrap_or(0)
+        self.split(len).0
+    }
+
+    /// A place below `len`, and where in it, of 2^64: what is left of the number says as much again.
+    #[expect(clippy::cast_possible_truncation, reason = "its halves")]
+    pub(super) fn split(&mut self, len: usize) -> (usize, u64) {
+        let scaled = u128::from(self.any()) * len as u128;
+        ((scaled >> 64) as usize, scaled as u64)
     }
 
     /// From 0 to 1, without 1.

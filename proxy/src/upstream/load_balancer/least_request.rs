@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::alias::Alias;
 use super::draws::Draws;
+use super::fewest::Fewest;
 use crate::config::load_balancing::LeastRequest as Config;
 use crate::config::load_balancing::Selection;
 use crate::upstream::in_flight::InFlight;
@@ -27,7 +28,7 @@ pub(super) struct LeastRequest {
 #[derive(Debug)]
 enum Method {
     Choices(u32),
-    FullScan,
+    FullScan(Fewest),
     Weighted { table: Alias, draws: u32, bias: f64 },
 }
 
@@ -37,7 +38,7 @@ impl LeastRequest {
         let is_equal = weights.iter().all(|weight| Some(weight) == weights.first());
         let method = match config.selection {
             Selection::Choices(count) if is_equal => Method::Choices(count),
-            Selection::FullScan if is_equal => Method::FullScan,
+            Selection::FullScan if is_equal => Method::FullScan(Fewest::new(hosts.len())),
             Selection::Choices(_) | Selection::FullScan => Method::Weighted {
                 table: Alias::new(weights),
                 draws: match config.selection {
@@ -54,7 +55,7 @@ impl LeastRequest {
     pub(super) fn pick(&self, draws: &mut Draws) -> usize {
         match &self.method {
             Method::Choices(count) => self.of_few(*count, draws),
-            Method::FullScan => self.of_all(draws),
+            Method::FullScan(fewest) => fewest.pick(&self.hosts, draws),
             Method::Weighted {
                 table,
                 draws: count,
@@ -71,23 +72,6 @@ impl LeastRequest {
             let value = self.in_flight(place);
             if value < least {
                 (best, least) = (place, value);
-            }
-        }
-        best
-    }
-
-    /// Among equals each has the same chance.
-    fn of_all(&self, draws: &mut Draws) -> usize {
-        let (mut best, mut least, mut equals) = (0, u64::MAX, 0_usize);
-        for (place, host) in self.hosts.iter().enumerate() {
-            let value = host.value();
-            if value < least {
-                (best, least, equals) = (place, value, 1);
-            } else if value == least {
-                equals += 1;
-                if draws.below(equals) == 0 {
-                    best = place;
-                }
             }
         }
         best

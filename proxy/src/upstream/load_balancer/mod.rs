@@ -9,7 +9,8 @@
 //! | `consistent` | what policies that hash have in common |
 //! | `detour` | attempts avoid priorities that were tried |
 //! | `draws` | random numbers |
-//! | `least_request` | who has the fewest requests in flight |
+//! | `fewest` | who has the fewest requests in flight of all |
+//! | `least_request` | who has few requests in flight |
 //! | `locality` | how localities share the load |
 //! | `maglev` | a table of all members |
 //! | `murmur` | MurmurHash2 |
@@ -34,6 +35,7 @@ mod bounded_load;
 mod consistent;
 mod detour;
 mod draws;
+mod fewest;
 mod least_request;
 mod locality;
 mod maglev;

@@ -5,7 +5,10 @@
 //! the next of the members that headers name. Metadata is that of connections: a stream can be led by what a
 //! PROXY protocol header says, a request cannot.
 
+use std::collections::HashMap;
 use std::sync::OnceLock;
+
+use foldhash::fast::RandomState;
 
 use super::Asked;
 use crate::config::load_balancing::HealthStatuses;
@@ -19,9 +22,9 @@ use crate::upstream::host::Member;
 pub struct ByName {
     sources: Box<[NameSource]>,
     statuses: HealthStatuses,
-    /// Places of members in the order of their addresses. Made when the first request names one: no
-    /// other cluster pays for it.
-    order: OnceLock<Box<[u32]>>,
+    /// Places of members by their addresses. Made when the first request names one: no other cluster pays
+    /// for it.
+    places: OnceLock<HashMap<Box<str>, u32, RandomState>>,
 }
 
 /// What becomes of a request.
@@ -41,7 +44,7 @@ impl ByName {
         Self {
             sources: config.override_sources.clone().into(),
             statuses: config.override_statuses,
-            order: OnceLock::new(),
+            places: OnceLock::new(),
         }
     }
 
@@ -74,19 +77,16 @@ impl ByName {
     }
 
     fn place(&self, members: &[Member], address: &str) -> Option<usize> {
-        let label = |place: u32| {
-            let member = members.get(place as usize);
-            member.map_or("", |member| &*member.host.label)
-        };
-        let order = self.order.get_or_init(|| {
-            let count = u32::try_from(members.len()).unwrap_or(u32::MAX);
-            let mut order: Vec<u32> = (0..count).collect();
-            order.sort_by(|left, right| label(*left).cmp(label(*right)));
-            order.into()
+        let places = self.places.get_or_init(|| {
+            let mut places =
+                HashMap::with_capacity_and_hasher(members.len(), RandomState::default());
+            for (place, member) in (0..).zip(members) {
+                // Of two at one address the first.
+                places.entry(member.host.label.clone()).or_insert(place);
+            }
+            places
         });
-        let at = order.partition_point(|place| label(*place) < address);
-        let place = order.get(at).copied()?;
-        (label(place) == address).then_some(place as usize)
+        places.get(address).map(|place| *place as usize)
     }
 }
 

@@ -12,11 +12,18 @@ use super::places::Places;
 use crate::config::load_balancing::HashFunction;
 use crate::config::load_balancing::RingHash as Config;
 
+/// Hashes between two marks, as far as they are even: a line of the cache or less is looked through.
+const BETWEEN: usize = 4;
+
 /// The ring.
 #[derive(Debug)]
 pub(super) struct RingHash {
     /// In order.
     hashes: Box<[u64]>,
+    /// Where the hashes begin whose first bits are the place here, and their end.
+    marks: Box<[u32]>,
+    /// Bits of a hash that are not its first.
+    shift: u32,
     members: Places,
 }
 
@@ -25,9 +32,13 @@ impl RingHash {
     pub(super) fn new(config: &Config, members: &[Weighted<'_>]) -> Self {
         let mut ring = entries(config, members);
         ring.sort_unstable();
-        let hashes = ring.iter().map(|(hash, _)| *hash).collect();
+        let hashes: Box<[u64]> = ring.iter().map(|(hash, _)| *hash).collect();
         let places: Vec<u32> = ring.into_iter().map(|(_, place)| place).collect();
+        let bits = (hashes.len() / BETWEEN).max(2).ilog2();
+        let shift = u64::BITS - bits;
         Self {
+            marks: marks(&hashes, bits),
+            shift,
             hashes,
             members: Places::new(&places),
         }
@@ -35,10 +46,31 @@ impl RingHash {
 
     /// Who is responsible for `hash`.
     pub(super) fn pick(&self, hash: u64) -> Option<usize> {
-        let at = self.hashes.partition_point(|place| *place < hash);
+        let mark = usize::try_from(hash >> self.shift).unwrap_or(0);
+        let &[start, end] = self.marks.get(mark..mark + 2)? else {
+            return None;
+        };
+        let among = self.hashes.get(start as usize..end as usize)?;
+        let at = start as usize + among.partition_point(|place| *place < hash);
         self.members
             .get(if at == self.hashes.len() { 0 } else { at })
     }
+}
+
+/// For each value of so many first bits where its hashes begin, and the end.
+fn marks(hashes: &[u64], bits: u32) -> Box<[u32]> {
+    let mut at = 0;
+    let begin = |first: u64| {
+        let is_before = |hash: &u64| (*hash >> (u64::BITS - bits)) < first;
+        at += hashes
+            .get(at..)
+            .unwrap_or_default()
+            .iter()
+            .take_while(|hash| is_before(hash))
+            .count();
+        u32::try_from(at).unwrap_or(u32::MAX)
+    };
+    (0..=1 << bits).map(begin).collect()
 }
 
 /// The least member gets a whole number of places, unless the ring would be too large; what the

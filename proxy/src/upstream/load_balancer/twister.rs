@@ -6,10 +6,14 @@ const WORDS: usize = 624;
 /// A word is made of itself, the next, and the one so far ahead.
 const AHEAD: usize = 397;
 
-/// A sequence.
+/// A sequence. What nobody draws is not computed: mostly a few numbers are wanted, and the first needs two
+/// thirds of the words that are made of the seed.
 #[derive(Debug)]
 pub(super) struct Twister {
     state: [u32; WORDS],
+    /// Words made of the seed.
+    made: usize,
+    /// The next one to be twisted and drawn.
     next: usize,
 }
 
@@ -17,37 +21,40 @@ impl Twister {
     /// The sequence of a seed, of which 32 bits count.
     pub(super) fn new(seed: u64) -> Self {
         let mut state = [0; WORDS];
-        let mut word = u32::try_from(seed & u64::from(u32::MAX)).unwrap_or(0);
-        for (place, slot) in (1_u32..).zip(&mut state) {
-            *slot = word;
-            word = (word ^ (word >> 30))
-                .wrapping_mul(1_812_433_253)
-                .wrapping_add(place);
+        state[0] = u32::try_from(seed & u64::from(u32::MAX)).unwrap_or(0);
+        Self {
+            state,
+            made: 1,
+            next: 0,
         }
-        Self { state, next: WORDS }
     }
 
     /// The next number.
     fn any(&mut self) -> u32 {
-        if self.next >= WORDS {
-            self.twist();
-            self.next = 0;
-        }
-        let mut word = self.state.get(self.next).copied().unwrap_or(0);
-        self.next += 1;
+        self.make(self.next + AHEAD);
+        let place = self.next;
+        let high = self.state[place] & 0x8000_0000;
+        let low = self.state[(place + 1) % WORDS] & 0x7fff_ffff;
+        let joined = high | low;
+        let odd = if joined & 1 == 0 { 0 } else { 0x9908_b0df };
+        let mut word = self.state[(place + AHEAD) % WORDS] ^ (joined >> 1) ^ odd;
+        self.state[place] = word;
+        self.next = (place + 1) % WORDS;
         word ^= word >> 11;
         word ^= (word << 7) & 0x9d2c_5680;
         word ^= (word << 15) & 0xefc6_0000;
         word ^ (word >> 18)
     }
 
-    fn twist(&mut self) {
-        for place in 0..WORDS {
-            let high = self.state[place] & 0x8000_0000;
-            let low = self.state[(place + 1) % WORDS] & 0x7fff_ffff;
-            let joined = high | low;
-            let odd = if joined & 1 == 0 { 0 } else { 0x9908_b0df };
-            self.state[place] = self.state[(place + AHEAD) % WORDS] ^ (joined >> 1) ^ odd;
+    /// Makes the words of the seed up to this place.
+    fn make(&mut self, place: usize) {
+        while self.made <= place.min(WORDS - 1) {
+            let before = self.state[self.made - 1];
+            let number = u32::try_from(self.made).unwrap_or(0);
+            self.state[self.made] = (before ^ (before >> 30))
+                .wrapping_mul(1_812_433_253)
+                .wrapping_add(number);
+            self.made += 1;
         }
     }
 

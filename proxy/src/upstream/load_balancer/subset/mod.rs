@@ -297,7 +297,8 @@ impl SubsetTable {
                 let own = at.ok().and_then(|at| subset.pairs.get(at));
                 own.is_some_and(|own| own.value == pair.value)
             };
-            subset.pairs.len() == count && pairs().all(is_in)
+            // Mostly both are in the order of their names.
+            subset.pairs.len() == count && (pairs().eq(subset.pairs.iter()) || pairs().all(is_in))
         })
     }
 
