@@ -127,6 +127,14 @@ impl RetryOn {
     /// Any status of gRPC.
     pub const GRPC: Self = Self(0b1_1111 << 10);
 
+    /// Those that a response may meet whose status says that all is well.
+    pub const OF_A_SUCCESS: Self = Self(
+        Self::ENVOY_RATE_LIMITED.0
+            | Self::RETRIABLE_STATUS_CODES.0
+            | Self::RETRIABLE_HEADERS.0
+            | Self::GRPC.0,
+    );
+
     /// The condition of this name in `x-envoy-retry-on`; nothing for HTTP/3, which is not spoken here.
     pub fn of_http(token: &str) -> Option<Self> {
         Some(match token {

@@ -631,10 +631,10 @@ fn outcomes(current: &UpstreamCluster) -> Vec<OutcomeView> {
     let Some(outcomes) = &current.outcomes else {
         return Vec::new();
     };
-    let now = outcomes.born.elapsed();
+    let now = outcomes.age(Instant::now());
     let of_cluster = OutcomeView {
         host: None,
-        report: outcomes.of_cluster.report(now),
+        report: outcomes.report(now),
     };
     let of_members = current.hosts.members().iter().filter_map(|member| {
         let breaker = outcomes.of_host(&member.host)?;

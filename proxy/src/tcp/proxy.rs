@@ -172,15 +172,15 @@ async fn connect_upstream(
             attempts_before: session.attempts,
             ..Asked::default()
         };
-        let (cluster_config, host) = worker.pools.pick(cluster, &session.downstream, asked);
-        let Some(host) = host else {
+        let picked = worker.pools.pick(cluster, &session.downstream, asked);
+        let Some(host) = picked.host else {
             cluster.stats().upstream_cx_none_healthy().inc();
             session.flag(ResponseFlag::NoHealthyUpstream);
             return None;
         };
         session.attempts += 1;
         session.host = Some(Arc::clone(&host));
-        let towards = (cluster, &cluster_config, &host);
+        let towards = (cluster, &picked.config, &host);
         match attempt(worker, towards, &session.downstream).await {
             // It left while we connected, and nothing was sent.
             Ok((connected, ..))

@@ -32,7 +32,7 @@ use crate::telemetry::stats::worker;
 use crate::upstream::Breakers;
 use crate::upstream::Host;
 use crate::upstream::HostSet;
-use crate::upstream::breaker::Outcomes;
+use crate::upstream::breaker::outcome::Breaker as OutcomeBreaker;
 use crate::upstream::departure;
 use crate::upstream::departure::Cause;
 use crate::upstream::departure::Departures;
@@ -49,6 +49,17 @@ use crate::upstream::shadow;
 use crate::upstream::shadow::Watch;
 use crate::upstream::transport::Transports;
 use crate::upstream::zone::Zone;
+
+/// Who takes a request, with what goes with that.
+#[derive(Debug)]
+pub struct Picked {
+    /// The cluster's configuration.
+    pub config: Arc<config::Cluster>,
+    /// What looks at what comes of it, if anything does.
+    pub outcomes: Option<Arc<OutcomeBreaker>>,
+    /// The member, if there is a fit one.
+    pub host: Option<Arc<Host>>,
+}
 
 /// What a route holds of a cluster: it stays the same while the cluster lives.
 #[derive(Clone, Debug)]
@@ -100,7 +111,7 @@ pub struct UpstreamCluster {
     /// How unfit members are found, if anybody asks.
     pub care: Option<Arc<Care>>,
     /// What looks at what came of its requests, if anything does.
-    pub outcomes: Option<Arc<Outcomes>>,
+    pub outcomes: Option<Arc<OutcomeBreaker>>,
     /// Where the proxy is, if it was said.
     zone: Option<Arc<Zone>>,
     /// What its balancer counts.
@@ -173,11 +184,14 @@ impl UpstreamCluster {
 /// What is known stays known while the settings of the breaker do.
 fn kept_outcomes(
     config: &config::Cluster,
-    before: Option<&Arc<Outcomes>>,
-) -> Option<Arc<Outcomes>> {
+    before: Option<&Arc<OutcomeBreaker>>,
+) -> Option<Arc<OutcomeBreaker>> {
     let settings = config.outcome_breaker.as_ref()?;
-    let same = before.filter(|before| before.of_cluster.config() == settings);
-    Some(same.map_or_else(|| Arc::new(Outcomes::new(settings)), Arc::clone))
+    let same = before.filter(|before| before.config() == settings);
+    Some(same.map_or_else(
+        || Arc::new(OutcomeBreaker::new(Arc::clone(settings))),
+        Arc::clone,
+    ))
 }
 
 impl ClusterHandle {
@@ -305,7 +319,7 @@ impl ClusterHandle {
     }
 
     /// What looks at what came of its requests, if anything does.
-    pub fn outcomes(&self) -> Option<Arc<Outcomes>> {
+    pub fn outcomes(&self) -> Option<Arc<OutcomeBreaker>> {
         self.load().outcomes.clone()
     }
 
@@ -329,20 +343,22 @@ impl ClusterHandle {
         self.0.current.load_full()
     }
 
-    /// The member for the next request of the calling worker, with the configuration that goes
-    /// with it, and what the request asks.
-    pub fn pick(&self, asked: Asked<'_>) -> (Arc<config::Cluster>, Option<Arc<Host>>) {
+    /// The member for the next request of the calling worker, by what the request asks.
+    pub fn pick(&self, asked: Asked<'_>) -> Picked {
         let current = self.load();
-        let Some(cursor) = self.0.cursors.get(worker::current().unwrap_or(0)) else {
-            return (Arc::clone(&current.config), None);
+        let mut picked = Picked {
+            config: Arc::clone(&current.config),
+            outcomes: current.outcomes.clone(),
+            host: None,
         };
-        let mut place = cursor.0.load(Ordering::Relaxed);
-        let host = current
-            .hosts
-            .pick_for(&mut place, fastrand::u64(..), asked)
-            .cloned();
-        cursor.0.store(place, Ordering::Relaxed);
-        (Arc::clone(&current.config), host)
+        if let Some(cursor) = self.0.cursors.get(worker::current().unwrap_or(0)) {
+            let mut place = cursor.0.load(Ordering::Relaxed);
+            let hosts = &current.hosts;
+            let host = hosts.pick_for(&mut place, fastrand::u64(..), asked);
+            picked.host = host.cloned();
+            cursor.0.store(place, Ordering::Relaxed);
+        }
+        picked
     }
 
     /// Why the next request is not tried, if the control plane wants some dropped; `draw` gives numbers

@@ -48,6 +48,7 @@ pub mod zone;
 
 pub use breaker::Breakers;
 pub use cluster::ClusterHandle;
+pub use cluster::Picked;
 pub use cluster::UpstreamCluster;
 pub use host::Host;
 pub use host::HostCounts;

@@ -11,6 +11,7 @@
 //! | `sent` | what became of a request |
 //! | `server` | a downstream connection, driven to its end |
 //! | `switch` | what a connection goes on as after a 101 |
+//! | `unfit` | servers that say they fail their health checks |
 
 mod body;
 mod error;
@@ -21,6 +22,7 @@ mod replay;
 mod sent;
 mod server;
 mod switch;
+pub(in crate::http) mod unfit;
 
 pub use super::http1::client::Http1Sender;
 pub(super) use super::http1::spare::give_back;

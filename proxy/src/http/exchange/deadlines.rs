@@ -42,8 +42,7 @@ pub(super) struct Deadlines {
     request: Option<Duration>,
     route: Option<Duration>,
     idle: Option<Duration>,
-    /// Boxed, as they are rare.
-    further: Option<Box<FurtherLimits>>,
+    further: Option<FurtherLimits>,
     /// How far the request body has come; none if there is none.
     pub(super) progress: Option<Rc<Progress>>,
     /// What the stream holds, if it has no request body.
@@ -81,7 +80,33 @@ struct FurtherLimits {
 }
 
 /// An end, and what it is the end of.
-type End = Option<(Instant, Reason)>;
+type End = Option<(Instant, Limit)>;
+
+/// What may end. A reason is larger, and is wanted only of the one that did.
+#[derive(Clone, Copy, Debug)]
+enum Limit {
+    All,
+    Attempt,
+    AttemptIdle,
+    Request,
+    RequestIdle,
+    Route,
+    StreamIdle,
+}
+
+impl Limit {
+    fn reason(self) -> Reason {
+        match self {
+            Self::All => Reason::DurationTimeout,
+            Self::Attempt => Reason::PerTryTimeout,
+            Self::AttemptIdle => Reason::PerTryIdleTimeout,
+            Self::Request => Reason::DownstreamTimeout,
+            Self::RequestIdle => Reason::RequestIdle,
+            Self::Route => Reason::UpstreamTimeout,
+            Self::StreamIdle => Reason::StreamIdle,
+        }
+    }
+}
 
 /// The one that comes first; the first of two that come together.
 fn sooner(one: End, other: End) -> End {
@@ -98,14 +123,14 @@ impl FurtherLimits {
         started: Instant,
         request_end: Option<Instant>,
         (moved, is_answered): (Instant, bool),
-    ) -> Option<(Instant, Reason)> {
+    ) -> End {
         let began = self.began.zip(request_end);
         let began = began.map(|(began, end)| began.max(end));
         let head = self.head.filter(|_| !is_answered).zip(began);
         let idle = self.idle.zip(began);
-        let all = self.all.map(|max| (started + max, Reason::DurationTimeout));
-        let head = head.map(|(max, began)| (began + max, Reason::PerTryTimeout));
-        let idle = idle.map(|(max, began)| (began.max(moved) + max, Reason::PerTryIdleTimeout));
+        let all = self.all.map(|max| (started + max, Limit::All));
+        let head = head.map(|(max, began)| (began + max, Limit::Attempt));
+        let idle = idle.map(|(max, began)| (began.max(moved) + max, Limit::AttemptIdle));
         sooner(sooner(all, head), idle)
     }
 }
@@ -125,11 +150,9 @@ impl Deadlines {
             request: config.request_timeout,
             route: None,
             idle: config.stream_idle_timeout,
-            further: all.map(|_| {
-                Box::new(FurtherLimits {
-                    all,
-                    ..FurtherLimits::default()
-                })
+            further: all.map(|_| FurtherLimits {
+                all,
+                ..FurtherLimits::default()
             }),
             progress,
             account: OnceCell::new(),
@@ -225,10 +248,10 @@ impl Deadlines {
         }
     }
 
-    /// An attempt has its connection.
-    pub(super) fn begin_attempt(&mut self) {
+    /// An attempt has its connection since then.
+    pub(super) fn begin_attempt(&mut self, began: Instant) {
         if let Some(further) = &mut self.further {
-            further.began = Some(Instant::now());
+            further.began = Some(began);
         }
     }
 
@@ -356,7 +379,7 @@ impl Deadlines {
             return Poll::Ready(left(departure));
         }
         loop {
-            let Some((deadline, reason)) = self.nearest() else {
+            let Some((deadline, limit)) = self.nearest() else {
                 return Poll::Pending;
             };
             self.wake_when_complete(cx.waker()); // the route's timeout begins then
@@ -366,24 +389,24 @@ impl Deadlines {
                 .nearest()
                 .is_some_and(|(deadline, _)| deadline <= Instant::now())
             {
-                return Poll::Ready(reason);
+                return Poll::Ready(limit.reason());
             }
         }
     }
 
-    fn nearest(&self) -> Option<(Instant, Reason)> {
+    fn nearest(&self) -> End {
         let request_end = self.request_end();
         let request_moved = self.request_moved();
         let request = self.request.filter(|_| request_end.is_none());
-        let request = request.map(|max| (self.started + max, Reason::DownstreamTimeout));
+        let request = request.map(|max| (self.started + max, Limit::Request));
         let route = self
             .route
             .zip(request_end)
-            .map(|(max, since)| (since + max, Reason::UpstreamTimeout));
+            .map(|(max, since)| (since + max, Limit::Route));
         let silent = if request_end.is_some() {
-            Reason::StreamIdle
+            Limit::StreamIdle
         } else {
-            Reason::RequestIdle
+            Limit::RequestIdle
         };
         let idle = self
             .idle

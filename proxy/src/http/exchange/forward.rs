@@ -19,13 +19,12 @@ use http::Uri;
 use http::Version;
 use http::header::CONTENT_LENGTH;
 use http::header::COOKIE;
-use http::header::EXPECT;
 use http::header::HOST;
 use http::header::TRANSFER_ENCODING;
 use http::header::UPGRADE;
-use http::request::Parts;
 use http::uri::PathAndQuery;
 use http_body::Body;
+use tokio::time::Instant;
 
 use crate::config;
 use crate::config::cluster::UpstreamProtocol;
@@ -43,10 +42,12 @@ use crate::http::exchange::Exchange;
 use crate::http::exchange::hedge;
 use crate::http::exchange::prepare::Authority;
 use crate::http::exchange::retry;
+use crate::http::exchange::retry::Retrying;
 use crate::http::exchange::watch::Refused;
 use crate::http::headers;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
+use crate::upstream::Picked;
 use crate::upstream::connect::ConnectFailure;
 use crate::upstream::load_balancer::Asked;
 use crate::upstream::load_balancer::Named;
@@ -70,12 +71,16 @@ pub(super) async fn forward(
         exchange.begin_connection();
         // Not a function of its own: its future would be inside this one.
         let outcome = 'attempt: {
-            let (config, host) = exchange.pick(&cluster);
+            let Picked {
+                config,
+                outcomes,
+                host,
+            } = exchange.pick(&cluster);
             let Some(host) = host else {
                 break 'attempt Err(Reason::NoHealthyUpstream.into());
             };
-            if config.outcome_breaker.is_some() {
-                match exchange.admit(&cluster, &host) {
+            if let Some(outcomes) = outcomes {
+                match exchange.admit(&cluster, outcomes, &host) {
                     Ok(()) => {}
                     Err(Refused::Elsewhere(fallback)) => {
                         cluster = fallback;
@@ -91,19 +96,22 @@ pub(super) async fn forward(
             }
             exchange.begin_at(&host);
             // The lease is never kept here: it is large, and would be part of every future.
-            match exchange.take_idle(&host, &wanted) {
-                Ok(true) => {}
+            let began = match exchange.take_idle(&host, &wanted) {
+                Ok(true) => exchange.attempt_began(),
                 Ok(false) => match connect(exchange, (&cluster, &config, &host), wanted).await {
-                    Ok(lease) => exchange.lease = Some(lease),
+                    Ok(lease) => {
+                        exchange.lease = Some(lease);
+                        Instant::now()
+                    }
                     Err(error) => break 'attempt Err(error),
                 },
                 Err(overflow) => break 'attempt Err(overflow.into()),
-            }
+            };
             if exchange.connections < CONNECTIONS_MAX && exchange.has_obsolete_lease(&host) {
                 exchange.lease = None;
                 continue 'connection; // it left while we connected
             }
-            exchange.begin_upstream(&cluster);
+            exchange.begin_upstream(&cluster, began);
             exchange.begin_sample(&config);
             exchange.begin_report();
             exchange.shape(&host, &authority);
@@ -152,8 +160,9 @@ async fn send(exchange: &mut Exchange) -> Result<Option<Response<Incoming>>, Pro
         return Err(Reason::UpstreamClosed.into()); // it was sent, and nothing came back
     };
     let reused = lease.is_reused();
-    let retrying = exchange.retrying.as_mut();
-    let slot = retrying.and_then(|retrying| retrying.slot());
+    let retrying = exchange.retrying.as_ref();
+    let is_kept = retrying.is_some_and(Retrying::reuses_head);
+    let slot = is_kept.then_some(&mut exchange.kept_head);
     let sent = match lease {
         Lease::Http1(lease) => {
             let answer = pin!(lease.send(request, slot));
@@ -361,10 +370,7 @@ impl Exchange {
         }
     }
 
-    pub(super) fn pick(
-        &self,
-        cluster: &ClusterHandle,
-    ) -> (Arc<config::Cluster>, Option<Arc<Host>>) {
+    pub(super) fn pick(&self, cluster: &ClusterHandle) -> Picked {
         let client = &self.connection.downstream;
         let pools = &self.connection.worker.pools;
         let asked = Asked {
@@ -403,14 +409,12 @@ impl Exchange {
         (self.lease.as_ref()).is_some_and(|lease| lease.is_obsolete(host))
     }
 
-    /// Keeps the request until it is sent.
-    pub(super) fn keep_request(&mut self, mut parts: Parts, body: Incoming) {
-        let body = match &self.deadlines.progress {
+    /// The body of a request that is sent once.
+    pub(super) fn body_once(&self, body: Incoming) -> RequestBody {
+        match &self.deadlines.progress {
             Some(progress) => RequestBody::relay(body, Rc::clone(progress)),
             None => RequestBody::empty(),
-        };
-        parts.headers.remove(EXPECT); // answered by the codec when the body is first read
-        self.request = Some(Request::from_parts(parts, body));
+        }
     }
 
     /// Brings the request into the form of the upstream's protocol.
@@ -459,6 +463,14 @@ impl Exchange {
         }
     }
 
+    /// Since when an attempt lasts that begins now: nothing was waited for before the first.
+    pub(super) fn attempt_began(&self) -> Instant {
+        match (self.attempts, self.connections) {
+            (0 | 1, 0 | 1) => self.deadlines.started,
+            _ => Instant::now(),
+        }
+    }
+
     /// A connection is looked for: the first for an attempt, or another because that was dead.
     pub(super) fn begin_connection(&mut self) {
         self.attempts += u32::from(self.connections == 0);
@@ -478,10 +490,10 @@ impl Exchange {
         }
     }
 
-    /// The upstream request is counted as active until the exchange ends.
-    pub(super) fn begin_upstream(&mut self, cluster: &ClusterHandle) {
+    /// The attempt has a connection since `began`. The upstream request is counted as active until the exchange ends.
+    pub(super) fn begin_upstream(&mut self, cluster: &ClusterHandle, began: Instant) {
         self.end_attempt(true);
-        self.deadlines.begin_attempt();
+        self.deadlines.begin_attempt(began);
         let Some(lease) = &self.lease else {
             return;
         };

@@ -4,19 +4,16 @@ use std::sync::Arc;
 
 use http::HeaderName;
 use http::HeaderValue;
-use http::Request;
 use http::response;
 
 use crate::config;
+use crate::http::codec::unfit;
 use crate::http::exchange::Exchange;
 use crate::telemetry::ResponseFlag;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
-use crate::upstream::HostCounts;
 use crate::upstream::health::outlier::Report;
-
-/// A host says of itself that it fails its health checks from now on.
-const FAIL: HeaderName = HeaderName::from_static("x-envoy-immediate-health-check-fail");
+use crate::upstream::pool::Lease;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -26,20 +23,12 @@ const OF_GRPC: [u16; 17] = [
     200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401,
 ];
 
-/// An attempt at a host that is judged by what becomes of it.
+/// An attempt whose host is judged by what becomes of it.
 #[derive(Debug)]
 pub(super) struct Judged {
-    host: Arc<Host>,
-    counts: Arc<HostCounts>,
+    /// Of the request.
     id: Option<HeaderValue>,
     is_answered: bool,
-}
-
-impl Judged {
-    fn report(&self, report: Report) {
-        let id = self.id.as_ref().map(HeaderValue::as_bytes);
-        self.host.report(&self.counts, report, id);
-    }
 }
 
 impl Exchange {
@@ -47,14 +36,22 @@ impl Exchange {
     pub(super) fn begin_report(&mut self) {
         let host = self.host.as_ref().filter(|host| host.is_judged());
         if let (Some(host), Some(counts)) = (host, &self.counts) {
+            if host.minds_connections() {
+                host.report(counts, Report::Connected, None);
+            }
             let judged = Judged {
-                host: Arc::clone(host),
-                counts: Arc::clone(counts),
-                id: self.id_of_request(),
+                id: self.id_of_request().cloned(),
                 is_answered: false,
             };
-            judged.report(Report::Connected);
             self.judged = Some(judged);
+        }
+    }
+
+    /// Tells the host of the attempt.
+    fn report(&self, judged: &Judged, report: Report) {
+        if let (Some(host), Some(counts)) = (&self.host, &self.counts) {
+            let id = judged.id.as_ref().map(HeaderValue::as_bytes);
+            host.report(counts, report, id);
         }
     }
 
@@ -64,15 +61,19 @@ impl Exchange {
         let Some(health) = host.and_then(|host| host.health()) else {
             return;
         };
-        if health.checked.is_some() && head.headers.contains_key(FAIL) {
+        let protocol = self.lease.as_ref().map(Lease::protocol);
+        if health.checked.is_some()
+            && protocol.is_some_and(|protocol| unfit::is_said(head, protocol))
+        {
             health.say_unfit();
         }
-        let Some(mut judged) = self.judged.take() else {
-            return;
-        };
-        judged.is_answered = true;
-        judged.report(Report::Answered(self.status_told(head)));
-        self.judged = Some(judged);
+        if let Some(judged) = &self.judged {
+            let status = self.status_told(head);
+            self.report(judged, Report::Answered(status));
+        }
+        if let Some(judged) = &mut self.judged {
+            judged.is_answered = true;
+        }
     }
 
     /// An attempt has ended.
@@ -88,16 +89,16 @@ impl Exchange {
         let is_slow = has(ResponseFlag::UpstreamRequestTimeout);
         let has_left = has(ResponseFlag::DownstreamConnectionTermination);
         if failed && is_slow && !is_answered {
-            judged.report(Report::TimedOut);
+            self.report(&judged, Report::TimedOut);
         } else if failed && !has_left && (is_broken || !is_answered) {
-            judged.report(Report::Unreached);
+            self.report(&judged, Report::Unreached);
         }
     }
 
     /// An attempt took too long, and another one follows.
     pub(super) fn report_slow(&mut self) {
         if let Some(judged) = self.judged.take() {
-            judged.report(Report::TimedOut);
+            self.report(&judged, Report::TimedOut);
         }
     }
 
@@ -109,15 +110,14 @@ impl Exchange {
         if host.is_judged() {
             let pools = &self.connection.worker.pools;
             let counts = pools.counts(config, cluster, host);
-            let id = self.id_of_request();
-            let id = id.as_ref().map(HeaderValue::as_bytes);
+            let id = self.id_of_request().map(HeaderValue::as_bytes);
             host.report(&counts, Report::Unreached, id);
         }
     }
 
-    fn id_of_request(&self) -> Option<HeaderValue> {
-        let headers = self.request.as_ref().map(Request::headers);
-        headers?.get(REQUEST_ID).cloned()
+    fn id_of_request(&self) -> Option<&HeaderValue> {
+        let request = self.request.as_ref().filter(|_| self.may_have_id);
+        request?.headers().get(REQUEST_ID)
     }
 
     /// The status of a response, which for gRPC without a message is that of the call.

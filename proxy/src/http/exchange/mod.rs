@@ -40,6 +40,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use http::Request;
 use http::Response;
+use http::header::EXPECT;
 use http::request::Parts;
 use tokio::time::Instant;
 
@@ -94,8 +95,11 @@ pub struct Exchange {
     /// Until it is sent.
     request: Option<Request<RequestBody>>,
     lease: Option<Lease>,
+    /// Of one that may be sent again, as it goes out; of one attempt after the other that is the head of the
+    /// last one, which may have a protocol's form.
+    kept_head: Option<Parts>,
     /// Only if it may be sent again.
-    retrying: Option<Box<Retrying>>,
+    retrying: Option<Retrying>,
     /// The client is told how many attempts there were.
     response_tells_attempts: bool,
     /// Of the host of the last attempt.
@@ -135,6 +139,8 @@ pub struct Exchange {
     client: Option<SocketAddr>,
     /// Its headers may say how it is treated.
     is_internal: bool,
+    /// Else its `x-request-id` is not looked for.
+    may_have_id: bool,
     status: u16,
     flags: ResponseFlags,
     details: &'static str,
@@ -226,19 +232,23 @@ impl Exchange {
         }
         self.session = prepare::session(self, &table, &found, &parts);
         prepare::edit(self, &found, (forward, &authority), &mut parts);
+        self.may_have_id |= !found.keeps_request_headers();
         self.hashed = prepare::hash(self, &cluster, (forward, &authority), &parts);
         if !found.keeps_response_headers() && !found.keeps_request_headers() {
             finish::remember_for_edits(self, &parts, &authority); // the request as it goes out
         }
         self.response_tells_attempts = forward.retries.response_tells_attempts;
         let may_ask = self.is_internal || !found.keeps_request_headers();
-        match retry::begin(self, (forward, &authority), may_ask, &mut parts) {
+        let state = retry::begin(self, (forward, &authority), may_ask, &mut parts);
+        parts.headers.remove(EXPECT); // answered by the codec when the body is first read
+        let body = match state {
             None => {
                 self.deadlines.take_plan(); // without retries nothing is hedged, either
-                self.keep_request(parts, body);
+                self.body_once(body)
             }
-            Some(state) => self.keep_for_retries(state, forward, (parts, body)),
-        }
+            Some(state) => self.keep_for_retries(state, forward, &parts, body),
+        };
+        self.request = Some(Request::from_parts(parts, body));
         Ok(Decision::Forward(cluster, authority))
     }
 

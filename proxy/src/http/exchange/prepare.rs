@@ -73,6 +73,7 @@ pub(super) fn prepare(
     .map_err(Reason::DownstreamProtocol)?;
     exchange.client = Some(outcome.client);
     exchange.is_internal = outcome.is_internal;
+    exchange.may_have_id = outcome.has_id;
     exchange.scheme = scheme_of(parts); // before a route can edit what it is read from
     if manager.config.always_set_request_id_in_response {
         exchange.request_id = parts.headers.get("x-request-id").cloned();

@@ -1,5 +1,7 @@
 //! Breakers that look at what came of requests: who asks them, and who tells them.
 
+use std::sync::Arc;
+
 use http::header::CONTENT_TYPE;
 use http::response;
 use tokio::time::Instant;
@@ -13,6 +15,7 @@ use crate::http::local_reply;
 use crate::http::local_reply::LocalReply;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
+use crate::upstream::breaker::outcome::Breaker;
 use crate::upstream::breaker::outcome::Cause;
 use crate::upstream::breaker::outcome::Ticket;
 
@@ -21,15 +24,14 @@ use crate::upstream::breaker::outcome::Ticket;
 pub(super) struct Watch {
     cluster: Ticket,
     host: Option<Ticket>,
-    /// Since when the breakers of the cluster count time.
-    born: Instant,
     began: Instant,
 }
 
 impl Watch {
-    fn end(self, failed: bool, began: Instant, now: Instant) {
-        let took = now.saturating_duration_since(began);
-        let now = now.saturating_duration_since(self.born);
+    /// A client that takes its time to send, until `sent`, does not make an upstream slow.
+    fn end(self, failed: bool, sent: Instant, now: Instant) {
+        let took = || now.saturating_duration_since(self.began.max(sent));
+        let now = self.cluster.breaker().age(now);
         if let Some(host) = self.host {
             host.end(failed, took, now);
         }
@@ -54,18 +56,20 @@ const OTHERS_MAX: u8 = 4;
 impl Exchange {
     /// Asks the breakers of the cluster and of the member. A request that came from another cluster goes
     /// no further.
-    pub(super) fn admit(&mut self, cluster: &ClusterHandle, host: &Host) -> Result<(), Refused> {
+    pub(super) fn admit(
+        &mut self,
+        cluster: &ClusterHandle,
+        breaker: Arc<Breaker>,
+        host: &Host,
+    ) -> Result<(), Refused> {
         self.watch = None; // the attempt before was not sent
-        let Some(outcomes) = cluster.outcomes() else {
-            return Ok(());
-        };
-        let began = Instant::now();
-        let now = began.saturating_duration_since(outcomes.born);
-        let admitted = match outcomes.of_cluster.admit(now) {
+        let began = self.attempt_began();
+        let admitted = match breaker.admit(began) {
             Ok(ticket) => ticket,
             Err(cause) => return Err(self.refused(cluster, cause)),
         };
-        let own = outcomes.of_host(host).map(|breaker| breaker.admit(now));
+        let own = admitted.breaker().of_host(host);
+        let own = own.map(|breaker| breaker.admit(began));
         let own = match own.transpose() {
             Ok(ticket) => ticket,
             // Dropping what the cluster's breaker gave is giving up.
@@ -79,7 +83,6 @@ impl Exchange {
         self.watch = Some(Watch {
             cluster: admitted,
             host: own,
-            born: outcomes.born,
             began,
         });
         Ok(())
@@ -124,12 +127,9 @@ impl Exchange {
         self.watch = None;
     }
 
-    /// A client that takes its time to send does not make an upstream slow.
     fn end_watch(&mut self, failed: bool, now: Instant) {
         if let Some(watch) = self.watch.take() {
-            let sent = self.deadlines.request_moved();
-            let began = watch.began.max(sent);
-            watch.end(failed, began, now);
+            watch.end(failed, self.deadlines.request_moved(), now);
         }
     }
 

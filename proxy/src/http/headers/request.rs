@@ -115,6 +115,8 @@ pub struct Outcome {
     pub client: SocketAddr,
     /// The request comes from inside: its headers may say how it is treated.
     pub is_internal: bool,
+    /// There is an `x-request-id`.
+    pub has_id: bool,
 }
 
 /// Makes request headers fit for the next hop. `random` is asked only if a request id is made, which
@@ -164,10 +166,11 @@ pub fn sanitize_request(
         };
         headers.insert(X_ENVOY_EXTERNAL_ADDRESS.clone(), value);
     }
-    set_request_id(headers, policy, is_internal, random);
+    set_request_id(headers, policy, is_internal, seen.request_id, random);
     Ok(Outcome {
         client,
         is_internal,
+        has_id: seen.request_id || policy.generate_request_id,
     })
 }
 
@@ -220,6 +223,7 @@ struct Seen {
     asserted: bool,
     forwarded: bool,
     client_certificate: bool,
+    request_id: bool,
 }
 
 impl Seen {
@@ -234,6 +238,7 @@ impl Seen {
                 seen.asserted |= text.starts_with("x-envoy-");
                 seen.forwarded |= text.starts_with("x-forwarded-");
                 seen.client_certificate |= *name == FORWARDED_CLIENT_CERT;
+                seen.request_id |= *name == X_REQUEST_ID;
             }
         }
         seen
@@ -360,6 +365,7 @@ fn set_request_id(
     headers: &mut HeaderMap,
     policy: &RequestPolicy,
     is_internal: bool,
+    has_one: bool,
     random: impl FnOnce() -> u128,
 ) {
     if !policy.generate_request_id {
@@ -367,7 +373,7 @@ fn set_request_id(
     }
     let is_edge = policy.use_remote_address && !is_internal;
     let replace = is_edge && !policy.preserve_external_request_id;
-    if replace || !headers.contains_key(&X_REQUEST_ID) {
+    if replace || !has_one {
         headers.insert(X_REQUEST_ID.clone(), request_id::from_random(random()));
     }
 }

@@ -24,6 +24,7 @@ use crate::http::codec::Incoming;
 use crate::http::codec::RequestBody;
 use crate::http::codec::Sent;
 use crate::http::codec::Unsent;
+use crate::http::codec::unfit;
 use crate::http::http1::decode::BodyLength;
 use crate::http::http1::decode::DecodeLimits;
 use crate::http::http1::decode::Expect;
@@ -175,7 +176,10 @@ impl ClientIo {
         let Some((head, length)) = head? else {
             return Err(ErrorKind::Closed.into());
         };
-        let (parts, said) = head::response(&head).map_err(|kind| ReadError::of(kind, true))?;
+        let (mut parts, said) = head::response(&head).map_err(|kind| ReadError::of(kind, true))?;
+        if said.unfit {
+            unfit::note(&mut parts);
+        }
         if !said.persists(parts.version) || length == BodyLength::Close {
             self.is_spent.set(true);
         }

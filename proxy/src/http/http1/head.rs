@@ -16,6 +16,7 @@ use http::header::CONTENT_LENGTH;
 use http::header::EXPECT;
 use http::uri::PathAndQuery;
 
+use crate::http::codec::unfit;
 use crate::http::http1::decode::ViolationKind;
 use crate::http::http1::spare;
 
@@ -34,6 +35,8 @@ pub(super) struct Said {
     pub(super) upgrade: bool,
     /// The client waits for `100 Continue` before it sends its body (RFC 9110 section 10.1.1).
     pub(super) expects_continue: bool,
+    /// A server fails its health checks from now on.
+    pub(super) unfit: bool,
 }
 
 impl Said {
@@ -103,13 +106,15 @@ fn fields(head: &Bytes, start: usize) -> Result<(HeaderMap, Said), ViolationKind
     while head.get(at).is_some_and(|byte| *byte != b'\r') {
         let colon = find(head, at, b':');
         let end = find(head, colon + 1, b'\r');
-        let name = head.get(at..colon).unwrap_or_default();
-        let name = HeaderName::from_bytes(name).map_err(|_| ViolationKind::InvalidName)?;
+        let raw = head.get(at..colon).unwrap_or_default();
+        let name = HeaderName::from_bytes(raw).map_err(|_| ViolationKind::InvalidName)?;
         let value = trimmed(head, colon + 1, end);
         if name == CONNECTION {
             said.connection(&value);
         } else if name == EXPECT {
             said.expects_continue |= value.eq_ignore_ascii_case(b"100-continue");
+        } else {
+            said.unfit |= unfit::is_it(&name, raw.len());
         }
         at = end + 2;
         if name == CONTENT_LENGTH && map.contains_key(CONTENT_LENGTH) {

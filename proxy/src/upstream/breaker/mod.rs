@@ -35,7 +35,6 @@ use crate::config::circuit_breakers::Thresholds;
 use crate::telemetry::stats::ClusterStats;
 use crate::upstream::Host;
 pub(crate) use gate::Gate;
-pub use outcomes::Outcomes;
 pub use permit::ConnectionPermit;
 pub use permit::PendingPermit;
 pub use permit::RetryPermit;

@@ -1,10 +1,12 @@
 //! How the breaker of a cluster stands that looks at outcomes, for metrics.
 
+use tokio::time::Instant;
+
 use crate::telemetry::stats::Field;
 use crate::telemetry::stats::Group;
 use crate::telemetry::stats::Kind;
 use crate::telemetry::stats::Reading;
-use crate::upstream::breaker::Outcomes;
+use crate::upstream::breaker::outcome::Breaker;
 use crate::upstream::breaker::outcome::State;
 
 const FIELDS: [Field; 6] = [
@@ -44,13 +46,13 @@ const fn field(name: &'static str, help: &'static str, kind: Kind) -> Field {
     Field { name, help, kind }
 }
 
-impl Group for Outcomes {
+impl Group for Breaker {
     fn fields(&self) -> &'static [Field] {
         &FIELDS
     }
 
     fn read(&self, index: usize) -> Option<Reading> {
-        let report = self.of_cluster.report(self.born.elapsed());
+        let report = self.report(self.age(Instant::now()));
         let gauge = |value: u64| Reading::Gauge(value.cast_signed());
         Some(match index {
             0 => gauge(match report.state {

@@ -23,6 +23,7 @@ use super::timeline::Timeline;
 use crate::config;
 use crate::config::endpoint::Labels;
 use crate::config::health::EndpointCheck;
+use crate::config::health::OutlierDetection;
 use crate::telemetry::stats::HealthCheckStats;
 use crate::telemetry::stats::OutlierStats;
 use crate::upstream::transport::Transport;
@@ -142,6 +143,11 @@ impl HostHealth {
         {
             self.care.bell.notify_one();
         }
+    }
+
+    /// How it is judged, if it is.
+    pub(in crate::upstream) fn outlier(&self) -> Option<&OutlierDetection> {
+        self.care.config.outlier.as_deref()
     }
 
     /// Percent of requests that succeeded in the last interval of outlier detection, if there were

@@ -264,6 +264,12 @@ impl Host {
         self.health().is_some_and(|health| health.streaks.is_some())
     }
 
+    /// Whether that it could be reached is told apart from what it answers.
+    pub fn minds_connections(&self) -> bool {
+        let outlier = self.health().and_then(HostHealth::outlier);
+        outlier.is_some_and(|config| config.splits_local_origin)
+    }
+
     /// Whether it has health checks.
     pub(super) fn is_checked(&self) -> bool {
         self.health().is_some_and(|health| health.checked.is_some())

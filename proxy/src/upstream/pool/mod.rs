@@ -43,6 +43,7 @@ use crate::telemetry::stats::worker;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
 use crate::upstream::HostCounts;
+use crate::upstream::Picked;
 use crate::upstream::connect::ConnectFailure;
 use crate::upstream::connect::Vintage;
 use crate::upstream::load_balancer::Asked;
@@ -98,20 +99,16 @@ impl Pools {
     }
 
     /// The member for a client, with the configuration that goes with it, and what the request asks.
-    pub fn pick(
-        &self,
-        cluster: &ClusterHandle,
-        client: &Downstream,
-        asked: Asked<'_>,
-    ) -> (Arc<config::Cluster>, Option<Arc<Host>>) {
-        let (config, host) = cluster.pick(asked);
-        if config.discovery != Discovery::OriginalDst {
-            return (config, host);
+    pub fn pick(&self, cluster: &ClusterHandle, client: &Downstream, asked: Asked<'_>) -> Picked {
+        let mut picked = cluster.pick(asked);
+        if picked.config.discovery == Discovery::OriginalDst {
+            let wanted = client.local.filter(|_| client.found().local_is_restored);
+            let transport = || Arc::clone(cluster.load().transports.usual());
+            let name = &picked.config.name;
+            let host = wanted.map(|address| self.originals.of(name, address, &transport()));
+            picked.host = host;
         }
-        let wanted = client.local.filter(|_| client.found().local_is_restored);
-        let transport = || Arc::clone(cluster.load().transports.usual());
-        let host = wanted.map(|address| self.originals.of(&config.name, address, &transport()));
-        (config, host)
+        picked
     }
 
     /// An open connection to `host` that is what is wanted and has room.

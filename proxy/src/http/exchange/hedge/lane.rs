@@ -27,6 +27,7 @@ use crate::http::exchange::retry;
 use crate::http::exchange::watch::Refused;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
+use crate::upstream::Picked;
 use crate::upstream::breaker::RetryPermit;
 use crate::upstream::connect::ConnectFailure;
 use crate::upstream::pool::Lease;
@@ -182,12 +183,16 @@ enum Next {
 fn begin(exchange: &mut Exchange, cluster: &mut ClusterHandle, authority: &Authority) -> Step {
     loop {
         exchange.begin_connection();
-        let (config, host) = exchange.pick(cluster);
+        let Picked {
+            config,
+            outcomes,
+            host,
+        } = exchange.pick(cluster);
         let Some(host) = host else {
             return Step::Failed(Some(Reason::NoHealthyUpstream.into()));
         };
-        if config.outcome_breaker.is_some() {
-            match exchange.admit(cluster, &host) {
+        if let Some(outcomes) = outcomes {
+            match exchange.admit(cluster, outcomes, &host) {
                 Ok(()) => {}
                 Err(Refused::Elsewhere(fallback)) => {
                     *cluster = fallback;
@@ -253,7 +258,7 @@ fn send(exchange: &mut Exchange, (cluster, authority): (&ClusterHandle, &Authori
         return Step::Failed(None);
     };
     let config = cluster.load().config.clone();
-    exchange.begin_upstream(cluster);
+    exchange.begin_upstream(cluster, Instant::now());
     exchange.begin_sample(&config);
     exchange.begin_report();
     exchange.shape(&host, authority);
@@ -271,7 +276,7 @@ fn after_sent(exchange: &mut Exchange, sent: Sent, reused: bool) -> Next {
     match exchange.take_sent(Ok(sent), reused) {
         Ok(None) => Next::Connect,
         Ok(Some(response)) => {
-            let retrying = exchange.retrying.as_deref();
+            let retrying = exchange.retrying.as_ref();
             let is_grpc = exchange.is_grpc;
             if is_grpc && retrying.is_some_and(|kept| kept.minds_more_than(&response)) {
                 return Next::Step(Step::Peeking(Some(response.into_parts())));

@@ -32,9 +32,16 @@ pub(super) struct Asked {
     pub(super) on: RetryOn,
     /// Instead of what it says.
     pub(super) retries: Option<u32>,
-    /// Beside those of the policy.
+    /// Beside what the policy lists.
+    pub(super) listed: Option<Box<Listed>>,
+}
+
+/// What makes a response not good enough.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Listed {
+    /// These statuses.
     pub(super) status_codes: Vec<u16>,
-    /// Beside those of the policy.
+    /// That it has one of these.
     pub(super) header_names: Vec<HeaderName>,
 }
 
@@ -82,13 +89,18 @@ impl Asked {
             .filter_map(RetryOn::of_http)
             .chain(grpc);
         let retries = retries.and_then(|retries| retries.to_str().ok()?.trim().parse().ok());
-        let codes = tokens(codes.as_ref()).filter_map(|code| code.parse().ok());
-        let names = tokens(names.as_ref()).filter_map(|name| name.parse().ok());
+        let listed = (codes.is_some() || names.is_some()).then(|| {
+            let codes = tokens(codes.as_ref()).filter_map(|code| code.parse().ok());
+            let names = tokens(names.as_ref()).filter_map(|name| name.parse().ok());
+            Box::new(Listed {
+                status_codes: codes.take(LISTED_MAX).collect(),
+                header_names: names.take(LISTED_MAX).collect(),
+            })
+        });
         Self {
             on: conditions.fold(RetryOn::NOTHING, RetryOn::and),
             retries,
-            status_codes: codes.take(LISTED_MAX).collect(),
-            header_names: names.take(LISTED_MAX).collect(),
+            listed,
         }
     }
 }
@@ -121,8 +133,10 @@ mod tests {
         let wanted = Asked {
             on,
             retries: Some(7),
-            status_codes: vec![404, 418],
-            header_names: names.to_vec(),
+            listed: Some(Box::new(Listed {
+                status_codes: vec![404, 418],
+                header_names: names.to_vec(),
+            })),
         };
         assert_eq!(Asked::take(&mut headers), wanted);
         assert_eq!(headers.len(), 1);

@@ -3,8 +3,6 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::Request;
-use http::header::EXPECT;
 use http::request::Parts;
 
 use crate::config::retry::HedgeAfter;
@@ -42,17 +40,22 @@ pub(in crate::http::exchange) fn begin(
     } else {
         Asked::default()
     };
+    let none;
     let policy = match policy {
-        Some(policy) => Arc::clone(policy),
+        Some(policy) => policy,
         None if asked.on.is_nothing() && !hedges => return None,
-        None => Arc::new(RetryPolicy::default()),
+        None => {
+            none = Arc::new(RetryPolicy::default());
+            &none
+        }
     };
-    let view = prepare::view_of(exchange, parts, authority);
-    let mut wanted = policy.request_headers.iter();
-    let fits = policy.request_headers.is_empty()
-        || wanted.any(|header| router::request_header_fits(header, &view));
-    let state = State::new(&policy, asked, fits);
-    state.or_else(|| hedges.then(|| State::nothing(&policy)))
+    let fits = policy.request_headers.is_empty() || {
+        let view = prepare::view_of(exchange, parts, authority);
+        let mut wanted = policy.request_headers.iter();
+        wanted.any(|header| router::request_header_fits(header, &view))
+    };
+    let state = State::new(policy, asked, fits);
+    state.or_else(|| hedges.then(|| State::nothing(policy)))
 }
 
 /// The policy for a second attempt beside a slow one, if the request is one to be sent twice.
@@ -62,16 +65,16 @@ fn hedge_after<'f>(forward: &'f Forward, parts: &Parts) -> Option<&'f Arc<HedgeA
 }
 
 impl Exchange {
-    /// Keeps the request as long as it may be sent again.
+    /// What is kept of a request as long as it may be sent again; its body as it is sent first.
     pub(in crate::http::exchange) fn keep_for_retries(
         &mut self,
         state: State,
         forward: &Forward,
-        (mut parts, body): (Parts, Incoming),
-    ) {
-        parts.headers.remove(EXPECT); // answered by the codec when the body is first read
+        parts: &Parts,
+        body: Incoming,
+    ) -> RequestBody {
         let retries = &forward.retries;
-        let after = hedge_after(forward, &parts);
+        let after = hedge_after(forward, parts);
         let avoids_first = after.is_some();
         let plan = self.plan(after);
         let buffered = self.connection.manager.allowance.buffer_bytes;
@@ -82,25 +85,24 @@ impl Exchange {
         let body = body.map_or_else(RequestBody::empty, |body| body.read().into());
         let is_for_member = forward.host_rewrite == HostRewrite::Auto;
         let copies_head = plan.is_some() || is_for_member;
-        let head = copies_head.then(|| parts.clone());
-        self.request = Some(Request::from_parts(parts, body));
+        self.kept_head = copies_head.then(|| parts.clone());
         let every = state.policy().priority_update_frequency;
-        self.retrying = Some(Box::new(Retrying {
+        self.retrying = Some(Retrying {
             state,
-            head,
             copies_head,
             body: replay,
             latest: None,
             tried: Vec::new(),
-            priorities: every.map(Tried::new),
+            priorities: every.map(|every| Box::new(Tried::new(every))),
             permit: None,
             was_sent: false,
             priority: forward.priority,
             request_tells_attempts: retries.request_tells_attempts,
             request_tells_timeouts: retries.request_tells_timeouts,
-            plan,
+            plan: plan.map(Box::new),
             avoids_first,
-        }));
+        });
+        body
     }
 
     /// When attempts are made beside each other; none if they never are.

@@ -44,6 +44,7 @@ use crate::telemetry::ResponseFlag;
 use crate::telemetry::stats::ClusterStats;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
+use crate::upstream::Picked;
 use crate::upstream::breaker::RetryPermit;
 use crate::upstream::load_balancer::Tried;
 pub(super) use asked::Timeouts;
@@ -66,9 +67,6 @@ const IS_TIMEOUT_RETRY: HeaderName = HeaderName::from_static("x-envoy-is-timeout
 #[derive(Debug)]
 pub(super) struct Retrying {
     state: State,
-    /// The request as it goes out; of one attempt after the other that is the head of the last one, which
-    /// may have a protocol's form.
-    head: Option<Parts>,
     /// An attempt needs a head of its own: there may be another beside it, or it is written for a member.
     copies_head: bool,
     body: Option<Rc<Replay>>,
@@ -76,7 +74,7 @@ pub(super) struct Retrying {
     latest: Option<u64>,
     tried: Vec<u64>,
     /// The same, if the policy avoids their priorities.
-    priorities: Option<Tried>,
+    priorities: Option<Box<Tried>>,
     /// For the attempt that is made.
     pub(super) permit: Option<RetryPermit>,
     /// Something of the request reached an upstream.
@@ -85,7 +83,7 @@ pub(super) struct Retrying {
     request_tells_attempts: bool,
     request_tells_timeouts: bool,
     /// Only if several attempts may be on their way at once.
-    plan: Option<Plan>,
+    plan: Option<Box<Plan>>,
     /// Another attempt is beside the first, which may be slow because of its member.
     avoids_first: bool,
 }
@@ -105,7 +103,7 @@ impl Retrying {
 
     /// When they are made; none if they never are.
     pub(super) fn take_plan(&mut self) -> Option<Plan> {
-        self.plan.take()
+        self.plan.take().map(|plan| *plan)
     }
 
     /// Whose limits it counts against, if its body can be read once more.
@@ -127,7 +125,7 @@ impl Retrying {
 
     /// What another attempt avoids, if the policy says so.
     pub(super) fn tried_priorities(&self) -> Option<&Tried> {
-        self.priorities.as_ref()
+        self.priorities.as_deref()
     }
 
     /// Something of the request may have reached an upstream.
@@ -137,11 +135,11 @@ impl Retrying {
 
     /// A member for an attempt; for another one it is one that is not to be avoided, if such is found
     /// soon enough.
-    pub(super) fn choose<T>(
+    pub(super) fn choose(
         &self,
         (cluster, is_first): (&ClusterHandle, bool),
-        mut pick: impl FnMut() -> (T, Option<Arc<Host>>),
-    ) -> (T, Option<Arc<Host>>) {
+        mut pick: impl FnMut() -> Picked,
+    ) -> Picked {
         let mut picked = pick();
         if is_first {
             return picked;
@@ -154,7 +152,7 @@ impl Retrying {
                     || self.tried.contains(&host.id)
                     || (avoid.minds_traits() && avoid.has(cluster.traits_of(host).as_deref()))
             };
-            if !picked.1.as_ref().is_some_and(is_avoided) {
+            if !picked.host.as_ref().is_some_and(is_avoided) {
                 break;
             }
             picked = pick();
@@ -162,22 +160,23 @@ impl Retrying {
         picked
     }
 
-    /// Where the head is kept of an attempt that is on its way.
-    pub(super) fn slot(&mut self) -> Option<&mut Option<Parts>> {
-        (!self.copies_head).then_some(&mut self.head)
+    /// Whether the head is taken back of an attempt that was on its way.
+    pub(super) const fn reuses_head(&self) -> bool {
+        !self.copies_head
     }
 
     /// The request, once more; `unsent` is what is left of an attempt that did not come to be sent.
     fn request(
-        &mut self,
+        &self,
+        kept: &mut Option<Parts>,
         unsent: Option<Request<RequestBody>>,
         (attempts, after_timeout): (u32, bool),
     ) -> Option<Request<RequestBody>> {
         let head = if self.copies_head {
-            self.head.clone()
+            kept.clone()
         } else {
             let unsent = unsent.map(|request| request.into_parts().0);
-            self.head.take().or(unsent)
+            kept.take().or(unsent)
         };
         let body = self.body.as_ref();
         let body = body.map_or_else(RequestBody::empty, |body| body.read().into());
@@ -236,7 +235,7 @@ impl Exchange {
     /// Whether a response is plainly good enough, and nothing is kept any more. Mostly it is, and then
     /// this is all.
     pub(super) fn accepts(&mut self, cluster: &ClusterHandle, outcome: &Outcome) -> bool {
-        let (Ok(response), Some(retrying)) = (outcome, self.retrying.as_deref()) else {
+        let (Ok(response), Some(retrying)) = (outcome, &self.retrying) else {
             return false;
         };
         let overflowed = retrying.body.as_ref().is_some_and(|body| body.overflowed());
@@ -258,14 +257,14 @@ impl Exchange {
         let overflowed = body.is_some_and(|body| body.overflowed());
         if overflowed {
             cluster.stats().retry_or_shadow_abandoned().inc();
-            self.retrying = None;
+            (self.kept_head, self.retrying) = (None, None);
         }
         overflowed || self.retrying.is_none()
     }
 
     /// Whether an outcome is not good enough.
     pub(super) fn minds(&self, outcome: &Outcome) -> bool {
-        let Some(retrying) = self.retrying.as_deref() else {
+        let Some(retrying) = &self.retrying else {
             return false;
         };
         match outcome {
@@ -282,7 +281,7 @@ impl Exchange {
 
     /// The outcome is good enough, or cannot be helped.
     pub(super) fn accept(&mut self, cluster: &ClusterHandle, is_answer: bool) {
-        let Some(retrying) = self.retrying.take() else {
+        let Some(retrying) = &mut self.retrying else {
             return;
         };
         if retrying.permit.is_some() && is_answer {
@@ -291,9 +290,11 @@ impl Exchange {
         if let Some(body) = &retrying.body {
             body.release();
         }
-        if let Some(head) = retrying.head {
-            codec::give_back(head.headers);
+        if let Some(head) = &mut self.kept_head {
+            codec::give_back(std::mem::take(&mut head.headers));
         }
+        self.kept_head = None; // in its place: it is large
+        self.retrying = None;
     }
 
     /// Takes one of the retries left for the attempt after the one that ended; without one there is
@@ -389,7 +390,8 @@ impl Exchange {
     pub(super) fn begin_again(&mut self, after_timeout: bool) {
         if let Some(retrying) = &mut self.retrying {
             let attempt = (self.attempts + 1, after_timeout);
-            self.request = retrying.request(self.request.take(), attempt);
+            let unsent = self.request.take();
+            self.request = retrying.request(&mut self.kept_head, unsent, attempt);
         }
         if let Some(request) = &mut self.request {
             let suppress = self.connection.manager.suppress_envoy_headers;

@@ -12,6 +12,7 @@ use crate::config::retry::RetryOn;
 use crate::config::retry::RetryPolicy;
 use crate::error::Reason;
 use crate::http::exchange::retry::asked::Asked;
+use crate::http::exchange::retry::asked::Listed;
 use crate::http::router;
 
 /// Of an upstream Envoy that refused by rate limit.
@@ -25,10 +26,8 @@ pub(in crate::http::exchange) struct State {
     policy: Arc<RetryPolicy>,
     on: RetryOn,
     left: u32,
-    /// Those of the request itself.
-    status_codes: Vec<u16>,
-    /// Those of the request itself.
-    header_names: Vec<HeaderName>,
+    /// What the request lists itself, if it does.
+    listed: Option<Box<Listed>>,
     /// The next wait is shorter than this.
     bound: Duration,
 }
@@ -53,8 +52,7 @@ impl State {
         Some(Self {
             on,
             left: asked.retries.unwrap_or(policy.retries),
-            status_codes: asked.status_codes,
-            header_names: asked.header_names,
+            listed: asked.listed,
             bound: policy.back_off.base,
             policy: Arc::clone(policy),
         })
@@ -65,8 +63,7 @@ impl State {
         Self {
             on: RetryOn::NOTHING,
             left: 0,
-            status_codes: Vec::new(),
-            header_names: Vec::new(),
+            listed: None,
             bound: policy.back_off.base,
             policy: Arc::clone(policy),
         }
@@ -79,6 +76,9 @@ impl State {
 
     /// Whether a response with this head is not good enough.
     pub(super) fn minds_head(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        if status.is_success() && !self.on.has(RetryOn::OF_A_SUCCESS) {
+            return false;
+        }
         let limited = self.on.has(RetryOn::ENVOY_RATE_LIMITED);
         let minds = self.minds_answer(status, headers);
         // The header decides alone, but is looked for only where that makes a difference.
@@ -90,8 +90,11 @@ impl State {
 
     fn minds_answer(&self, status: StatusCode, headers: &HeaderMap) -> bool {
         let code = status.as_u16();
-        let is_listed =
-            || self.policy.status_codes.contains(&code) || self.status_codes.contains(&code);
+        let is_asked = || {
+            let listed = self.listed.as_ref();
+            listed.is_some_and(|listed| listed.status_codes.contains(&code))
+        };
+        let is_listed = || self.policy.status_codes.contains(&code) || is_asked();
         (self.on.has(RetryOn::SERVER_ERROR) && status.is_server_error())
             || (self.on.has(RetryOn::GATEWAY_ERROR) && (502..=504).contains(&code))
             || (self.on.has(RetryOn::RETRIABLE_4XX) && status == StatusCode::CONFLICT)
@@ -102,11 +105,10 @@ impl State {
 
     fn has_listed(&self, headers: &HeaderMap) -> bool {
         let mut listed = self.policy.headers.iter();
+        let has = |name: &HeaderName| headers.contains_key(name);
+        let asked = self.listed.as_ref();
         listed.any(|header| router::header_fits(header, headers))
-            || self
-                .header_names
-                .iter()
-                .any(|name| headers.contains_key(name))
+            || asked.is_some_and(|asked| asked.header_names.iter().any(has))
     }
 
     /// Whether the status of gRPC in a head or in trailers is not good enough.

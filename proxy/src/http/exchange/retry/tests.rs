@@ -9,6 +9,7 @@ use http::HeaderValue;
 use http::StatusCode;
 
 use super::asked::Asked;
+use super::asked::Listed;
 use super::state::State;
 use super::state::Wait;
 use super::text_of_latest;
@@ -149,8 +150,10 @@ fn a_request_may_ask_for_more() {
     let asked = || Asked {
         on: RetryOn::RETRIABLE_STATUS_CODES.and(RetryOn::RETRIABLE_HEADERS),
         retries: Some(2),
-        status_codes: vec![404],
-        header_names: vec![HeaderName::from_static("x-asked")],
+        listed: Some(Box::new(Listed {
+            status_codes: vec![404],
+            header_names: vec![HeaderName::from_static("x-asked")],
+        })),
     };
     assert!(State::new(&nothing, asked(), false).is_none());
     let mut state = State::new(&nothing, asked(), true).expect("it asks");

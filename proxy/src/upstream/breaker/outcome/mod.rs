@@ -25,6 +25,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::config::outcome_breaker::OutcomeBreaker;
 pub use machine::Cause;
 use machine::Machine;
@@ -36,9 +38,11 @@ use window::Window;
 /// The lock need not be taken: all pass.
 const CLOSED: u64 = 0;
 
-/// One breaker, of a cluster or of a member. Times are since the same moment, whichever that is.
+/// One breaker, of a cluster or of a member.
 #[derive(Debug)]
 pub struct Breaker {
+    /// Its times are since then.
+    born: Instant,
     config: Arc<OutcomeBreaker>,
     window: Window,
     /// Of the window, in nanoseconds.
@@ -80,9 +84,24 @@ pub struct Report {
 impl Breaker {
     /// Closed, with nothing known.
     pub fn new(config: Arc<OutcomeBreaker>) -> Self {
+        Self::since(Instant::now(), config)
+    }
+
+    /// The same for a member of its cluster.
+    pub(super) fn of_member(&self) -> Self {
+        Self::since(self.born, Arc::clone(&self.config))
+    }
+
+    /// Whether it is one that was made so.
+    pub(super) fn goes_with(&self, of_cluster: &Self) -> bool {
+        Arc::ptr_eq(&self.config, &of_cluster.config) && self.born == of_cluster.born
+    }
+
+    fn since(born: Instant, config: Arc<OutcomeBreaker>) -> Self {
         let step = config.window / u32::try_from(STEPS).unwrap_or(1);
         let step = u64::try_from(step.as_nanos()).unwrap_or(u64::MAX);
         Self {
+            born,
             config,
             window: Window::default(),
             step: step.max(1),
@@ -93,26 +112,27 @@ impl Breaker {
         }
     }
 
+    /// How long it has been there at this moment.
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.born)
+    }
+
     /// Its settings.
     pub const fn config(&self) -> &Arc<OutcomeBreaker> {
         &self.config
     }
 
-    /// Lets a request pass now.
+    /// Lets a request pass now; what time it is mostly does not matter.
     ///
     /// # Errors
     /// It is refused, because of this.
-    pub fn admit(self: &Arc<Self>, now: Duration) -> Result<Ticket, Cause> {
-        let ticket = |era, is_probe| Ticket {
-            breaker: Arc::clone(self),
-            era,
-            is_probe,
-            is_done: false,
-        };
+    pub fn admit(self: Arc<Self>, now: Instant) -> Result<Ticket, Cause> {
         let word = self.refuses.load(Ordering::Acquire);
         if word == CLOSED {
-            return Ok(ticket(self.era.load(Ordering::Acquire), false));
+            let era = self.era.load(Ordering::Acquire);
+            return Ok(Ticket::new(self, era, false));
         }
+        let now = self.age(now);
         if let Some(cause) = refused(word, now) {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return Err(cause);
@@ -121,7 +141,9 @@ impl Breaker {
         if machine.admit(&self.config, now) {
             let is_probe = machine.state != State::Closed;
             self.publish(&machine);
-            return Ok(ticket(machine.era.into(), is_probe));
+            let era = machine.era.into();
+            drop(machine);
+            return Ok(Ticket::new(self, era, is_probe));
         }
         self.refused.fetch_add(1, Ordering::Relaxed);
         Err(machine.cause.unwrap_or(Cause::Probe))
@@ -141,8 +163,9 @@ impl Breaker {
         }
     }
 
-    fn end(&self, ticket: &Ticket, (failed, took): (bool, Duration), now: Duration) {
-        let slow = self.config.slow.is_some_and(|rule| took > rule.slower_than);
+    fn end(&self, ticket: &Ticket, (failed, took): (bool, impl Fn() -> Duration), now: Duration) {
+        let slow = self.config.slow;
+        let slow = slow.is_some_and(|rule| took() > rule.slower_than);
         if ticket.is_probe {
             let mut machine = self.machine();
             if u64::from(machine.era) == ticket.era {
@@ -186,7 +209,8 @@ impl Breaker {
     }
 
     fn step(&self, now: Duration) -> u64 {
-        u64::try_from(now.as_nanos()).unwrap_or(u64::MAX) / self.step
+        let seconds = now.as_secs().saturating_mul(1_000_000_000); // half a millennium fits
+        seconds.saturating_add(now.subsec_nanos().into()) / self.step
     }
 
     fn machine(&self) -> MutexGuard<'_, Machine> {
@@ -206,8 +230,22 @@ fn millis(time: Duration) -> u64 {
 }
 
 impl Ticket {
+    fn new(breaker: Arc<Breaker>, era: u64, is_probe: bool) -> Self {
+        Self {
+            breaker,
+            era,
+            is_probe,
+            is_done: false,
+        }
+    }
+
+    /// Whose it is.
+    pub const fn breaker(&self) -> &Arc<Breaker> {
+        &self.breaker
+    }
+
     /// Its response has begun after this time, or it failed.
-    pub fn end(mut self, failed: bool, took: Duration, now: Duration) {
+    pub fn end(mut self, failed: bool, took: impl Fn() -> Duration, now: Duration) {
         self.is_done = true;
         self.breaker.end(&self, (failed, took), now);
     }

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::tests::admit;
 use super::*;
 use crate::config::outcome_breaker::SlowRequests;
 
@@ -174,7 +175,7 @@ proptest! {
             match event {
                 Event::Wait(millis) => now += Duration::from_millis(millis),
                 Event::Ask => {
-                    let (found, wanted) = (breaker.admit(now), model.ask(now));
+                    let (found, wanted) = (admit(&breaker, now), model.ask(now));
                     prop_assert_eq!(found.is_ok(), wanted.is_some());
                     on_their_way.extend(found.ok().zip(wanted));
                 }
@@ -182,7 +183,7 @@ proptest! {
                 Event::End { place, failed, slow } => {
                     let (ticket, round) = on_their_way.swap_remove(place % on_their_way.len());
                     let took = if slow { SLOW * 2 } else { SLOW };
-                    ticket.end(failed, took, now);
+                    ticket.end(failed, || took, now);
                     model.end(round, (failed, slow && minds_slow), now);
                 }
                 Event::GiveUp { place } => {

@@ -20,11 +20,14 @@ fn by_percent() -> OutcomeBreaker {
     }
 }
 
+/// A request that comes at this time.
+pub(super) fn admit(breaker: &Arc<Breaker>, at: Duration) -> Result<Ticket, Cause> {
+    Arc::clone(breaker).admit(breaker.born + at)
+}
+
 /// One request that takes so long; whether it passed.
 fn ask(breaker: &Arc<Breaker>, at: Duration, took: Duration, failed: bool) -> Result<(), Cause> {
-    breaker
-        .admit(at)
-        .map(|ticket| ticket.end(failed, took, at + took))
+    admit(breaker, at).map(|ticket| ticket.end(failed, || took, at + took))
 }
 
 #[test]
@@ -103,16 +106,16 @@ fn opened() -> Arc<Breaker> {
 #[test]
 fn after_its_time_so_many_may_try_and_if_all_went_well_it_closes() {
     let breaker = opened();
-    assert!(breaker.admit(ms(5099)).is_err());
-    let (one, two) = (breaker.admit(ms(5100)), breaker.admit(ms(5101)));
+    assert!(admit(&breaker, ms(5099)).is_err());
+    let (one, two) = (admit(&breaker, ms(5100)), admit(&breaker, ms(5101)));
     assert!(one.is_ok() && two.is_ok());
-    assert!(breaker.admit(ms(5102)).is_err(), "one too many");
-    one.expect("passed").end(false, ms(1), ms(5200));
+    assert!(admit(&breaker, ms(5102)).is_err(), "one too many");
+    one.expect("passed").end(false, || ms(1), ms(5200));
     assert!(matches!(
         breaker.report(ms(5200)).state,
         State::HalfOpen { good: 1, .. }
     ));
-    two.expect("passed").end(false, ms(1), ms(5300));
+    two.expect("passed").end(false, || ms(1), ms(5300));
     let report = breaker.report(ms(5300));
     assert_eq!(
         (report.state, report.counts),
@@ -129,11 +132,11 @@ fn after_its_time_so_many_may_try_and_if_all_went_well_it_closes() {
 #[test]
 fn one_that_tried_and_failed_opens_it_again() {
     let breaker = opened();
-    let one = breaker.admit(ms(5100)).expect("it may try");
-    let two = breaker.admit(ms(5100)).expect("so may it");
-    one.end(true, ms(1), ms(5150));
-    assert_eq!(breaker.admit(ms(5151)).err(), Some(Cause::Probe));
-    two.end(false, ms(1), ms(5160)); // of an era that is over
+    let one = admit(&breaker, ms(5100)).expect("it may try");
+    let two = admit(&breaker, ms(5100)).expect("so may it");
+    one.end(true, || ms(1), ms(5150));
+    assert_eq!(admit(&breaker, ms(5151)).err(), Some(Cause::Probe));
+    two.end(false, || ms(1), ms(5160)); // of an era that is over
     assert!(matches!(breaker.report(ms(5160)).state, State::Open { until } if until == ms(10_150)));
     assert_eq!(breaker.report(ms(5160)).opened, 2);
 }
@@ -141,16 +144,16 @@ fn one_that_tried_and_failed_opens_it_again() {
 #[test]
 fn who_gives_up_makes_room_and_who_says_nothing_is_replaced() {
     let breaker = opened();
-    let one = breaker.admit(ms(5100)).expect("it may try");
-    let _silent = breaker.admit(ms(5100)).expect("so may it");
-    assert!(breaker.admit(ms(5100)).is_err());
+    let one = admit(&breaker, ms(5100)).expect("it may try");
+    let _silent = admit(&breaker, ms(5100)).expect("so may it");
+    assert!(admit(&breaker, ms(5100)).is_err());
     drop(one);
-    let three = breaker.admit(ms(5200)).expect("in its place");
-    assert!(breaker.admit(ms(10_099)).is_err());
-    let again = [0, 1].map(|_| breaker.admit(ms(10_100)).expect("a new round"));
-    three.end(true, ms(1), ms(10_101)); // too late to matter
+    let three = admit(&breaker, ms(5200)).expect("in its place");
+    assert!(admit(&breaker, ms(10_099)).is_err());
+    let again = [0, 1].map(|_| admit(&breaker, ms(10_100)).expect("a new round"));
+    three.end(true, || ms(1), ms(10_101)); // too late to matter
     for ticket in again {
-        ticket.end(false, ms(1), ms(10_200));
+        ticket.end(false, || ms(1), ms(10_200));
     }
     assert_eq!(breaker.report(ms(10_200)).state, State::Closed);
 }
@@ -158,14 +161,14 @@ fn who_gives_up_makes_room_and_who_says_nothing_is_replaced() {
 #[test]
 fn what_began_before_it_opened_does_not_count_afterwards() {
     let breaker = breaker(by_percent());
-    let late = breaker.admit(ms(0)).expect("closed");
+    let late = admit(&breaker, ms(0)).expect("closed");
     for _ in 0..10 {
         assert_eq!(ask(&breaker, ms(99), ms(1), true), Ok(()));
     }
-    let probes = [0, 1].map(|_| breaker.admit(ms(5100)).expect("it may try"));
+    let probes = [0, 1].map(|_| admit(&breaker, ms(5100)).expect("it may try"));
     for ticket in probes {
-        ticket.end(false, ms(1), ms(5101));
+        ticket.end(false, || ms(1), ms(5101));
     }
-    late.end(true, ms(1), ms(5102));
+    late.end(true, || ms(1), ms(5102));
     assert_eq!(breaker.report(ms(5102)).counts, Counts::default());
 }

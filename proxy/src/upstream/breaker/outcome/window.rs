@@ -79,20 +79,17 @@ impl Window {
             self.bad.fetch_max(step + 1, Ordering::Relaxed);
         }
         let step = step & STEP_MASK;
-        let one = Counts {
-            requests: 1,
-            failed: failed.into(),
-            slow: slow.into(),
-        };
+        let one = 1 | (u64::from(failed) << BITS) | (u64::from(slow) << (2 * BITS));
         let mut word = cell.load(Ordering::Relaxed);
         loop {
-            let mut counts = if step_of(word) == step {
-                Counts::of(word)
+            let is_current = step_of(word) == step;
+            let new = if is_current && word & COUNT_MAX < COUNT_MAX {
+                word + one // no count is larger than that of all
             } else {
-                Counts::default()
+                let mut counts = Counts::of(if is_current { word } else { 0 });
+                counts.add(Counts::of(one));
+                counts.word(step)
             };
-            counts.add(one);
-            let new = counts.word(step);
             match cell.compare_exchange_weak(word, new, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(found) => word = found,
