@@ -26,6 +26,12 @@ use crate::setting::seed;
 /// Keys asked for of each cluster.
 const KEYS: usize = 400;
 
+/// Keys asked for of the two that are as most people have them.
+const MANY_KEYS: usize = 10_000;
+
+/// Their names.
+const USUAL: [&str; 2] = ["ring", "table"];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_key_leads_to_the_same_member() {
     if !envoy_is_there() {
@@ -56,8 +62,11 @@ async fn every_key_leads_to_the_same_member() {
         let mut client = Client::connect(ports[0].addr(), (Ipv4Addr::LOCALHOST, 0)).await;
         let mut answers = Vec::new();
         for name in &names {
-            for _ in 0..KEYS {
-                let key = format!("{:x}", random.u64(..) >> random.u8(..60));
+            for number in 0..keys(name) {
+                let key = match number < KEYS {
+                    true => format!("{:x}", random.u64(..) >> random.u8(..60)),
+                    false => format!("{:x}-{number}", random.u64(..)), // none twice
+                };
                 let fields = [("x-key", key.clone())];
                 let origin = client.get(&format!("/{name}"), &fields).await.origin();
                 answers.push((name.clone(), key, origin));
@@ -71,6 +80,13 @@ async fn every_key_leads_to_the_same_member() {
     check_breadth(&wanted);
 }
 
+fn keys(cluster: &str) -> usize {
+    match USUAL.contains(&cluster) {
+        true => MANY_KEYS,
+        false => KEYS,
+    }
+}
+
 /// Clusters that always choose the same one would find no difference.
 fn check_breadth(answers: &[(String, String, String)]) {
     let mut seen = BTreeMap::<&str, BTreeMap<&str, usize>>::new();
@@ -82,6 +98,10 @@ fn check_breadth(answers: &[(String, String, String)]) {
         assert!(few || origins.len() > 1, "{cluster}: {origins:?}");
     }
     assert_eq!(seen["nobody"].keys().collect::<Vec<_>>(), [&"503"]);
+    for usual in USUAL {
+        let asked: usize = seen[usual].values().sum();
+        assert_eq!((asked, seen[usual].len()), (MANY_KEYS, WEIGHTS.len()));
+    }
 }
 
 /// Clusters by name.
