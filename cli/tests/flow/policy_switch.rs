@@ -15,14 +15,23 @@ use xds_proto::pb::envoy::config::cluster::v3::LoadBalancingPolicy;
 use xds_proto::pb::envoy::config::cluster::v3::load_balancing_policy::Policy;
 use xds_proto::pb::envoy::config::core::v3::TypedExtensionConfig;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::client_side_weighted_round_robin::v3::ClientSideWeightedRoundRobin;
+use xds_proto::pb::envoy::extensions::load_balancing_policies::common::v3::ConsistentHashingLbConfig;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::least_request::v3::LeastRequest;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::maglev::v3::Maglev;
+use xds_proto::pb::envoy::extensions::load_balancing_policies::override_host::v3::OverrideHost;
+use xds_proto::pb::envoy::extensions::load_balancing_policies::override_host::v3::override_host::OverrideHostSource;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::peak_ewma::v3alpha::PeakEwma;
+use xds_proto::pb::envoy::extensions::load_balancing_policies::pick_first::v3::PickFirst;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::random::v3::Random;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::ring_hash::v3::RingHash;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::round_robin::v3::RoundRobin;
+use xds_proto::pb::envoy::extensions::load_balancing_policies::subset::v3::Subset;
+use xds_proto::pb::envoy::extensions::load_balancing_policies::subset::v3::subset::LbSubsetFallbackPolicy;
+use xds_proto::pb::envoy::extensions::load_balancing_policies::subset::v3::subset::LbSubsetSelector;
 use xds_proto::pb::google::protobuf::Any;
+use xds_proto::pb::google::protobuf::UInt32Value;
 use xds_proto::pb::weir::load_balancing::v1::LatencyWeightedRoundRobin;
+use xds_proto::pb::weir::load_balancing::v1::Shadow;
 
 use crate::support::resources;
 use crate::support::resources::ClusterSpec;
@@ -32,7 +41,7 @@ use crate::support::traffic::GROUP;
 use crate::support::traffic::Traffic;
 
 const SWITCHES: u64 = 100;
-const POLICIES: u64 = 8;
+const POLICIES: u64 = 13;
 const HOSTS: usize = 4;
 
 /// Each worker may open one to each host for each client at a time.
@@ -48,7 +57,60 @@ fn policy(number: u64) -> Any {
         4 => pack(&RingHash::default()),
         5 => pack(&PeakEwma::default()),
         6 => pack(&ClientSideWeightedRoundRobin::default()),
-        _ => pack(&Maglev::default()),
+        7 => pack(&Maglev::default()),
+        8 => pack(&PickFirst::default()),
+        9 => pack(&divided()),
+        10 => pack(&overridden()),
+        11 => {
+            let bounded = ConsistentHashingLbConfig {
+                hash_balance_factor: Some(UInt32Value { value: 150 }),
+                ..ConsistentHashingLbConfig::default()
+            };
+            pack(&RingHash {
+                consistent_hashing_lb_config: Some(bounded),
+                ..RingHash::default()
+            })
+        }
+        _ => pack(&Shadow {
+            active: Some(list(pack(&LeastRequest::default()))),
+            shadow: Some(list(pack(&LatencyWeightedRoundRobin::default()))),
+        }),
+    }
+}
+
+/// Subsets of which no request asks for any.
+fn divided() -> Subset {
+    Subset {
+        fallback_policy: LbSubsetFallbackPolicy::AnyEndpoint.into(),
+        subset_selectors: vec![LbSubsetSelector {
+            keys: vec!["stage".to_owned()],
+            ..LbSubsetSelector::default()
+        }],
+        subset_lb_policy: Some(list(pack(&LeastRequest::default()))),
+        ..Subset::default()
+    }
+}
+
+/// Members that a field may name, which no request has.
+fn overridden() -> OverrideHost {
+    OverrideHost {
+        override_host_sources: vec![OverrideHostSource {
+            header: "x-member".to_owned(),
+            ..OverrideHostSource::default()
+        }],
+        fallback_policy: Some(list(pack(&RoundRobin::default()))),
+        ..OverrideHost::default()
+    }
+}
+
+fn list(policy: Any) -> LoadBalancingPolicy {
+    LoadBalancingPolicy {
+        policies: vec![Policy {
+            typed_extension_config: Some(TypedExtensionConfig {
+                name: "chosen".to_owned(),
+                typed_config: Some(policy),
+            }),
+        }],
     }
 }
 
@@ -63,14 +125,7 @@ fn cluster(origins: &[Origin], number: u64) -> Any {
     };
     let plain = resources::cluster(spec).remove(0);
     let mut cluster: Cluster = xds_proto::any::unpack(&plain).expect("a cluster");
-    cluster.load_balancing_policy = Some(LoadBalancingPolicy {
-        policies: vec![Policy {
-            typed_extension_config: Some(TypedExtensionConfig {
-                name: "chosen".to_owned(),
-                typed_config: Some(policy(number)),
-            }),
-        }],
-    });
+    cluster.load_balancing_policy = Some(list(policy(number)));
     pack(&cluster)
 }
 
