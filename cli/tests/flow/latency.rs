@@ -166,6 +166,20 @@ impl World {
         until(what, wanted).await;
     }
 
+    /// What `weir lb show` says of the first host.
+    pub(crate) fn told_of_first(&self) -> String {
+        let output = self.explained();
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success(),
+            "{told}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let first = self.origins[0].addr().to_string();
+        let line = told.lines().find(|line| line.contains(&first));
+        line.expect("a line for each host").to_owned()
+    }
+
     fn explained(&self) -> Output {
         let mut command = weir();
         command.args([
@@ -196,7 +210,7 @@ impl World {
     }
 }
 
-fn request_after_request(
+pub(crate) fn request_after_request(
     addr: SocketAddr,
     is_over: Arc<AtomicBool>,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
@@ -210,7 +224,7 @@ fn request_after_request(
 }
 
 /// A proxy in front of origins of HTTP/1.1.
-fn with_policy(port: u16, admin: u16, first: SocketAddr) -> String {
+pub(crate) fn with_policy(port: u16, admin: u16, first: SocketAddr) -> String {
     let text = bootstrap::fixed(port, first, false).replace("type: STATIC\n", POLICY);
     text.replace("port_value: 0}", &format!("port_value: {admin}}}"))
 }
@@ -241,17 +255,7 @@ async fn weights_leave_a_host_in_trouble_and_return() {
         .share_becomes("a slow host to keep two percent", |share| share <= 0.02)
         .await;
     world.percentile_is_of_others().await;
-    let output = world.explained();
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "{told}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let line = told
-        .lines()
-        .find(|line| line.contains(&world.origins[0].addr().to_string()));
-    let line = line.expect("a line for each host");
+    let line = world.told_of_first();
     assert!(
         [
             "latency",

@@ -23,13 +23,13 @@ use crate::latency::World;
 use crate::support::bootstrap;
 
 /// A proxy in front of servers of HTTP/2.
-fn base(port: u16, admin: u16, first: SocketAddr) -> String {
+pub(crate) fn base(port: u16, admin: u16, first: SocketAddr) -> String {
     let text = bootstrap::fixed(port, first, true).replace("type: STATIC\n", POLICY);
     text.replace("port_value: 0}", &format!("port_value: {admin}}}"))
 }
 
 /// An empty message and its status, or a status alone.
-fn reply(status: StatusCode) -> Reply {
+pub(crate) fn reply(status: StatusCode) -> Reply {
     let head =
         |body: &'static [u8]| Reply::body(body).with_header("content-type", "application/grpc");
     match status {
@@ -38,7 +38,10 @@ fn reply(status: StatusCode) -> Reply {
     }
 }
 
-fn calls(addr: SocketAddr, is_over: Arc<AtomicBool>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+pub(crate) fn calls(
+    addr: SocketAddr,
+    is_over: Arc<AtomicBool>,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     Box::pin(async move {
         let endpoint = Endpoint::from_shared(format!("http://{addr}")).expect("an address");
         let channel = endpoint.connect().await.expect("it listens");

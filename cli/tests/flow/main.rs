@@ -23,6 +23,7 @@
 //! | `last_good` | without its control plane a proxy starts from disk, and says so |
 //! | `latency` | weights leave a host in trouble and return |
 //! | `latency_calls` | the same for gRPC |
+//! | `latency_spared` | a host that asks to be left alone is, and not for longer than is allowed |
 //! | `live_switch` | a control plane changes policies under load, and lets one look on |
 //! | `limits` | one connection too many is refused at once |
 //! | `misdirected` | a request for another host than its connection's is answered with 421 |
@@ -57,6 +58,7 @@ mod handshakes;
 mod last_good;
 mod latency;
 mod latency_calls;
+mod latency_spared;
 mod limits;
 mod live_switch;
 mod misdirected;
