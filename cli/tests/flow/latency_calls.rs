@@ -1,5 +1,6 @@
 //! Weights follow latency for gRPC as well: calls of tonic's client over one HTTP/2 connection each, to
-//! servers of which one is ten times slower, and then refuses at once with a status of gRPC.
+//! servers of which one is ten times slower, and then refuses at once with a status of gRPC: as a head that is all
+//! there is, and in trailers after a head that says nothing.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -28,12 +29,13 @@ pub(crate) fn base(port: u16, admin: u16, first: SocketAddr) -> String {
     text.replace("port_value: 0}", &format!("port_value: {admin}}}"))
 }
 
-/// An empty message and its status, or a status alone.
+/// An empty message and its status, a status alone in the head, or alone in trailers.
 pub(crate) fn reply(status: StatusCode) -> Reply {
     let head =
         |body: &'static [u8]| Reply::body(body).with_header("content-type", "application/grpc");
     match status {
         StatusCode::OK => head(&[0; 5]).with_trailer("grpc-status", "0"),
+        StatusCode::BAD_GATEWAY => head(&[]).with_trailer("grpc-status", "14"),
         _ => head(&[]).with_header("grpc-status", "14"),
     }
 }
@@ -73,5 +75,11 @@ async fn calls_leave_a_host_in_trouble_and_return() {
         .await;
     world.answer(0, StatusCode::OK, USUAL);
     world.share_is_fair("four fifths again").await;
+    world.answer(0, StatusCode::BAD_GATEWAY, Duration::ZERO);
+    world
+        .share_becomes("one that fails in trailers to keep two percent", |share| {
+            share <= 0.02
+        })
+        .await;
     world.stop().await;
 }

@@ -39,12 +39,12 @@ fn answer(status: StatusCode) -> Reply {
     }
 }
 
-/// A refused call says so in a head that is all there is.
+/// A refused call says so in its trailers.
 fn reply(status: StatusCode) -> Reply {
-    let reply = latency_calls::reply(status);
     match status {
-        StatusCode::OK => reply,
-        _ => reply.with_header("grpc-retry-pushback-ms", "3600000"),
+        StatusCode::OK => latency_calls::reply(status),
+        _ => latency_calls::reply(StatusCode::BAD_GATEWAY)
+            .with_trailer("grpc-retry-pushback-ms", "3600000"),
     }
 }
 

@@ -8,8 +8,10 @@
 ///    clamp(weight_min, weight_base * baseline / (latency + epsilon), weight_max)
 ///
 /// times its configured weight, where `latency` is the time to the first byte of its responses and
-/// `baseline` the 90th percentile over a sliding window. Latency is compared within its route class,
-/// so that a host is not slandered by the slow routes it happens to serve. Of a stream of TCP three times are
+/// `baseline` the 90th percentile, over a sliding window, of what hosts took on average in a period, each
+/// counted as often as it answered (of single answers it would tell how services vary, not how hosts differ).
+/// Latency is compared within its route class, so that a host is not slandered by the slow routes it happens
+/// to serve. Of a stream of TCP three times are
 /// measured, each compared with its like: until the connection stands, from the client's first byte to the
 /// upstream's first (from the connection on, if the upstream speaks first), and at its end the round-trip time
 /// that the kernel measured (TCP_INFO). A host's latency is what it took in all, over what such times take on
@@ -127,15 +129,15 @@ impl ::prost::Name for LatencyWeightedRoundRobin {
 /// What keeps the formula from its known traps.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct Guards {
-    /// A failed request (5xx, reset, timeout, a gRPC status of the server's making) counts as one that took so
-    /// many times the baseline, or as long as it took if that is more. 1 to 1000; 10 by default: a host
-    /// that fails fast must not win.
+    /// A failed request (5xx, 429, reset, timeout; of a call of gRPC a status of the server's making, in the head or
+    /// in trailers before any message) counts as one that took so many times the baseline, or as long as it took if
+    /// that is more. 1 to 1000; 10 by default: a host that fails fast must not win.
     #[prost(message, optional, tag = "1")]
     pub failure_penalty: ::core::option::Option<
         ::envoy_types::pb::google::protobuf::DoubleValue,
     >,
-    /// How long a `retry-after` or `grpc-retry-pushback-ms` of a failed answer keeps a host at the least weight,
-    /// at most. 0 to 5 min; 10 s by default: a server may ask, not ban itself.
+    /// How long a `retry-after` (in seconds; a date is not read) or `grpc-retry-pushback-ms` of a failed answer keeps
+    /// a host at the least weight, at most. 0 to 5 min; 10 s by default: a server may ask, not ban itself.
     #[prost(message, optional, tag = "2")]
     pub retry_after_max: ::core::option::Option<
         ::envoy_types::pb::google::protobuf::Duration,

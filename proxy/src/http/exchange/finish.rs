@@ -25,6 +25,7 @@ use crate::http::codec::Protocol;
 use crate::http::connection_manager::Connection;
 use crate::http::exchange::Exchange;
 use crate::http::exchange::deadlines::Deadlines;
+use crate::http::exchange::measure::Measured;
 use crate::http::exchange::prepare::Authority;
 use crate::http::hash::Hashed;
 use crate::http::headers::Values;
@@ -82,7 +83,7 @@ impl Exchange {
             retrying: None,
             response_tells_attempts: false,
             counts: None,
-            measured_from: None,
+            measured: Measured::No,
             reports_to: None,
             judged: None,
             watch: None,

@@ -1,5 +1,6 @@
 //! What balancing learns from an attempt: the time to the first byte of its response, whether the member
-//! failed, and what it says of its load.
+//! failed, and what it says of its load. A call of gRPC has failed if its status says so, be it in the head or in
+//! trailers that come before any message.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use http::response;
 use tokio::time::Instant;
 
 use crate::config;
+use crate::http::codec::Incoming;
 use crate::http::exchange::Exchange;
 use crate::telemetry::stats::ClusterStats;
 use crate::upstream::latency::Outcome;
@@ -23,6 +25,19 @@ const GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-m
 /// Statuses of gRPC that are the server's doing: UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL,
 /// UNAVAILABLE, DATA_LOSS.
 const GRPC_FAILURES: [&[u8]; 6] = [b"2", b"4", b"8", b"13", b"14", b"15"];
+
+/// How far the measuring of an attempt has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum Measured {
+    /// It is not measured, or all was told.
+    #[default]
+    No,
+    /// Its first byte is waited for since then.
+    From(Instant),
+    /// The head of a call of gRPC came after so long, and does not say what became of the call: its first
+    /// message does, or its trailers.
+    Head(Duration),
+}
 
 impl Exchange {
     /// An attempt begins at a member that is measured.
@@ -38,7 +53,7 @@ impl Exchange {
         }
         if let Some(counts) = &self.counts {
             counts.begin_sample();
-            self.measured_from = Some(Instant::now());
+            self.measured = Measured::From(Instant::now());
         }
     }
 
@@ -47,12 +62,38 @@ impl Exchange {
         self.report_head(head);
         self.watch_head(head, now);
         self.read_load_report(&head.headers);
-        let Some(from) = self.measured_from.take() else {
+        let Measured::From(from) = std::mem::take(&mut self.measured) else {
             return;
         };
         let failed = is_failure(head, self.is_grpc);
+        let says_nothing = self.is_grpc && !failed && !head.headers.contains_key(GRPC_STATUS);
+        if let Some(counts) = self.counts.as_ref().filter(|_| says_nothing) {
+            counts.end_sample(None); // nobody waits for the first byte any more
+            self.measured = Measured::Head(now - from);
+            return;
+        }
         let spare_for = failed.then(|| spare_for(&head.headers)).flatten();
         self.take_sample(now - from, failed, spare_for);
+    }
+
+    /// The first piece of its body came, if it is measured.
+    pub(super) fn sample_message(&mut self) {
+        self.take_late(false, None);
+    }
+
+    /// Its trailers came. Who says after a head at once that the call failed is no fast host.
+    pub(super) fn sample_trailers(&mut self, trailers: &HeaderMap) {
+        let failed = is_failed_call(trailers);
+        self.take_late(failed, failed.then(|| spare_for(trailers)).flatten());
+    }
+
+    /// A response came that goes no further, with what was looked at of its body.
+    pub(super) fn sample_dropped(&mut self, head: &response::Parts, body: &Incoming) {
+        self.sample_head(head, Instant::now());
+        match body.peeked_trailers() {
+            Some(trailers) => self.sample_trailers(trailers),
+            None => self.sample_message(),
+        }
     }
 
     /// The server says how busy it is, in its head or, if not there, in its trailers. What it says goes on
@@ -86,14 +127,29 @@ impl Exchange {
 
     /// It ended before that.
     pub(super) fn sample_end(&mut self, failed: bool) {
-        let Some(from) = self.measured_from.take() else {
+        match self.measured {
+            Measured::No => return,
+            Measured::From(from) if failed => self.take_sample(from.elapsed(), true, None),
+            Measured::From(_) => {
+                let counts = self.counts.as_ref();
+                counts
+                    .into_iter()
+                    .for_each(|counts| counts.end_sample(None));
+            }
+            Measured::Head(_) => self.take_late(failed, None),
+        }
+        self.measured = Measured::No;
+    }
+
+    /// What became of a call whose head came.
+    fn take_late(&mut self, failed: bool, spare_for: Option<Duration>) {
+        let Measured::Head(took) = self.measured else {
             return;
         };
-        if failed {
-            self.take_sample(from.elapsed(), true, None);
-        } else if let Some(counts) = &self.counts {
-            counts.end_sample(None);
-        }
+        self.measured = Measured::No;
+        let counts = self.counts.as_ref();
+        counts.into_iter().for_each(|counts| counts.begin_sample());
+        self.take_sample(took, failed, spare_for);
     }
 
     fn take_sample(&self, took: Duration, failed: bool, spare_for: Option<Duration>) {
@@ -111,10 +167,15 @@ impl Exchange {
 
 /// Of the server's making: 5xx, 429, or for a call of gRPC its status, if that is all.
 pub(super) fn is_failure(head: &response::Parts, is_grpc: bool) -> bool {
-    let grpc = is_grpc.then(|| head.headers.get(GRPC_STATUS)).flatten();
     head.status.is_server_error()
         || head.status == StatusCode::TOO_MANY_REQUESTS
-        || grpc.is_some_and(|status| GRPC_FAILURES.contains(&status.as_bytes()))
+        || (is_grpc && is_failed_call(&head.headers))
+}
+
+/// The same of a call that has a status.
+fn is_failed_call(fields: &HeaderMap) -> bool {
+    let status = fields.get(GRPC_STATUS);
+    status.is_some_and(|status| GRPC_FAILURES.contains(&status.as_bytes()))
 }
 
 /// What a server asks for with its failure. A date in `retry-after` is not read: whoever is overloaded

@@ -42,7 +42,6 @@ use http::Request;
 use http::Response;
 use http::header::EXPECT;
 use http::request::Parts;
-use tokio::time::Instant;
 
 use crate::config;
 use crate::config::circuit_breakers::Priority;
@@ -72,6 +71,7 @@ use deadlines::Deadlines;
 use finish::LogFacts;
 pub use finish::log_refused;
 use health::Judged;
+use measure::Measured;
 use prepare::Authority;
 pub use respond::ExchangeBody;
 use retry::Retrying;
@@ -104,8 +104,8 @@ pub struct Exchange {
     response_tells_attempts: bool,
     /// Of the host of the last attempt.
     counts: Option<Arc<HostCounts>>,
-    /// Since when the attempt is measured, until its first byte.
-    measured_from: Option<Instant>,
+    /// How far the measuring of the attempt has come.
+    measured: Measured,
     /// What breakers wait for, if any look at outcomes.
     watch: Option<Watch>,
     /// Whose policy wants to know what the server says of its load, until it said it.

@@ -300,8 +300,12 @@ impl ExchangeBody {
                 }
                 if let Some(data) = frame.data_ref() {
                     self.exchange.sent += data.len() as u64;
+                    if !data.is_empty() {
+                        self.exchange.sample_message();
+                    }
                 } else if let Some(trailers) = frame.trailers_ref() {
                     finish::remember_trailers(&mut self.exchange, trailers);
+                    self.exchange.sample_trailers(trailers);
                     self.exchange.read_load_report(trailers);
                 }
                 if self.is_end_stream() {

@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::Request;
-use tokio::time::Instant;
 
 use crate::drain::DrainGuard;
 use crate::http::codec::RequestBody;
 use crate::http::exchange::Exchange;
 use crate::http::exchange::health::Judged;
+use crate::http::exchange::measure::Measured;
 use crate::http::exchange::watch::Watch;
 use crate::net::tls::Facts;
 use crate::upstream::ClusterHandle;
@@ -25,7 +25,7 @@ pub(super) struct Held {
     pub(super) lease: Option<Lease>,
     pub(super) departure: Option<DrainGuard>,
     counts: Option<Arc<HostCounts>>,
-    measured_from: Option<Instant>,
+    measured: Measured,
     judged: Option<Judged>,
     watch: Option<Watch>,
     upstream_local: Option<SocketAddr>,
@@ -43,7 +43,7 @@ impl Held {
         swap(&mut self.lease, &mut exchange.lease);
         swap(&mut self.departure, &mut exchange.deadlines.departure);
         swap(&mut self.counts, &mut exchange.counts);
-        swap(&mut self.measured_from, &mut exchange.measured_from);
+        swap(&mut self.measured, &mut exchange.measured);
         swap(&mut self.judged, &mut exchange.judged);
         swap(&mut self.watch, &mut exchange.watch);
         swap(&mut self.upstream_local, &mut exchange.upstream_local);
@@ -78,7 +78,7 @@ impl Drop for Held {
         let Some(counts) = self.counts.take() else {
             return;
         };
-        if self.measured_from.take().is_some() {
+        if matches!(self.measured, Measured::From(_)) {
             counts.end_sample(None);
         }
         counts.end_request();

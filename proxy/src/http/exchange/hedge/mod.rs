@@ -259,7 +259,10 @@ impl Race {
             return ControlFlow::Break(self.end(exchange, lane, outcome));
         }
         match outcome {
-            Ok(response) => exchange.sample_head(&response.into_parts().0, Instant::now()),
+            Ok(response) => {
+                let (head, body) = response.into_parts();
+                exchange.sample_dropped(&head, &body);
+            }
             Err(error) => exchange.watch_failure(error.reason),
         }
         exchange.lease = None;

@@ -27,7 +27,6 @@ use http::HeaderValue;
 use http::Request;
 use http::Response;
 use http::request::Parts;
-use tokio::time::Instant;
 
 use crate::config::circuit_breakers::Priority;
 use crate::config::retry::RetryPolicy;
@@ -335,7 +334,7 @@ impl Exchange {
         match outcome {
             Ok(response) => {
                 let (parts, body) = response.into_parts();
-                self.sample_head(&parts, Instant::now());
+                self.sample_dropped(&parts, &body);
                 let status = parts.status.as_u16();
                 cluster.stats().retry_upstream_rq().record(status);
                 if body.has_come()
