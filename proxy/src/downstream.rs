@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::given_state::GivenState;
 use crate::net::tls::Facts;
 
 /// Envoy's name of the filter state that holds TLVs.
@@ -43,6 +44,8 @@ pub struct Found {
     pub tlvs: Vec<Tlv>,
     /// Dynamic metadata and filter state, for logs; no two have the same label.
     pub metadata: Vec<Metadatum>,
+    /// Filter state, for hash policies.
+    pub state: GivenState,
 }
 
 /// What the first bytes of a connection are (`FilterChainMatch.transport_protocol`).
@@ -110,6 +113,7 @@ impl Found {
             application_protocols: ProtocolList(Vec::new()),
             tlvs: Vec::new(),
             metadata: Vec::new(),
+            state: GivenState::NONE,
         };
         &NOTHING
     }

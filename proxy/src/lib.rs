@@ -10,6 +10,7 @@ pub mod config;
 pub mod downstream;
 pub mod drain;
 pub mod error;
+pub mod given_state;
 pub mod http;
 pub mod listener;
 pub mod memory;

@@ -106,7 +106,7 @@ fn manager(port: u16) -> TcpManager {
             weight: 1,
             criteria: None,
         }],
-        hashes_source_ip: false,
+        hash_source: None,
         idle_timeout: None,
         max_duration: None,
         max_duration_jitter: 0.0,

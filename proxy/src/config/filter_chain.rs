@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::Name;
 use crate::config::connection_limits::ConnectionLimit;
+use crate::config::filter_state::ConnectionState;
 use crate::config::limits;
 use crate::config::listener::HttpConnectionManager;
 use crate::config::prefix_map::IpPrefix;
@@ -26,6 +27,8 @@ pub struct FilterChain {
     pub transport_timeout: Option<Duration>,
     /// Looked at before anything of a connection is read, in order.
     pub connection_limits: Vec<ConnectionLimit>,
+    /// What its connections are given for hash policies.
+    pub state: ConnectionState,
     /// The one terminal filter.
     pub filter: NetworkFilter,
     /// What its listener lets each connection have.

@@ -29,6 +29,8 @@ pub enum HashSource {
         /// What becomes of each value first.
         rewrite: Option<RegexRewrite>,
     },
+    /// An object of filter state (`set_filter_state`), if it is there.
+    FilterState(Box<str>),
     /// The first value of a query parameter of this name, if it is there.
     QueryParameter(Box<str>),
     /// The address of the client, without its port.

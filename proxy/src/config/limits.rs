@@ -200,6 +200,10 @@ pub const RING_SIZE_MAX: u64 = 8 * 1024 * 1024;
 /// Places in a Maglev table (`table_size`), Envoy's bound: up to 4 bytes each.
 pub const MAGLEV_SIZE_MAX: u64 = 5_000_011;
 
+/// Objects of filter state that one list makes: each is a text that is formatted for every request, or for every
+/// connection. Envoy sets no bound.
+pub const STATE_VALUES_MAX: usize = 64;
+
 /// Parts of the hash of a request: each looks at the whole head of a request. Envoy sets no bound.
 pub const HASH_POLICIES_MAX: usize = 64;
 

@@ -13,6 +13,7 @@ use crate::config::client_certificate::ForwardClientCertificate;
 use crate::config::cluster::Http2Options;
 use crate::config::endpoint::Address;
 use crate::config::filter_chain::FilterChain;
+use crate::config::filter_state::StateFilter;
 use crate::config::listener_filter::ListenerFilter;
 use crate::config::prefix_map::IpPrefix;
 use crate::config::session::SessionFilter;
@@ -183,6 +184,8 @@ pub enum HttpFilter {
     },
     /// Clients meet the member again that served them.
     Session(SessionFilter),
+    /// Requests are given filter state.
+    State(StateFilter),
 }
 
 /// `server_header_transformation`.

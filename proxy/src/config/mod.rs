@@ -46,6 +46,7 @@ pub mod cluster;
 pub mod connection_limits;
 pub mod endpoint;
 pub mod filter_chain;
+pub mod filter_state;
 pub mod grpc;
 pub mod hash_policy;
 pub mod health;

@@ -7,6 +7,7 @@ use crate::config::Name;
 use crate::config::access_log::AccessLog;
 use crate::config::added_tlv::AddedTlv;
 use crate::config::added_tlv::TlvMerge;
+use crate::config::hash_policy::HashSource;
 use crate::config::subset::Criteria;
 
 /// The TCP proxy.
@@ -16,8 +17,8 @@ pub struct TcpProxy {
     pub stat_prefix: Name,
     /// One of them is taken, by weight; at least one.
     pub clusters: Vec<WeightedCluster>,
-    /// Connections of one client go to one member, if the cluster's policy hashes.
-    pub hashes_source_ip: bool,
+    /// Connections in which this is the same go to one member, if the cluster's policy hashes.
+    pub hash_source: Option<HashSource>,
     /// No byte moved, either way; `None` is no limit.
     pub idle_timeout: Option<Duration>,
     /// Age at which a connection is closed.

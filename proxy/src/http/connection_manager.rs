@@ -16,6 +16,7 @@ use http::Version;
 use tokio::time::Instant;
 
 use crate::config::filter_chain::Allowance;
+use crate::config::filter_state::StateFilter;
 use crate::config::limits;
 use crate::config::listener::Codec;
 use crate::config::listener::HttpConnectionManager;
@@ -88,6 +89,8 @@ pub struct HttpManager {
     pub suppress_envoy_headers: bool,
     /// Has clients meet the member again that served them.
     pub session: Option<SessionFilter>,
+    /// Give requests filter state.
+    pub states: Box<[StateFilter]>,
     /// Headers the loggers need at the end.
     pub logged: LoggedHeaders,
     /// What its listener lets each connection have.
@@ -113,13 +116,21 @@ impl HttpManager {
         });
         let session = config.http_filters.iter().find_map(|filter| match filter {
             HttpFilter::Session(session) => Some(session.clone()),
-            HttpFilter::Router { .. } => None,
+            HttpFilter::Router { .. } | HttpFilter::State(_) => None,
         });
+        let states = config
+            .http_filters
+            .iter()
+            .filter_map(|filter| match filter {
+                HttpFilter::State(state) => Some(state.clone()),
+                HttpFilter::Router { .. } | HttpFilter::Session(_) => None,
+            });
         Self {
             routes,
             stats,
             loggers,
             session,
+            states: states.collect(),
             request_policy: RequestPolicy::new(&config),
             response_policy: ResponsePolicy::new(&config),
             suppress_envoy_headers,

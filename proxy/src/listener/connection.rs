@@ -5,7 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
+use crate::config::filter_state::StateValue;
 use crate::config::overload::Action;
 use crate::downstream::Downstream;
 use crate::drain::DrainGuard;
@@ -112,12 +114,14 @@ async fn serve(
     let Some(_places) = places(&chain, &mut drain).await else {
         return;
     };
+    give(&chain.config.state.at_first, &mut downstream);
     let mut ticket = None;
     let learned = (&mut downstream, &mut ticket);
     let stream = match transport::accept(&chain, &counted.0, stream, learned).await {
         Ok(stream) => stream,
         Err(refused) => return refuse(&chain, downstream, &refused, entry),
     };
+    give(&chain.config.state.after_handshake, &mut downstream);
     entry.learn(&downstream);
     enter(&worker, &chain, &downstream, &mut drain);
     match &chain.filter {
@@ -140,6 +144,18 @@ async fn serve(
             tcp::serve(worker, manager, downstream, stream, drain).await;
         }
     }
+}
+
+/// Gives it the filter state of its chain.
+fn give(values: &[StateValue], downstream: &mut Downstream) {
+    if values.is_empty() {
+        return;
+    }
+    #[expect(clippy::disallowed_methods, reason = "a text may have the time of day")]
+    let now = SystemTime::now();
+    let mut state = std::mem::take(&mut downstream.found_mut().state);
+    state.give(values, &tcp::of_client(downstream, now));
+    downstream.found_mut().state = state;
 }
 
 /// Tells the logs of one whose transport failed: the stream's own, if it would have been one.

@@ -30,3 +30,4 @@ pub use live::TcpManager;
 pub use proxy::refuse;
 pub use proxy::serve;
 pub use session::Refused;
+pub(crate) use session::of_client;

@@ -224,21 +224,28 @@ async fn connect_upstream(
     }
 }
 
-/// The hash of the client, if the proxy or the cluster's policy wants one. Of what such a policy may
-/// name a stream has only its client's address.
+/// The hash of the stream, if the proxy or the cluster's policy wants one. Of what such a policy may name
+/// it has its client's address, and filter state.
 fn hash(session: &Session, cluster: &ClusterHandle) -> Option<u64> {
     let current = cluster.load();
     let balancing = &current.config.load_balancing;
     let hashing = balancing.policy.hashing();
     let hashing = hashing.or_else(|| balancing.shadow_hashing())?;
-    let client = TextHash::of(&session.downstream.peer?.ip());
+    let downstream = &session.downstream;
+    let of = |source: &HashSource| match source {
+        HashSource::FilterState(key) => downstream.found().state.hash(key),
+        HashSource::SourceIp => downstream.peer.map(|peer| TextHash::of(&peer.ip())),
+        HashSource::Cookie { .. } | HashSource::Header { .. } | HashSource::QueryParameter(_) => {
+            None
+        }
+    };
     if hashing.policies.is_empty() {
-        return session.manager.config.hashes_source_ip.then_some(client);
+        return session.manager.config.hash_source.as_ref().and_then(of);
     }
     let mut hash: Option<u64> = None;
     for policy in &hashing.policies {
-        if policy.source == HashSource::SourceIp {
-            hash = Some(hash.map_or(0, |hash| hash.rotate_left(1)) ^ client);
+        if let Some(part) = of(&policy.source) {
+            hash = Some(hash.map_or(0, |hash| hash.rotate_left(1)) ^ part);
         }
         if policy.terminal && hash.is_some() {
             break;

@@ -173,7 +173,7 @@ impl Session {
 }
 
 /// What is known of a client alone.
-fn of_client(downstream: &Downstream, start: SystemTime) -> ExchangeRecord<'_> {
+pub(crate) fn of_client(downstream: &Downstream, start: SystemTime) -> ExchangeRecord<'_> {
     let found = downstream.found();
     ExchangeRecord {
         connection_id: downstream.connection_id,

@@ -70,7 +70,7 @@ pub(super) fn config() -> TcpProxy {
         max_duration_jitter: 0.0,
         connect_when: ConnectWhen::Accepted,
         connect_attempts_max: 1,
-        hashes_source_ip: false,
+        hash_source: None,
         backoff: None,
         access_logs: Vec::new(),
         log_times: LogTimes::default(),

@@ -15,6 +15,7 @@
 //! | `reports` | members say how busy they are |
 //! | `sessions` | members that requests name |
 //! | `slow_start` | a new member takes less at first |
+//! | `state` | filter state that is hashed |
 //! | `streams` | clients of a TCP proxy |
 //! | `subsets` | members that have what a route asks for |
 //! | `tables` | rings and tables of every kind, thousands of keys |
@@ -33,6 +34,7 @@ mod policies;
 mod reports;
 mod sessions;
 mod slow_start;
+mod state;
 mod streams;
 mod subsets;
 mod tables;

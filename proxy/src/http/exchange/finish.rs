@@ -18,7 +18,9 @@ use crate::config::access_log::Command;
 use crate::config::access_log::Template;
 use crate::config::access_log::TemplatePart;
 use crate::config::circuit_breakers::Priority;
+use crate::config::filter_state::StateValue;
 use crate::error::Reason;
+use crate::given_state::GivenState;
 use crate::http::codec::Incoming;
 use crate::http::codec::Progress;
 use crate::http::codec::Protocol;
@@ -84,6 +86,7 @@ impl Exchange {
             response_tells_attempts: false,
             counts: None,
             measured: Measured::No,
+            state: GivenState::default(),
             reports_to: None,
             judged: None,
             watch: None,
@@ -467,6 +470,13 @@ impl<'a> Facts<'a> {
             head_bytes: 0,
         };
         Self { exchange, log }
+    }
+}
+
+impl Facts<'_> {
+    /// What these make of the request.
+    pub(super) fn give(&self, values: &[StateValue], state: &mut GivenState) {
+        state.give(values, &self.exchange.record(&self.log));
     }
 }
 

@@ -50,6 +50,7 @@ use crate::config::route::Action;
 use crate::config::subset::Criteria;
 use crate::error::ProxyError;
 use crate::error::Reason;
+use crate::given_state::GivenState;
 use crate::http::codec::Incoming;
 use crate::http::codec::RequestBody;
 use crate::http::connection_manager::Connection;
@@ -87,6 +88,8 @@ pub struct Exchange {
     cluster: Option<ClusterHandle>,
     /// What the cluster chooses by, with the cookies that go with it.
     hashed: Hashed,
+    /// What it was given for hash policies.
+    state: GivenState,
     /// What the route asks of the cluster's member.
     criteria: Option<Arc<Criteria>>,
     /// Which member the client was served by, if that is kept.
@@ -231,6 +234,7 @@ impl Exchange {
             return Err(dropped.into());
         }
         self.session = prepare::session(self, &table, &found, &parts);
+        self.state = prepare::state(self, (&table, &found), &parts, &authority);
         prepare::edit(self, &found, (forward, &authority), &mut parts);
         self.may_have_id |= !found.keeps_request_headers();
         self.hashed = prepare::hash(self, &cluster, (forward, &authority), &parts);

@@ -8,8 +8,10 @@ use http::request::Parts;
 use crate::config::listener::StripHostPort;
 use crate::config::load_balancing::Hashing;
 use crate::config::route::Forward;
+use crate::config::session::SessionOverrides;
 use crate::error::ProxyError;
 use crate::error::Reason;
+use crate::given_state::GivenState;
 use crate::http::connection_manager::Routes;
 use crate::http::exchange::Exchange;
 use crate::http::exchange::finish;
@@ -196,10 +198,19 @@ pub(super) fn find_route<'t>(
             .or(downstream.peer)
             .map(|client| client.ip()),
         connection: None,
+        state: states(exchange),
     };
     let hash = Hashed::new(&forward.hash_policies, &view, client).hash;
     let chosen = hash.and_then(|hash| table.choose_again(found.place(), hash));
     Ok(chosen.unwrap_or(found))
+}
+
+/// Its own filter state, then that of its connection.
+fn states(exchange: &Exchange) -> [&GivenState; 2] {
+    [
+        &exchange.state,
+        &exchange.connection.downstream.found().state,
+    ]
 }
 
 fn view<'r>(
@@ -239,6 +250,36 @@ pub(super) fn session(
     parts: &Parts,
 ) -> Option<Box<Session>> {
     let filter = exchange.connection.manager.session.as_ref()?;
+    let config = filter.resolve(levels(table, found))?;
+    let path = parts.uri.path_and_query();
+    let path = path.map_or("/", http::uri::PathAndQuery::as_str);
+    Session::new(config, &parts.headers, path, since_1970).map(Box::new)
+}
+
+/// The filter state that the connection manager gives the request, as it came.
+pub(super) fn state(
+    exchange: &Exchange,
+    (table, found): (&Routes, &Match<'_, ClusterHandle>),
+    parts: &Parts,
+    authority: &Authority,
+) -> GivenState {
+    let mut state = GivenState::default();
+    let filters = &exchange.connection.manager.states;
+    if filters.is_empty() {
+        return state;
+    }
+    let facts = finish::Facts::of_request(exchange, parts, authority);
+    let levels = || levels(table, found);
+    let acting = filters.iter().filter(|filter| filter.acts(levels()));
+    acting.for_each(|filter| facts.give(&filter.values, &mut state));
+    state
+}
+
+/// Where it stands what filters do otherwise than the connection manager says, from the most specific on.
+fn levels<'t>(
+    table: &'t Routes,
+    found: &Match<'t, ClusterHandle>,
+) -> impl Iterator<Item = &'t SessionOverrides> {
     let choice = match found.target {
         Target::Forward { weighted, .. } => weighted.map(|choice| &choice.sessions),
         Target::DirectResponse { .. } | Target::Redirect(_) => None,
@@ -248,10 +289,7 @@ pub(super) fn session(
         &found.virtual_host.sessions,
         &table.config().sessions,
     ];
-    let config = filter.resolve(choice.into_iter().chain(levels))?;
-    let path = parts.uri.path_and_query();
-    let path = path.map_or("/", http::uri::PathAndQuery::as_str);
-    Session::new(config, &parts.headers, path, since_1970).map(Box::new)
+    choice.into_iter().chain(levels)
 }
 
 /// Cookies and responses name times of the day.
@@ -307,6 +345,7 @@ fn hash_by(
     let client = Client {
         address: client.map(|client| client.ip()),
         connection: Some((peer, downstream.local)),
+        state: states(exchange),
     };
     Hashed {
         cookies_are_last: is_own, // as with Envoy

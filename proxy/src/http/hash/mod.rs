@@ -17,6 +17,7 @@ use crate::config::hash_policy::HashPolicy;
 use crate::config::hash_policy::HashSource;
 use crate::config::matcher::HeaderMatchName;
 use crate::config::regex_rewrite::RegexRewrite;
+use crate::given_state::GivenState;
 use crate::http::router::RequestView;
 use crate::upstream::text_hash::TextHash;
 
@@ -73,22 +74,27 @@ pub struct Hashed {
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
-pub struct Client {
+pub struct Client<'c> {
     /// The client, as far as it is known.
     pub address: Option<IpAddr>,
     /// Both ends of its connection, the other one and ours; `None` if it is to get no cookie.
     pub connection: Option<(Option<SocketAddr>, Option<SocketAddr>)>,
+    /// Filter state: of the request, and if that has not what is wanted, of its connection.
+    pub state: [&'c GivenState; 2],
 }
 
 impl Hashed {
     /// Hashes what `policies` name of a request.
     #[must_use]
-    pub fn new(policies: &[HashPolicy], request: &RequestView<'_>, client: Client) -> Self {
+    pub fn new(policies: &[HashPolicy], request: &RequestView<'_>, client: Client<'_>) -> Self {
         let mut hashed = Self::default();
         for policy in policies {
             let part = match &policy.source {
                 HashSource::Cookie { name, generated } => {
                     hashed.cookie((name, generated.as_ref()), request.headers, client)
+                }
+                HashSource::FilterState(key) => {
+                    client.state.iter().find_map(|state| state.hash(key))
                 }
                 HashSource::Header { name, rewrite } => header(name, rewrite.as_ref(), request),
                 HashSource::QueryParameter(name) => query_parameter(name, request.path_and_query),
@@ -109,7 +115,7 @@ impl Hashed {
         &mut self,
         (name, generated): (&str, Option<&GeneratedCookie>),
         headers: &HeaderMap,
-        client: Client,
+        client: Client<'_>,
     ) -> Option<u64> {
         let value = cookie(headers, name.as_bytes());
         if let Some(value) = value.filter(|value| !value.is_empty()) {

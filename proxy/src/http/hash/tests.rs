@@ -4,6 +4,10 @@ use http::HeaderName;
 use http::Method;
 
 use super::*;
+use crate::config::access_log::Template;
+use crate::config::access_log::TemplatePart;
+use crate::config::filter_state::StateValue;
+use crate::telemetry::access_log::ExchangeRecord;
 
 fn policy(source: HashSource) -> HashPolicy {
     HashPolicy {
@@ -33,9 +37,22 @@ fn hashed(policies: &[HashPolicy], path: &str, headers: &[(&'static str, &str)])
         tls: None,
     };
     let address: SocketAddr = "10.0.0.9:5000".parse().expect("an address");
+    let mut state = GivenState::default();
+    let text = Template {
+        parts: vec![TemplatePart::Literal("given".into())],
+    };
+    let given = StateValue {
+        key: "given".into(),
+        text,
+        omits_empty: false,
+        skips_empty: false,
+    };
+    let record = ExchangeRecord::new(std::time::SystemTime::UNIX_EPOCH);
+    state.give(&[given], &record);
     let client = Client {
         address: Some(address.ip()),
         connection: Some((Some(address), "10.0.0.1:80".parse().ok())),
+        state: [&GivenState::default(), &state],
     };
     Hashed::new(policies, &request, client)
 }
@@ -46,6 +63,13 @@ fn hash(policies: &[HashPolicy], path: &str, headers: &[(&'static str, &str)]) -
 
 fn xx(text: &str) -> Option<u64> {
     Some(xxh64(text.as_bytes(), 0))
+}
+
+#[test]
+fn filter_state_is_hashed_if_it_was_given() {
+    let of = |key: &str| policy(HashSource::FilterState(key.into()));
+    assert_eq!(hash(&[of("given")], "/", &[]), xx("given"));
+    assert_eq!(hash(&[of("other")], "/", &[]), None);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use xds_proto::pb::envoy::config::listener::v3::filter::ConfigType;
 use xds_proto::pb::envoy::config::listener::v3::filter_chain_match::ConnectionSourceType;
 use xds_proto::pb::envoy::extensions::filters::network::connection_limit::v3::ConnectionLimit as PbConnectionLimit;
 use xds_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use xds_proto::pb::envoy::extensions::filters::network::set_filter_state::v3::Config as SetFilterState;
 use xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use xds_proto::pb::xds::r#type::matcher::v3::Matcher;
 
@@ -15,6 +16,7 @@ use super::Context;
 use super::chain_matcher;
 use super::connection_limit;
 use super::extension;
+use super::filter_state;
 use super::http_connection_manager;
 use super::tcp_proxy;
 use super::transport_socket;
@@ -29,6 +31,7 @@ use crate::config::filter_chain::FilterChainMatch;
 use crate::config::filter_chain::NetworkFilter;
 use crate::config::filter_chain::SourceType;
 use crate::config::filter_chain::TransportSocket;
+use crate::config::filter_state::ConnectionState;
 use crate::config::prefix_map::IpPrefix;
 
 /// The chains of a listener.
@@ -136,13 +139,14 @@ fn filter_chain(
             transport_socket::downstream(context, socket)
         }),
     };
-    let (connection_limits, filter) = network_filters(context, filters)?;
+    let (connection_limits, state, filter) = network_filters(context, filters)?;
     Some(FilterChain {
         name: name.into(),
         conditions: conditions?,
         transport_socket: transport_socket?,
         transport_timeout,
         connection_limits,
+        state,
         filter,
         allowance,
     })
@@ -224,27 +228,29 @@ pub(crate) fn range(context: &mut Context, range: CidrRange) -> Option<IpPrefix>
     Some(IpPrefix::new(address, length))
 }
 
-/// The last one takes the connection; those before it limit connections, or can be left out.
+/// The last one takes the connection; those before it limit connections, give them filter state, or can be
+/// left out.
 fn network_filters(
     context: &mut Context,
     filters: Vec<pb::Filter>,
-) -> Option<(Vec<ConnectionLimit>, NetworkFilter)> {
+) -> Option<(Vec<ConnectionLimit>, ConnectionState, NetworkFilter)> {
     let Some(last) = filters.len().checked_sub(1) else {
         return context.refuse("filters", "must not be empty");
     };
     let mut position = 0..;
-    let mut limits = Vec::new();
+    let (mut limits, mut state) = (Vec::new(), ConnectionState::default());
     let mut filters = context.each("filters", filters, |context, filter| {
         let is_last = position.next() == Some(last);
-        network_filter(context, filter, (is_last, &mut limits))
+        network_filter(context, filter, is_last, (&mut limits, &mut state))
     });
-    Some((limits, filters.pop()?))
+    Some((limits, state, filters.pop()?))
 }
 
 fn network_filter(
     context: &mut Context,
     filter: pb::Filter,
-    (is_last, limits): (bool, &mut Vec<ConnectionLimit>),
+    is_last: bool,
+    (limits, state): (&mut Vec<ConnectionLimit>, &mut ConnectionState),
 ) -> Option<NetworkFilter> {
     let pb::Filter { name, config_type } = filter;
     if name.is_empty() {
@@ -264,6 +270,16 @@ fn network_filter(
             }
             let limit = extension::unpack(context, &any)?;
             limits.extend(connection_limit::decode(context, limit));
+            return None;
+        }
+        if extension::holds::<SetFilterState>(&any) {
+            if is_last {
+                context.reject("", "the last filter must be HTTP or TCP");
+            }
+            let config = extension::unpack(context, &any)?;
+            let mut more = filter_state::of_connection(context, config);
+            state.at_first.append(&mut more.at_first);
+            state.after_handshake.append(&mut more.after_handshake);
             return None;
         }
         let is_http = extension::holds::<HttpConnectionManager>(&any);

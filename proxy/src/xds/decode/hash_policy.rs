@@ -18,8 +18,6 @@ use crate::config::hash_policy::HashPolicy;
 use crate::config::hash_policy::HashSource;
 use crate::config::limits;
 
-const NO_FILTER_STATE: &str = "not supported, there is no filter state to hash";
-
 /// Reads the field `hash_policy`.
 pub(super) fn list(context: &mut Context, policies: Vec<pb::HashPolicy>) -> Vec<HashPolicy> {
     let most = limits::HASH_POLICIES_MAX;
@@ -57,9 +55,7 @@ fn policy(context: &mut Context, policy: pb::HashPolicy) -> Option<Option<HashPo
             }
             HashSource::QueryParameter(name.into())
         }
-        Some(PolicySpecifier::FilterState(of::FilterState { key: _ })) => {
-            return context.unsupported("filter_state", NO_FILTER_STATE);
-        }
+        Some(PolicySpecifier::FilterState(of::FilterState { key })) => filter_state(context, key)?,
     };
     Some(Some(HashPolicy { source, terminal }))
 }
@@ -135,23 +131,29 @@ fn attribute(
     Some((name?, value?))
 }
 
-/// Reads the field `hash_policy` of a TCP proxy: whether the client's address is hashed.
-pub(super) fn tcp(context: &mut Context, mut policies: Vec<tcp::HashPolicy>) -> bool {
+fn filter_state(context: &mut Context, key: String) -> Option<HashSource> {
+    if key.is_empty() {
+        return context.refuse("filter_state.key", "must not be empty");
+    }
+    Some(HashSource::FilterState(key.into()))
+}
+
+/// Reads the field `hash_policy` of a TCP proxy.
+pub(super) fn tcp(context: &mut Context, mut policies: Vec<tcp::HashPolicy>) -> Option<HashSource> {
     if policies.len() > 1 {
         context.reject("hash_policy", "has more than one part");
     }
-    let Some(policy) = policies.pop() else {
-        return false;
-    };
+    let policy = policies.pop()?;
     context.item("hash_policy", 0, |context| {
         let tcp::HashPolicy { policy_specifier } = policy;
         match policy_specifier {
-            Some(TcpSpecifier::SourceIp(tcp::hash_policy::SourceIp {})) => return true,
-            Some(TcpSpecifier::FilterState(tcp::hash_policy::FilterState { key: _ })) => {
-                context.reject_unsupported("filter_state", NO_FILTER_STATE);
+            Some(TcpSpecifier::SourceIp(tcp::hash_policy::SourceIp {})) => {
+                Some(HashSource::SourceIp)
             }
-            None => context.reject("", "needs something to hash"),
+            Some(TcpSpecifier::FilterState(tcp::hash_policy::FilterState { key })) => {
+                filter_state(context, key)
+            }
+            None => context.refuse("", "needs something to hash"),
         }
-        false
     })
 }

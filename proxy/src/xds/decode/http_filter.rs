@@ -1,6 +1,6 @@
 //! HTTP filters of a connection manager, and of a cluster.
 //!
-//! The router and the session filter are those we have. Another one is left out if the configuration says it is
+//! The router, the session filter and the one that gives requests filter state are those we have. Another one is left out if the configuration says it is
 //! optional, if it only observes, or if it does nothing by itself (`INERT`); else it is refused.
 
 use std::collections::HashSet;
@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use xds_proto::pb::envoy::extensions::filters::http::cors::v3::Cors;
 use xds_proto::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use xds_proto::pb::envoy::extensions::filters::http::router::v3::Router;
+use xds_proto::pb::envoy::extensions::filters::http::set_filter_state::v3::Config as SetFilterState;
 use xds_proto::pb::envoy::extensions::filters::http::stateful_session::v3::StatefulSession;
 use xds_proto::pb::envoy::extensions::filters::http::upstream_codec::v3::UpstreamCodec;
 use xds_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
@@ -16,8 +17,10 @@ use xds_proto::pb::google::protobuf::Any;
 
 use super::Context;
 use super::extension;
+use super::filter_state;
 use super::stateful_session;
 use super::value;
+use crate::config::filter_state::StateFilter;
 use crate::config::listener::HttpFilter;
 use crate::config::session::SessionFilter;
 
@@ -88,6 +91,15 @@ fn filter(context: &mut Context, filter: pb::HttpFilter, is_last: bool) -> Optio
                 name: name.into(),
                 disabled,
                 config,
+            }))
+        });
+    }
+    if extension::holds::<SetFilterState>(&any) && !disabled {
+        return context.field("typed_config", |context| {
+            let config = extension::unpack(context, &any)?;
+            Some(HttpFilter::State(StateFilter {
+                name: name.into(),
+                values: filter_state::of_request(context, config),
             }))
         });
     }

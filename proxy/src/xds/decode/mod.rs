@@ -58,6 +58,7 @@ pub(crate) mod data_source;
 mod endpoint;
 pub(crate) mod extension;
 mod filter_chain;
+mod filter_state;
 pub(crate) mod grpc_service;
 mod hash_policy;
 mod hashing;

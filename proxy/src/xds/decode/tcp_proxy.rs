@@ -134,11 +134,11 @@ pub(crate) fn decode(context: &mut Context, proxy: pb::TcpProxy) -> Option<TcpPr
         share,
     );
     let backoff = context.optional("backoff_options", backoff_options, backoff);
-    let hashes_source_ip = hash_policy::tcp(context, hash_policy);
+    let hash_source = hash_policy::tcp(context, hash_policy);
     Some(TcpProxy {
         stat_prefix: stat_prefix.into(),
         clusters: clusters?,
-        hashes_source_ip,
+        hash_source,
         idle_timeout,
         max_duration,
         max_duration_jitter: jitter.unwrap_or(0.0),

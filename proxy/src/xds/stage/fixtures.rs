@@ -245,6 +245,7 @@ pub(crate) fn listener(name: &str, routes: RouteSource) -> Arc<Listener> {
         transport_socket: TransportSocket::Raw,
         transport_timeout: None,
         connection_limits: Vec::new(),
+        state: crate::config::filter_state::ConnectionState::default(),
         allowance: Allowance::default(),
         filter: NetworkFilter::HttpConnectionManager(Arc::new(manager)),
     };

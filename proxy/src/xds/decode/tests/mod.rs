@@ -8,6 +8,7 @@ mod cluster;
 mod endpoint;
 mod fields;
 mod filter_chain;
+mod filter_state;
 mod hashing;
 mod health;
 mod hostile;

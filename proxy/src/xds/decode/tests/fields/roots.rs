@@ -84,6 +84,11 @@ pub(super) fn base(message: &str) -> Value {
         "PathSegment" => json!({"key": "k"}),
         "Endpoint" => json!({"address": address}),
         "EnvoyGrpc" => json!({"cluster_name": "cp"}),
+        "FilterState" => json!({"key": "k"}),
+        "FilterStateValue" => json!({
+            "object_key": "k", "factory_key": "envoy.hashable_string",
+            "format_string": base("SubstitutionFormatString"),
+        }),
         "ExplicitHttpConfig" => json!({"http_protocol_options": {}}),
         "FileAccessLog" => json!({"path": "/a"}),
         "Filter" => network_filter(),
@@ -232,6 +237,8 @@ const STDOUT: &str = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"
 const SESSION: &str = "envoy.extensions.filters.http.stateful_session.v3.StatefulSession";
 const SESSION_HEADER: &str =
     "envoy.extensions.http.stateful_session.header.v3.HeaderBasedSessionState";
+const HTTP_STATE: &str = "envoy.extensions.filters.http.set_filter_state.v3.Config";
+const NETWORK_STATE: &str = "envoy.extensions.filters.network.set_filter_state.v3.Config";
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 const HTTP_FILTER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter";
 const PREVIOUS_HOSTS: &str = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate";
@@ -458,6 +465,15 @@ pub(super) fn roots() -> Vec<Target> {
             let last = encode("envoy.config.listener.v3.Filter", network_filter());
             network_before(&filter.concat(), &last)
         }),
+        target(
+            NETWORK_STATE,
+            vec![json!({"on_new_connection": [base("FilterStateValue")]})],
+            |bytes| {
+                let filter = [delimited(1, b"f"), delimited(4, &any(NETWORK_STATE, bytes))];
+                let last = encode("envoy.config.listener.v3.Filter", network_filter());
+                network_before(&filter.concat(), &last)
+            },
+        ),
         custom_matcher("xds.type.matcher.v3.IPMatcher"),
         custom_matcher("xds.type.matcher.v3.ServerNameMatcher"),
         target(MANAGER, vec![whole.clone()], manager),
@@ -481,6 +497,13 @@ pub(super) fn roots() -> Vec<Target> {
             json!({"cookie": {"name": "c"}}),
         ),
         session_state(SESSION_HEADER, json!({"name": "x"})),
+        target(
+            HTTP_STATE,
+            vec![json!({"on_request_headers": [base("FilterStateValue")]})],
+            |bytes| {
+                http_filter(&[delimited(1, b"s"), delimited(4, &any(HTTP_STATE, bytes))].concat())
+            },
+        ),
         target(
             "envoy.extensions.filters.http.stateful_session.v3.StatefulSessionPerRoute",
             vec![json!({"stateful_session": base("StatefulSession")})],
