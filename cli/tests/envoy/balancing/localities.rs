@@ -106,6 +106,7 @@ fn clusters(origins: &[FixedOrigin]) -> Vec<Value> {
         cluster("turns-typed", &part, &with("round_robin", "RoundRobin")),
         cluster("least", &whole, &with("least_request", "LeastRequest")),
         cluster("random", &part, &with("random", "Random")),
+        cluster("before", &part, &before()),
         cluster("degraded", &degraded, &common(&weighted)),
         cluster("panicking", &panicking, &common(&weighted)),
         cluster("flat", &whole, &json!({})),
@@ -123,6 +124,14 @@ fn clusters(origins: &[FixedOrigin]) -> Vec<Value> {
             &json!({"overprovisioning_factor": 100}),
         ),
     ]
+}
+
+/// Localities are chosen before a policy that knows none.
+fn before() -> Value {
+    let inner = "ClientSideWeightedRoundRobin";
+    let inner = typed_policy("client_side_weighted_round_robin", inner, json!({}));
+    let picking = json!({"endpoint_picking_policy": inner["load_balancing_policy"]});
+    typed_policy("wrr_locality", "WrrLocality", picking)
 }
 
 /// Two of four members of the first priority are healthy, with 3 of 11 of the weight.

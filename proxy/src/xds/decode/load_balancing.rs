@@ -25,6 +25,7 @@ use xds_proto::pb::envoy::extensions::load_balancing_policies::random::v3::Rando
 use xds_proto::pb::envoy::extensions::load_balancing_policies::ring_hash::v3::RingHash;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::round_robin::v3::RoundRobin;
 use xds_proto::pb::envoy::extensions::load_balancing_policies::subset::v3::Subset;
+use xds_proto::pb::envoy::extensions::load_balancing_policies::wrr_locality::v3::WrrLocality;
 use xds_proto::pb::google::protobuf::Any;
 use xds_proto::pb::weir::load_balancing::v1::LatencyWeightedRoundRobin;
 use xds_proto::pb::weir::load_balancing::v1::Shadow;
@@ -44,13 +45,14 @@ use super::shadow;
 use super::slow_start;
 use super::subset;
 use super::value;
+use super::wrr_locality;
 use crate::config::latency::LatencyWeighted;
 use crate::config::load_balancing as config;
 use crate::config::load_balancing::LbPolicy;
 use crate::config::load_balancing::LoadBalancing;
 
 /// Policies that spread load over the same members by another rule.
-const BALANCING: &[&str] = &["wrr_locality.v3.WrrLocality"];
+const BALANCING: &[&str] = &["load_aware_locality.v3.LoadAwareLocality"];
 
 const PACKAGE: &str = "envoy.extensions.load_balancing_policies.";
 
@@ -328,6 +330,7 @@ fn is_known(any: &Any) -> bool {
         || extension::holds::<RingHash>(any)
         || extension::holds::<RoundRobin>(any)
         || extension::holds::<Subset>(any)
+        || extension::holds::<WrrLocality>(any)
 }
 
 fn is_balancing(any: &Any) -> bool {
@@ -371,16 +374,7 @@ fn known_policy(context: &mut Context, policy: &Policy) -> Option<LoadBalancing>
             return overridden(context, config);
         }
         if extension::holds::<PickFirst>(any) {
-            let PickFirst {
-                shuffle_address_list,
-            } = extension::unpack(context, any)?;
-            let policy = LbPolicy::PickFirst(config::PickFirst {
-                shuffles: shuffle_address_list,
-            });
-            return Some(LoadBalancing {
-                policy,
-                ..LoadBalancing::default()
-            });
+            return extension::unpack(context, any).map(first);
         }
         if extension::holds::<RingHash>(any) {
             let config = extension::unpack(context, any)?;
@@ -395,6 +389,10 @@ fn known_policy(context: &mut Context, policy: &Policy) -> Option<LoadBalancing>
             let config = extension::unpack(context, any)?;
             return divided(context, config);
         }
+        if extension::holds::<WrrLocality>(any) {
+            let config = extension::unpack(context, any)?;
+            return wrr_locality::decode(context, config);
+        }
         let RoundRobin {
             slow_start_config,
             locality_lb_config,
@@ -406,6 +404,19 @@ fn known_policy(context: &mut Context, policy: &Policy) -> Option<LoadBalancing>
             ..locality_lb::typed(context, locality_lb_config, policy)
         })
     })
+}
+
+/// One member as long as it can be reached.
+fn first(config: PickFirst) -> LoadBalancing {
+    let PickFirst {
+        shuffle_address_list,
+    } = config;
+    LoadBalancing {
+        policy: LbPolicy::PickFirst(config::PickFirst {
+            shuffles: shuffle_address_list,
+        }),
+        ..LoadBalancing::default()
+    }
 }
 
 /// Subsets, with the policy inside of each.

@@ -101,6 +101,7 @@ pub(crate) mod tls;
 mod transport_socket;
 mod upgrade;
 pub(crate) mod value;
+mod wrr_locality;
 
 use std::fmt;
 

@@ -39,7 +39,7 @@ fn the_first_known_policy_wins() {
     let round_robin = || typed("round_robin", "RoundRobin");
     let least_request = || typed("least_request", "LeastRequest");
     let pick_first = || typed("pick_first", "PickFirst");
-    let by_locality = || typed("wrr_locality", "WrrLocality");
+    let by_load = || typed("load_aware_locality", "LoadAwareLocality");
     let provided = || typed("cluster_provided", "ClusterProvided");
     check_table(
         &cluster,
@@ -48,11 +48,11 @@ fn the_first_known_policy_wins() {
             (list(json!([round_robin()])), "ok"),
             (list(json!([round_robin(), least_request()])), "ok"),
             (
-                list(json!([by_locality(), least_request(), round_robin()])),
+                list(json!([by_load(), least_request(), round_robin()])),
                 "warn load_balancing_policy.policies[0]",
             ),
             (
-                list(json!([by_locality()])),
+                list(json!([by_load()])),
                 "warn load_balancing_policy.policies[0]",
             ),
             (list(json!([pick_first()])), "ok"),
@@ -73,6 +73,44 @@ fn with_policy(package: &str, name: &str, config: Value) -> Value {
     let any = merged(json!({"@type": url}), config);
     let policy = json!({"typed_extension_config": {"name": package, "typed_config": any}});
     json!({"load_balancing_policy": {"policies": [policy]}})
+}
+
+#[test]
+fn localities_may_be_chosen_before_any_policy_that_chooses_members() {
+    let by_locality = |package: &str, name: &str, config: Value| {
+        let inner = with_policy(package, name, config);
+        let picking = json!({"endpoint_picking_policy": inner["load_balancing_policy"]});
+        with_policy("wrr_locality", "WrrLocality", picking)
+    };
+    let reported = "client_side_weighted_round_robin";
+    let config = by_locality(reported, "ClientSideWeightedRoundRobin", json!({}));
+    let found = valid(config).load_balancing;
+    assert!(found.by_locality && matches!(found.policy, LbPolicy::Reported(_)));
+    let found = valid(by_locality("random", "Random", json!({}))).load_balancing;
+    assert!(found.by_locality && found.policy == LbPolicy::Random);
+    let inner = format!("{TYPED}.endpoint_picking_policy");
+    let zones = json!({"locality_lb_config": {"zone_aware_lb_config": {"min_cluster_size": "1"}}});
+    let subsets = json!({
+        "subset_selectors": [{"keys": ["k"]}],
+        "subset_lb_policy": with_policy("random", "Random", json!({}))["load_balancing_policy"],
+    });
+    check_table(
+        &cluster,
+        &decode,
+        &[
+            (
+                with_policy("wrr_locality", "WrrLocality", json!({})),
+                &inner,
+            ),
+            (by_locality("maglev", "Maglev", json!({})), &inner),
+            (by_locality("pick_first", "PickFirst", json!({})), &inner),
+            (by_locality("subset", "Subset", subsets), &inner),
+            (
+                by_locality("random", "Random", zones),
+                &format!("warn {inner}"),
+            ),
+        ],
+    );
 }
 
 #[test]

@@ -666,6 +666,15 @@ pub(super) fn roots() -> Vec<Target> {
             name(),
         ),
         in_cluster(
+            "envoy.extensions.load_balancing_policies.wrr_locality.v3.WrrLocality",
+            json!({"endpoint_picking_policy": {"policies": [{"typed_extension_config": {
+                "name": "r",
+                "typed_config": typed("envoy.extensions.load_balancing_policies.random.v3.Random"),
+            }}]}}),
+            POLICY,
+            name(),
+        ),
+        in_cluster(
             "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin",
             json!({}),
             POLICY,
