@@ -226,6 +226,33 @@ fn a_host_that_took_seconds_is_believed_again_as_well() {
 }
 
 #[test]
+fn a_few_samples_say_nothing_of_a_host() {
+    let after = |samples| {
+        let mut world = World::new(10, LatencyWeighted::default());
+        world.first_answers(good(10), 0, 4);
+        ratio(&world.first_answers(good(100), samples, 1))
+    };
+    let (few, enough) = (after(19), after(20));
+    assert!(few > 0.9 && enough < 0.6, "{few} {enough}");
+}
+
+#[test]
+fn old_samples_say_nothing_either() {
+    let mut world = World::new(10, LatencyWeighted::default());
+    world.first_answers(good(100), 50, 12);
+    let weights = world.first_answers(good(10), 0, 9 * 4);
+    assert!(
+        ratio(&weights) < 0.3,
+        "nine seconds are not old: {weights:?}"
+    );
+    // Believed to be like the others again, step by step.
+    let weights = world.first_answers(good(10), 0, 15 * 4);
+    assert!((0.3..0.8).contains(&ratio(&weights)), "{weights:?}");
+    let weights = world.first_answers(good(10), 0, 60 * 4);
+    assert!(ratio(&weights) > 0.9, "{weights:?}");
+}
+
+#[test]
 fn a_slow_route_does_not_slander_the_host_that_serves_it() {
     let mut world = World::new(3, LatencyWeighted::default());
     let slow = Outcome {
