@@ -17,7 +17,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::compare::{
-    BalanceOptions, Contestant, CostOptions, CurveOptions, GateOptions, Options, RotationOptions,
+    BalanceKind, BalanceOptions, Contestant, CostOptions, CurveOptions, GateOptions, Options,
+    RotationOptions,
 };
 
 #[derive(Debug, Parser)]
@@ -35,7 +36,7 @@ struct Arguments {
 enum Action {
     /// Measure every scenario with every proxy and print a table.
     Compare(CompareArguments),
-    /// Measure what a slow member does to the tail of its cluster.
+    /// Measure what a member in trouble gets, and does to the tail of its cluster.
     Balance(BalanceArguments),
     /// Measure what protection and feedback cost: the same traffic with and without, side by side.
     Cost(CostArguments),
@@ -128,6 +129,9 @@ struct BalanceArguments {
     /// Windows of five seconds.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     windows: u16,
+    /// Only these ways.
+    #[arg(long, value_delimiter = ',', value_enum, value_name = "KIND,...")]
+    only: Vec<BalanceKind>,
     /// The weir-proxy to measure, in place of WEIR_BIN or the build in the target directory.
     #[arg(long, value_name = "PROGRAM")]
     weir: Option<PathBuf>,
@@ -188,6 +192,7 @@ fn main() -> ExitCode {
         Action::Balance(arguments) => compare::balance(&BalanceOptions {
             rate: arguments.rate,
             windows: arguments.windows.into(),
+            kinds: arguments.only,
             weir: arguments.weir,
             no_namespace: arguments.no_namespace,
         }),

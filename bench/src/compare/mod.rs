@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-pub(crate) use self::balance::{BalanceOptions, main as balance};
+pub(crate) use self::balance::{BalanceOptions, Kind as BalanceKind, main as balance};
 pub(crate) use self::contestant::Contestant;
 pub(crate) use self::cost::{CostOptions, main as cost};
 pub(crate) use self::curve::{CurveOptions, main as curve};
