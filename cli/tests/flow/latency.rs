@@ -277,6 +277,7 @@ async fn weights_leave_a_host_in_trouble_and_return() {
         "latency_milliseconds",
         "latency_baseline_milliseconds",
         "wanted_weight",
+        "rq_total",
     ] {
         let address = world.origins[0].addr();
         let series = format!(

@@ -1,19 +1,26 @@
-//! What policies that follow latency make of each member, as Prometheus gauges. Members come and go, so
-//! nothing is kept for them: the values are read when they are asked for.
+//! What policies that follow latency make of each member, and what it gets, as metrics of Prometheus. Members
+//! come and go, so nothing is kept for them: the values are read when they are asked for.
 
 use std::time::Duration;
 
 use crate::admin::endpoint::address_text;
 use crate::admin::state::ClusterView;
 use crate::admin::state::HostView;
+use crate::telemetry::prometheus;
 use crate::telemetry::prometheus::Selection;
-use crate::telemetry::prometheus::gauges;
 use crate::upstream::latency::Standing;
 
-/// Name, meaning and value of each gauge.
-type Gauge = (&'static str, &'static str, fn(&HostView, &Standing) -> f64);
+/// Name, meaning and value of each metric.
+type Metric = (&'static str, &'static str, fn(&HostView, &Standing) -> f64);
 
-const GAUGES: [Gauge; 6] = [
+/// The share of a member is what it has of the requests of all.
+const COUNTERS: [Metric; 1] = [(
+    "weir_cluster_endpoint_rq_total",
+    "Requests sent to the endpoint.",
+    |host, _| real(host.stats.rq_total),
+)];
+
+const GAUGES: [Metric; 6] = [
     (
         "weir_cluster_endpoint_configured_weight",
         "Weight of the endpoint as configured.",
@@ -54,11 +61,20 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// Appends the gauges of every member whose weight follows latency and whose name, as in
-/// `cluster.NAME.endpoint.ADDRESS.GAUGE`, is selected.
+#[expect(clippy::cast_precision_loss, reason = "numbers of Prometheus are so")]
+fn real(value: u64) -> f64 {
+    value as f64
+}
+
+/// Appends the metrics of every member whose weight follows latency and whose name, as in
+/// `cluster.NAME.endpoint.ADDRESS.METRIC`, is selected.
 pub(super) fn render(clusters: &[ClusterView], selection: &Selection, out: &mut String) {
     let members: Vec<_> = clusters.iter().flat_map(members).collect();
-    for (name, help, value) in GAUGES {
+    let counters = COUNTERS.map(|metric| (metric, true));
+    let all = counters
+        .into_iter()
+        .chain(GAUGES.map(|metric| (metric, false)));
+    for ((name, help, value), is_counter) in all {
         let short = name.trim_start_matches("weir_cluster_endpoint_");
         let is_selected = |cluster: &str, address: &str| {
             let filter = selection.filter.as_ref();
@@ -79,7 +95,10 @@ pub(super) fn render(clusters: &[ClusterView], selection: &Selection, out: &mut 
         let samples = labelled
             .iter()
             .map(|(labels, value)| (labels.as_slice(), *value));
-        gauges(name, help, samples, out);
+        match is_counter {
+            true => prometheus::counters(name, help, samples, out),
+            false => prometheus::gauges(name, help, samples, out),
+        }
     }
 }
 
