@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use serde_json::Value;
 use xds_proto::pb::google::protobuf::Any;
 
+use crate::config::Name;
 use crate::config::endpoint::Address;
 use crate::config::endpoint::HealthStatus;
 use crate::config::endpoint::Locality;
@@ -60,8 +61,8 @@ pub trait Inspect: fmt::Debug + Send + Sync {
     /// Every cluster, by name.
     fn clusters(&self) -> Vec<ClusterView>;
 
-    /// Those whose policy follows latency, and those where one looks on.
-    fn clusters_by_latency(&self) -> Vec<ClusterView>;
+    /// Those whose policy follows latency or where one looks on, and those of which requests were dropped.
+    fn clusters_of_metrics(&self) -> Vec<ClusterView>;
 
     /// Every listener that is bound, by name.
     fn listeners(&self) -> Vec<ListenerView>;
@@ -186,6 +187,8 @@ pub struct ClusterView {
     pub policy: &'static str,
     /// What is known of a policy that looks on.
     pub shadow: Option<shadow::Report>,
+    /// Requests that the control plane wanted dropped, by what for.
+    pub dropped: Vec<(Name, u64)>,
     /// Its members.
     pub hosts: Vec<HostView>,
 }

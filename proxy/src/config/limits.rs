@@ -72,6 +72,9 @@ pub const DRAINED_ENDPOINTS_MAX: usize = 1024;
 /// control planes send a handful, Envoy takes one.
 pub const DROP_CATEGORIES_MAX: usize = 16;
 
+/// Categories of a cluster whose dropped requests are counted: those of some assignments, one after the other.
+pub const DROP_CATEGORIES_KEPT_MAX: usize = 64;
+
 /// Selectors of subsets in one cluster: each member is looked at once for each of them.
 pub const SUBSET_SELECTORS_MAX: usize = 64;
 

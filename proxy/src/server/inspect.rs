@@ -57,6 +57,7 @@ use crate::upstream::breaker::Resource;
 use crate::upstream::departure::Cause;
 use crate::upstream::departure::Departing;
 use crate::upstream::departure::Departures;
+use crate::upstream::dropped::Dropped;
 use crate::upstream::health::HostHealth;
 use crate::xds::resource::ResourceType;
 use crate::xds::status::TypeStatus;
@@ -431,8 +432,11 @@ impl Inspect for Inspector {
         self.views(|_| true)
     }
 
-    fn clusters_by_latency(&self) -> Vec<ClusterView> {
-        self.views(|cluster| cluster.load().config.load_balancing.measures_latency())
+    fn clusters_of_metrics(&self) -> Vec<ClusterView> {
+        self.views(|cluster| {
+            let measures = cluster.load().config.load_balancing.measures_latency();
+            measures || cluster.dropped().is_some()
+        })
     }
 
     fn listeners(&self) -> Vec<ListenerView> {
@@ -696,6 +700,7 @@ fn cluster_view(cluster: &ClusterHandle, added_via_api: bool) -> ClusterView {
         outcomes: outcomes(&current),
         policy: current.config.load_balancing.policy.name(),
         shadow: cluster.shadow(),
+        dropped: cluster.dropped().map_or_else(Vec::new, Dropped::all),
         hosts: hosts.collect(),
     }
 }

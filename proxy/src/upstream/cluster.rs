@@ -37,6 +37,7 @@ use crate::upstream::departure;
 use crate::upstream::departure::Cause;
 use crate::upstream::departure::Departures;
 use crate::upstream::departure::Drained;
+use crate::upstream::dropped::Dropped;
 use crate::upstream::health::Care;
 use crate::upstream::host::Beside;
 use crate::upstream::host::Fitness;
@@ -86,6 +87,8 @@ struct Cell {
     drain_stats: OnceLock<Arc<DrainStats>>,
     /// How long attempts take; none if no route ever asked.
     pace: OnceLock<Box<Pace>>,
+    /// Requests that the control plane wanted dropped; none if none ever were.
+    dropped: OnceLock<Box<Dropped>>,
     /// Rung when the value was swapped.
     changed: Notify,
 }
@@ -246,6 +249,7 @@ impl ClusterHandle {
             departures: OnceLock::new(),
             drain_stats: OnceLock::new(),
             pace: OnceLock::new(),
+            dropped: OnceLock::new(),
             changed: Notify::new(),
         };
         cell.record_membership();
@@ -365,9 +369,18 @@ impl ClusterHandle {
     /// below a million.
     pub fn drops(&self, draw: impl FnMut() -> u32) -> Option<Reason> {
         let current = self.load();
-        let all = current.endpoints.drop_for(draw)?.is_all();
+        let drop = current.endpoints.drop_for(draw)?;
         self.0.stats.upstream_rq_drop_overload().inc();
-        Some(Reason::Dropped { all })
+        self.0
+            .dropped
+            .get_or_init(Box::default)
+            .count(&drop.category);
+        Some(Reason::Dropped { all: drop.is_all() })
+    }
+
+    /// How many requests were dropped so, by what for; none if none ever were.
+    pub fn dropped(&self) -> Option<&Dropped> {
+        self.0.dropped.get().map(|dropped| &**dropped)
     }
 
     /// How long attempts take.

@@ -7,6 +7,7 @@
 //! | `cluster` | a cluster's stable cell, and the value swapped in it |
 //! | `connect` | a new connection to a host, counted |
 //! | `departure` | hosts that leave, until what runs on them has ended |
+//! | `dropped` | how many requests were dropped, and for what |
 //! | `dns` | the names of `STRICT_DNS` clusters |
 //! | `health` | who is fit |
 //! | `in_flight` | how many requests a host answers right now |
@@ -29,6 +30,7 @@ pub mod cluster;
 pub mod connect;
 pub mod departure;
 pub mod dns;
+pub mod dropped;
 pub mod health;
 pub mod host;
 pub mod in_flight;

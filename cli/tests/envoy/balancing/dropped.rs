@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use bench::origin::FixedOrigin;
+use bench::peer::Admin;
+use bench::ports::ReservedPort;
 use serde_json::Value;
 use serde_json::json;
 
@@ -16,6 +19,7 @@ use crate::identity::free_ports;
 use crate::identity::manager;
 use crate::identity::of_both;
 use crate::identity::typed;
+use crate::setting::Weir;
 use crate::setting::envoy_is_there;
 
 /// Requests to each cluster.
@@ -117,6 +121,56 @@ async fn requests_are_dropped_alike() {
             found.1
         );
     }
+    Box::pin(categories_are_counted(&origins, &ports[0])).await;
     let at = |name| wanted.1[&(ports[0].number(), name)];
     assert!(at("half") > 120.0 && at("few") > 0.0 && at("none") < 1.0);
+}
+
+/// Envoy takes one category and tells it in load reports only; here there may be several, and each is counted.
+async fn categories_are_counted(origins: &[FixedOrigin], port: &ReservedPort) {
+    let drop = |category: &str, numerator: u32| json!({"category": category, "drop_percentage": {"numerator": numerator}});
+    let localities = json!([{"lb_endpoints": [member(&origins[0], 1)]}]);
+    let mut cluster = cluster("several", &localities, &json!({}));
+    let drops = json!([drop("lottery", 50), drop("rest", 100)]);
+    cluster["load_assignment"]["policy"] = json!({ "drop_overloads": drops });
+    let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": "several"}}]);
+    let listener = listener(port.number(), &manager(&routes, &json!({})));
+    let admin = json!({"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}});
+    let bootstrap = bootstrap(&[listener], &[cluster]);
+    let weir = Weir::start(&format!("{bootstrap}admin: {admin}\n")).await;
+    let mut client = Client::connect(port.addr(), (Ipv4Addr::LOCALHOST, 0)).await;
+    for _ in 0..REQUESTS {
+        client.get("/", &[]).await;
+    }
+    let admin = Admin::new(weir.live().admin_address().expect("it was asked for"));
+    let (_, text) = admin.get("/stats/prometheus").await.expect("it answers");
+    let counted = |category: &str| -> u32 {
+        let name = format!(
+            "weir_cluster_rq_drop_overload{{envoy_cluster_name=\"several\",category=\"{category}\"}} "
+        );
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix(&name));
+        let value = lines.next().expect("a counter for each category");
+        value.parse().expect("a number")
+    };
+    let (lottery, rest) = (counted("lottery"), counted("rest"));
+    assert_eq!(lottery + rest, REQUESTS);
+    assert!(lottery > 120 && rest > 120, "{lottery} {rest}");
+    let (_, lines) = admin.get("/clusters").await.expect("it answers");
+    assert!(
+        lines.contains(&format!("several::drop_overload::rest::{rest}\n")),
+        "{lines}"
+    );
+    let (_, json) = admin
+        .get("/clusters?format=json")
+        .await
+        .expect("it answers");
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    let told = &json["cluster_statuses"][0]["weir_dropped"];
+    let found = told.as_array().into_iter().flatten();
+    let mut found = found.filter(|one| one["category"] == "lottery");
+    assert_eq!(
+        found.next().map(|one| &one["requests"]),
+        Some(&json!(lottery))
+    );
+    weir.stop().await;
 }

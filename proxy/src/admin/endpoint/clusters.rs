@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::admin::endpoint::address_json;
 use crate::admin::endpoint::address_text;
 use crate::admin::endpoint::breakers;
+use crate::admin::endpoint::dropped;
 use crate::admin::endpoint::format_of;
 use crate::admin::endpoint::health;
 use crate::admin::endpoint::pattern;
@@ -75,6 +76,7 @@ fn text(cluster: &ClusterView, out: &mut String) {
     if let Some(report) = &cluster.shadow {
         shadow::text(report, &mut line);
     }
+    dropped::text(&cluster.dropped, &mut line);
     for host in &cluster.hosts {
         let address = address_text(&host.address);
         host_text(host, &mut |what, value| {
@@ -196,6 +198,9 @@ fn status(cluster: &ClusterView) -> Value {
     });
     if let Some(report) = &cluster.shadow {
         status["weir_shadow"] = shadow::json(report);
+    }
+    if !cluster.dropped.is_empty() {
+        status["weir_dropped"] = dropped::json(&cluster.dropped);
     }
     if !cluster.limits.is_empty() {
         status["weir_limits"] = breakers::json(&cluster.limits);

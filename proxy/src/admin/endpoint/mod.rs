@@ -5,6 +5,7 @@ pub(super) mod certs;
 pub(super) mod clusters;
 pub(super) mod config_dump;
 pub(super) mod control;
+mod dropped;
 mod health;
 pub(super) mod home;
 pub(super) mod listeners;

@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 
+use crate::admin::endpoint::dropped;
 use crate::admin::endpoint::format_of;
 use crate::admin::endpoint::memory::Memory;
 use crate::admin::endpoint::pattern;
@@ -54,7 +55,8 @@ pub(in crate::admin) fn prometheus(call: &Call<'_>) -> Reply {
     let build = [("version", build.version), ("revision", build.revision)];
     let mut body = String::new();
     exposition::render(&call.admin.registry, &selection, &build, &mut body);
-    let clusters = call.admin.inspect.clusters_by_latency();
+    let clusters = call.admin.inspect.clusters_of_metrics();
+    dropped::render(&clusters, &selection, &mut body);
     weights::render(&clusters, &selection, &mut body);
     shadow::render(&clusters, &selection, &mut body);
     Reply::with(StatusCode::OK, exposition::CONTENT_TYPE, body.into_bytes())

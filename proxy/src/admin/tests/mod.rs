@@ -85,7 +85,7 @@ impl Inspect for Process {
         self.clusters.clone()
     }
 
-    fn clusters_by_latency(&self) -> Vec<ClusterView> {
+    fn clusters_of_metrics(&self) -> Vec<ClusterView> {
         self.clusters.clone()
     }
 
@@ -151,6 +151,7 @@ fn cluster() -> ClusterView {
         outcomes: Vec::new(),
         policy: "round-robin",
         shadow: None,
+        dropped: Vec::new(),
         hosts: vec![HostView {
             address: Address::Socket(SocketAddr::from(([127, 0, 0, 1], 1))),
             hostname: String::new(),
