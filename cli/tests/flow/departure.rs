@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -51,28 +52,35 @@ const STREAMS: usize = 500;
 /// As many as one connection may have.
 const PER_CONNECTION: usize = 100;
 
-const DRAIN_TIME: Duration = Duration::from_secs(3);
+pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(3);
 
 /// A gRPC server that sends one message on each stream and never ends it.
-struct Streamer {
-    addr: SocketAddr,
+pub(crate) struct Streamer {
+    pub(crate) addr: SocketAddr,
     began: Arc<AtomicU64>,
+    last: Arc<Mutex<Instant>>,
     task: JoinHandle<()>,
 }
 
 impl Streamer {
-    async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    pub(crate) async fn start() -> Self {
+        Self::start_on(SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    pub(crate) async fn start_on(addr: SocketAddr) -> Self {
+        let listener = TcpListener::bind(addr).await.expect("a free port");
         let addr = listener.local_addr().expect("it is bound");
         let began = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&began);
+        let last = Arc::new(Mutex::new(Instant::now()));
+        let counters = (Arc::clone(&began), Arc::clone(&last));
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let counter = Arc::clone(&counter);
+                let (began, last) = counters.clone();
                 connections.spawn(async move {
                     let answer = service_fn(move |_| {
-                        counter.fetch_add(1, Ordering::Relaxed);
+                        *last.lock().expect("no panic") = Instant::now();
+                        began.fetch_add(1, Ordering::Relaxed);
                         async { Ok::<_, Infallible>(one_message()) }
                     });
                     let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
@@ -81,11 +89,21 @@ impl Streamer {
                 });
             }
         });
-        Self { addr, began, task }
+        Self {
+            addr,
+            began,
+            last,
+            task,
+        }
     }
 
-    fn began(&self) -> u64 {
+    pub(crate) fn began(&self) -> u64 {
         self.began.load(Ordering::Relaxed)
+    }
+
+    /// When the last stream began.
+    pub(crate) fn last(&self) -> Instant {
+        *self.last.lock().expect("no panic")
     }
 }
 
@@ -109,7 +127,7 @@ fn one_message() -> Response<StreamBody<Frames>> {
 }
 
 /// A client of HTTP/2 and the connection behind it.
-async fn client(target: SocketAddr) -> http2::SendRequest<Empty<Bytes>> {
+pub(crate) async fn client(target: SocketAddr) -> http2::SendRequest<Empty<Bytes>> {
     let stream = TcpStream::connect(target).await.expect("it listens");
     let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
     let (sender, connection) = handshake.await.expect("it speaks HTTP/2");
@@ -118,7 +136,7 @@ async fn client(target: SocketAddr) -> http2::SendRequest<Empty<Bytes>> {
 }
 
 /// A stream that has had its message.
-async fn stream(client: &mut http2::SendRequest<Empty<Bytes>>) -> hyper::body::Incoming {
+pub(crate) async fn stream(client: &mut http2::SendRequest<Empty<Bytes>>) -> hyper::body::Incoming {
     let request = Request::post("http://flow/s.S/Stream")
         .header("content-type", "application/grpc")
         .header("te", "trailers")
@@ -133,7 +151,7 @@ async fn stream(client: &mut http2::SendRequest<Empty<Bytes>>) -> hyper::body::I
 }
 
 /// The status it ended with, and when.
-async fn ended(mut body: hyper::body::Incoming) -> (String, Instant) {
+pub(crate) async fn ended(mut body: hyper::body::Incoming) -> (String, Instant) {
     let frame = body.frame().await.expect("trailers").expect("no reset");
     let trailers = frame.into_trailers().expect("nothing but trailers");
     let status = trailers["grpc-status"].to_str().expect("a number");
@@ -184,14 +202,14 @@ fn forever(route: &mut xds_proto::pb::envoy::config::route::v3::Route) {
 }
 
 /// A proxy that follows a control plane, and the port it listens on.
-struct Scene {
+pub(crate) struct Scene {
     control_plane: ControlPlane,
-    proxy: Proxy,
-    port: ReservedPort,
+    pub(crate) proxy: Proxy,
+    pub(crate) port: ReservedPort,
 }
 
 impl Scene {
-    async fn start(members: &[SocketAddr]) -> Self {
+    pub(crate) async fn start(members: &[SocketAddr]) -> Self {
         let control_plane = ControlPlane::start().await;
         let port = ReservedPort::new().expect("a free port");
         let first = resources(port.number(), members, &[]);
@@ -206,23 +224,23 @@ impl Scene {
         }
     }
 
-    fn commit(&self, members: &[SocketAddr], draining: &[SocketAddr]) {
+    pub(crate) fn commit(&self, members: &[SocketAddr], draining: &[SocketAddr]) {
         let next = resources(self.port.number(), members, draining);
         self.control_plane.handle.commit("", &next).expect("valid");
     }
 
     /// The hosts that leave, as the admin interface shows them.
-    async fn departing(&self) -> Vec<Value> {
+    pub(crate) async fn departing(&self) -> Vec<Value> {
         departing(self.proxy.admin()).await
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.proxy.stop().await;
         self.control_plane.stop().await;
     }
 }
 
-async fn departing(admin: SocketAddr) -> Vec<Value> {
+pub(crate) async fn departing(admin: SocketAddr) -> Vec<Value> {
     let answer = get(admin, "/clusters?format=json").await;
     let all: Value = serde_json::from_str(&answer).expect("an object");
     all["weir_departing"]
@@ -231,7 +249,7 @@ async fn departing(admin: SocketAddr) -> Vec<Value> {
         .unwrap_or_default()
 }
 
-async fn get(admin: SocketAddr, path: &str) -> String {
+pub(crate) async fn get(admin: SocketAddr, path: &str) -> String {
     let request = Request::get(path).header("host", "localhost");
     let request = request.body(Empty::new()).expect("valid");
     let answer = bench::client::http1(admin, request).await;

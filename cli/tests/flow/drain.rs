@@ -1,6 +1,8 @@
 //! SIGTERM loses no request: what runs is finished, what is new is refused, the exit status is 0.
 //! Clients of HTTP/2 are told at once and in two steps, those of HTTP/1 with their next answer.
 
+use std::time::Duration;
+
 use bench::origin::Origin;
 use bench::origin::Reply;
 use bench::ports::ReservedPort;
@@ -10,6 +12,7 @@ use rustix::process::Signal;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::support::bootstrap;
 use crate::support::child::Child;
@@ -112,8 +115,26 @@ async fn frame_of(stream: &mut TcpStream, kind: u8) -> Vec<u8> {
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 
+/// How soon an idle connection of HTTP/2 is told.
+const AT_ONCE: Duration = Duration::from_millis(10);
+
+/// A machine that does something else may take longer to do it, now and then.
+const TRIES: usize = 20;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_connection_of_http2_is_told_at_once_and_in_two_steps() {
+    let mut quickest = Duration::MAX;
+    for _ in 0..TRIES {
+        quickest = quickest.min(Box::pin(told_to_go()).await);
+        if quickest <= AT_ONCE {
+            return;
+        }
+    }
+    assert!(quickest <= AT_ONCE, "{quickest:?} at best");
+}
+
+/// From the beginning of the drain until the client has read that it is to go.
+async fn told_to_go() -> Duration {
     let origin = Origin::start("origin").expect("a free port");
     let port = ReservedPort::new().expect("a free port");
     let text = bootstrap::fixed(port.number(), origin.addr(), false);
@@ -129,8 +150,10 @@ async fn an_idle_connection_of_http2_is_told_at_once_and_in_two_steps() {
     while settings < 2 {
         settings += u8::from(next_frame(&mut client).await.kind == 4);
     }
+    let began = Instant::now();
     let ended = proxy.drain();
     let first = frame_of(&mut client, GOAWAY).await;
+    let took = began.elapsed();
     assert_eq!(first[..8], [0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
     let ping = frame_of(&mut client, PING).await;
     client
@@ -147,6 +170,7 @@ async fn an_idle_connection_of_http2_is_told_at_once_and_in_two_steps() {
         0
     );
     soon("the proxy's end", ended).await.expect("no panic");
+    took
 }
 
 /// What a client of its kind saw until it was told to go.

@@ -24,6 +24,7 @@
 //! | `latency` | weights leave a host in trouble and return |
 //! | `latency_calls` | the same for gRPC |
 //! | `latency_spared` | a host that asks to be left alone is, and not for longer than is allowed |
+//! | `leaving` | and each kind of connection ends as it should, as soon as it should |
 //! | `live_switch` | a control plane changes policies under load, and lets one look on |
 //! | `limits` | one connection too many is refused at once |
 //! | `misdirected` | a request for another host than its connection's is answered with 421 |
@@ -59,6 +60,7 @@ mod last_good;
 mod latency;
 mod latency_calls;
 mod latency_spared;
+mod leaving;
 mod limits;
 mod live_switch;
 mod misdirected;
