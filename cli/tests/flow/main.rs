@@ -20,6 +20,7 @@
 //! | `first_bytes` | slow, broken and huge ClientHellos are refused; TLS passes through by its name |
 //! | `full_disk` | what cannot be kept is served, and kept once there is room |
 //! | `handshakes` | however a ClientHello is cut its client is served; nonsense is refused |
+//! | `kept_state` | what gets on the disk, what does not, and what is said of it |
 //! | `last_good` | without its control plane a proxy starts from disk, and says so |
 //! | `latency` | weights leave a host in trouble and return |
 //! | `latency_calls` | the same for gRPC |
@@ -56,6 +57,7 @@ mod drain_load;
 mod first_bytes;
 mod full_disk;
 mod handshakes;
+mod kept_state;
 mod last_good;
 mod latency;
 mod latency_calls;
