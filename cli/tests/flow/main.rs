@@ -39,6 +39,7 @@
 //! | `restart` | the control plane may go and come back |
 //! | `slow` | who says almost nothing is let go at a deadline, and costs nothing |
 //! | `spread` | workers have equally many connections where they are to |
+//! | `stuck` | a worker that does not answer is told of |
 //! | `tcp` | any stream passes exactly, mostly without copies, and leaves nothing behind |
 //! | `tear` | no push, in any order, fails a request |
 
@@ -76,6 +77,7 @@ mod reload;
 mod restart;
 mod slow;
 mod spread;
+mod stuck;
 mod support;
 mod tcp;
 mod tear;
