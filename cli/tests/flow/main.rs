@@ -28,6 +28,7 @@
 //! | `leaving` | and each kind of connection ends as it should, as soon as it should |
 //! | `live_switch` | a control plane changes policies under load, and lets one look on |
 //! | `limits` | one connection too many is refused at once |
+//! | `memory_limit` | 64 MiB are enough: what is too much is shed in order |
 //! | `misdirected` | a request for another host than its connection's is answered with 421 |
 //! | `outcomes` | a cluster that is slow or fails is spared, and tried until it is well |
 //! | `overload` | who runs short of something refuses what it is told to, and says so |
@@ -66,6 +67,7 @@ mod latency_spared;
 mod leaving;
 mod limits;
 mod live_switch;
+mod memory_limit;
 mod misdirected;
 mod outcomes;
 mod overload;

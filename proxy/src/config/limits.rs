@@ -234,6 +234,10 @@ pub const FAILED_REQUEST_ID_BYTES_MAX: usize = 64;
 /// 1,000 of them with 1 MiB each would be a gigabyte. What is beyond is not tried again.
 pub const HELD_BYTES_TOTAL: usize = 64 * 1024 * 1024;
 
+/// Where a monitor knows how much memory there is, no more than one part in so many of it: the rest is for
+/// buffers and windows, which come with each connection and are only counted.
+pub const HELD_SHARE_OF_MEMORY: u64 = 4;
+
 /// The same of the clients of one listener: they leave some of it to others.
 pub const HELD_BYTES_PER_LISTENER: usize = 48 * 1024 * 1024;
 

@@ -131,7 +131,10 @@ async fn serve(
             let held = OfConnection::new(
                 Arc::clone(&listener.budgets.held),
                 Arc::clone(&counted.0),
-                manager.allowance.ignores_overload,
+                (
+                    worker.loads().held_max(),
+                    manager.allowance.ignores_overload,
+                ),
             );
             drop(chain);
             // Apart, so that a stream of TCP has no room for it.

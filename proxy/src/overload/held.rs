@@ -48,6 +48,8 @@ pub struct OfConnection {
     bytes: Cell<usize>,
     listener: Arc<OfListener>,
     stats: Arc<ListenerStats>,
+    /// All streams of the process may hold so much.
+    total_max: usize,
     /// Its streams are not given up when memory runs short.
     ignores_overload: bool,
 }
@@ -102,16 +104,17 @@ pub struct Order {
 }
 
 impl OfConnection {
-    /// Nothing is held for it yet.
+    /// Nothing is held for it yet; for all clients of the process so much may be.
     pub fn new(
         listener: Arc<OfListener>,
         stats: Arc<ListenerStats>,
-        ignores_overload: bool,
+        (total_max, ignores_overload): (usize, bool),
     ) -> Rc<Self> {
         Rc::new(Self {
             bytes: Cell::new(0),
             listener,
             stats,
+            total_max,
             ignores_overload,
         })
     }
@@ -119,10 +122,13 @@ impl OfConnection {
     /// Whether it may hold so much more; counted if not.
     fn has_room(&self, more: usize) -> bool {
         let listener = self.listener.0.load(Ordering::Relaxed);
+        // The parts of a smaller whole are as much smaller.
+        let of_connection = limits::HELD_BYTES_PER_CONNECTION.min(self.total_max / 8);
+        let of_listener = limits::HELD_BYTES_PER_LISTENER.min(self.total_max / 4 * 3);
         let has_room = [
-            (self.bytes.get(), limits::HELD_BYTES_PER_CONNECTION),
-            (listener, limits::HELD_BYTES_PER_LISTENER),
-            (total(), limits::HELD_BYTES_TOTAL),
+            (self.bytes.get(), of_connection),
+            (listener, of_listener),
+            (total(), self.total_max),
         ];
         let has_room = has_room
             .iter()
@@ -340,7 +346,8 @@ impl OfConnection {
     /// One of a listener of its own.
     pub(crate) fn alone() -> Rc<Self> {
         let registry = crate::telemetry::stats::Registry::new(1);
-        Self::new(Arc::default(), registry.listener("l"), false)
+        let usual = (limits::HELD_BYTES_TOTAL, false);
+        Self::new(Arc::default(), registry.listener("l"), usual)
     }
 }
 
@@ -371,7 +378,8 @@ mod tests {
     fn each_part_of_the_tree_has_what_its_streams_hold() {
         let listener = Arc::<OfListener>::default();
         let stats = Registry::new(1).listener("l");
-        let of = || OfConnection::new(Arc::clone(&listener), Arc::clone(&stats), false);
+        let usual = (limits::HELD_BYTES_TOTAL, false);
+        let of = || OfConnection::new(Arc::clone(&listener), Arc::clone(&stats), usual);
         let (one, other) = (of(), of());
         let held = || (one.bytes.get(), listener.0.load(Ordering::Relaxed));
         let (first, second) = (Account::open(&one), Account::open(&other));
@@ -395,7 +403,8 @@ mod tests {
     fn nothing_is_kept_beyond_the_limit_of_a_connection_or_a_listener() {
         let listener = Arc::<OfListener>::default();
         let stats = Registry::new(1).listener("l");
-        let of = || OfConnection::new(Arc::clone(&listener), Arc::clone(&stats), false);
+        let usual = (limits::HELD_BYTES_TOTAL, false);
+        let of = || OfConnection::new(Arc::clone(&listener), Arc::clone(&stats), usual);
         let most = limits::HELD_BYTES_PER_CONNECTION;
         let full = of();
         let accounts = [(); 2].map(|()| Account::open(&full));
@@ -407,6 +416,16 @@ mod tests {
             .collect();
         assert!(others.iter().all(|account| account.keep(most)));
         assert!(!Account::open(&of()).keep(1), "of the same listener");
+    }
+
+    #[test]
+    fn of_little_memory_each_has_a_smaller_part() {
+        let mib = 1024 * 1024;
+        let stats = Registry::new(1).listener("l");
+        let connection = OfConnection::new(Arc::default(), stats, (16 * mib, false));
+        let account = Account::open(&connection);
+        assert!(!account.keep(2 * mib + 1) && account.keep(2 * mib));
+        assert!(!account.keep(1), "an eighth is its connection's");
     }
 
     #[test]

@@ -51,8 +51,15 @@ impl Manager {
             stats: registry.overload_action(rule.action.as_str()),
             strength: 0.0,
         });
+        let gauges: Vec<Watched> = watched.collect();
+        let limits = gauges
+            .iter()
+            .filter_map(|watched| watched.gauge.memory_bytes());
+        if let Some(least) = limits.min() {
+            loads.bound(least);
+        }
         Self {
-            gauges: watched.collect(),
+            gauges,
             rules: rules.collect(),
             loads,
             tracked_from_power: config.tracked_from_power,
@@ -170,7 +177,9 @@ mod tests {
             tracked_from_power: 20,
         };
         let loads = Arc::<Loads>::default();
+        assert_eq!(loads.held_max(), crate::config::limits::HELD_BYTES_TOTAL);
         let mut manager = Manager::new(&config, Arc::clone(&loads), &Registry::new(1));
+        assert_eq!(loads.held_max(), 0, "a quarter of one byte");
         let mut at = |pressure: f64| {
             manager.decide(&[pressure]);
             let full = Action::ALL

@@ -17,19 +17,45 @@ mod monitor;
 pub mod watchdog;
 
 use std::sync::atomic::AtomicU32;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
+use crate::config::limits;
 use crate::config::overload::Action;
 pub use manager::Manager;
 
 /// In full force.
 const FULL: u32 = 1 << 16;
 
-/// How strongly each action is taken right now.
-#[derive(Debug, Default)]
-pub struct Loads([AtomicU32; Action::ALL.len()]);
+/// How strongly each action is taken right now, and how much may be held.
+#[derive(Debug)]
+pub struct Loads {
+    strengths: [AtomicU32; Action::ALL.len()],
+    held_max: AtomicUsize,
+}
+
+impl Default for Loads {
+    fn default() -> Self {
+        Self {
+            strengths: Default::default(),
+            held_max: AtomicUsize::new(limits::HELD_BYTES_TOTAL),
+        }
+    }
+}
 
 impl Loads {
+    /// Bytes that may be held for all clients of the process.
+    pub fn held_max(&self) -> usize {
+        self.held_max.load(Ordering::Relaxed)
+    }
+
+    /// The process has so much memory.
+    fn bound(&self, memory_bytes: u64) {
+        let part = usize::try_from(memory_bytes / limits::HELD_SHARE_OF_MEMORY);
+        let most = part.unwrap_or(usize::MAX).min(limits::HELD_BYTES_TOTAL);
+        self.held_max.store(most, Ordering::Relaxed);
+    }
+
     /// Whether the action is taken in this case; of a part of all cases if it is not in full force.
     #[inline]
     pub fn hits(&self, action: Action) -> bool {
@@ -43,7 +69,7 @@ impl Loads {
     }
 
     fn strength(&self, action: Action) -> u32 {
-        let cell = self.0.get(action.place());
+        let cell = self.strengths.get(action.place());
         cell.map_or(0, |cell| cell.load(Ordering::Relaxed))
     }
 
@@ -55,7 +81,7 @@ impl Loads {
             reason = "it is at most FULL"
         )]
         let strength = (strength.clamp(0.0, 1.0) * f64::from(FULL)) as u32;
-        if let Some(cell) = self.0.get(action.place()) {
+        if let Some(cell) = self.strengths.get(action.place()) {
             cell.store(strength, Ordering::Relaxed);
         }
     }

@@ -27,6 +27,25 @@ impl Gauge {
         Self { kind, before: None }
     }
 
+    /// How much memory there is, if that is what is looked at and if it is known.
+    pub(super) fn memory_bytes(&self) -> Option<u64> {
+        match &self.kind {
+            MonitorKind::FixedHeap { bytes_max } => Some(*bytes_max),
+            MonitorKind::CgroupMemory { bytes_max } => {
+                let (group, files) = memory_group().ok()?;
+                let limit = group.number(files.limit).ok();
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "a size; no limit is a very large one"
+                )]
+                let limit = limit.map(|limit| limit as u64);
+                limit.into_iter().chain(*bytes_max).min()
+            }
+            MonitorKind::Cpu { .. } | MonitorKind::Injected { .. } => None,
+        }
+    }
+
     /// What is used of it.
     pub(super) fn pressure(&mut self) -> io::Result<f64> {
         match &self.kind {
@@ -137,10 +156,7 @@ fn processors(text: &str) -> Option<f64> {
 /// Without file pages that nobody has touched in a while: the kernel drops them before it ends a
 /// process. Envoy counts them.
 fn cgroup_memory(bytes_max: Option<u64>) -> io::Result<f64> {
-    let (group, files) = match Group::of("memory", MEMORY_1.used) {
-        Ok(group) => (group, MEMORY_1),
-        Err(_) => (Group::own(MEMORY_2.used)?, MEMORY_2),
-    };
+    let (group, files) = memory_group()?;
     let used = group.number(files.used)?;
     let dropped = group.number_after("memory.stat", files.dropped);
     let limit = group.number(files.limit).ok(); // `max` is no limit
@@ -150,6 +166,13 @@ fn cgroup_memory(bytes_max: Option<u64>) -> io::Result<f64> {
     let used = (used - dropped.unwrap_or_default()).max(0.0);
     // Without any limit nothing can run short.
     Ok(max.map_or(0.0, |max| used / max.max(1.0)))
+}
+
+fn memory_group() -> io::Result<(Group, MemoryFiles)> {
+    Ok(match Group::of("memory", MEMORY_1.used) {
+        Ok(group) => (group, MEMORY_1),
+        Err(_) => (Group::own(MEMORY_2.used)?, MEMORY_2),
+    })
 }
 
 /// Names of files in the two versions of control groups.
