@@ -189,11 +189,12 @@ fn enter(
     downstream: &Downstream,
     drain: &mut ConnectionGuard,
 ) {
-    let facts = downstream.tls.as_ref();
-    // One that is to go already stays with the signal that says so.
-    if let Some(facts) = facts.filter(|_| !drain.chain.is_draining())
-        && let Some(own) = worker.peers.enter(chain, facts)
-    {
+    let Some(facts) = &downstream.tls else {
+        return;
+    };
+    if drain.chain.is_draining() {
+        drain.chain = worker.peers.enter_late(chain, facts);
+    } else if let Some(own) = worker.peers.enter(chain, facts) {
         drain.chain = own;
     }
 }

@@ -48,24 +48,29 @@ impl Peers {
 
     /// A client of this chain; none if nothing can change that it was let in for.
     pub(super) fn enter(&self, chain: &ActiveChain, facts: &Arc<Facts>) -> Option<DrainGuard> {
-        let shown_until = facts.shown_until();
-        let Some(peer) = facts.peer.as_ref().filter(|_| facts.is_validated) else {
-            return self.enter_shown(chain.id, shown_until);
-        };
-        let end = if chain.transport.allows_expired() {
-            i64::MAX
-        } else {
-            peer.end()
-        };
+        if facts.peer.is_none() || !facts.is_validated {
+            return self.enter_shown(chain.id, facts.shown_until());
+        }
         let signal = DrainSignal::default();
         let guard = signal.guard();
         let mut verified = self.verified.borrow_mut();
         verified.entry(chain.id).or_default().push(Peer {
             facts: Arc::clone(facts),
-            tenure: self.tenure(end.min(shown_until)),
+            tenure: self.tenure(end(chain, facts)),
             signal,
         });
         Some(guard)
+    }
+
+    /// A client of this chain that is to go already; it has to be gone when a certificate ends all the same.
+    pub(super) fn enter_late(&self, chain: &ActiveChain, facts: &Facts) -> DrainGuard {
+        self.late(end(chain, facts))
+    }
+
+    fn late(&self, end: i64) -> DrainGuard {
+        let signal = DrainSignal::default();
+        self.tenure(end).ask(&signal);
+        signal.guard()
     }
 
     fn enter_shown(&self, chain: u64, until: i64) -> Option<DrainGuard> {
@@ -134,6 +139,14 @@ impl Peers {
     }
 }
 
+/// When the first of the certificates ends that a client of this chain stands on.
+fn end(chain: &ActiveChain, facts: &Facts) -> i64 {
+    let peer = facts.peer.as_ref().filter(|_| facts.is_validated);
+    let peer = peer.filter(|_| !chain.transport.allows_expired());
+    peer.map_or(i64::MAX, |peer| peer.end())
+        .min(facts.shown_until())
+}
+
 /// Whom we trust has changed: asks those to finish who would not be let in now.
 pub async fn verify_again(worker: Rc<WorkerContext>, chain: Arc<ActiveChain>) {
     for (facts, signal, tenure) in worker.peers.of(chain.id) {
@@ -142,5 +155,28 @@ pub async fn verify_again(worker: Rc<WorkerContext>, chain: Arc<ActiveChain>) {
             tenure.ask(&signal);
         }
         tokio::task::yield_now().await; // each takes as long as many requests
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn who_is_to_go_already_knows_when_it_has_to_be_gone() {
+        let peers = Peers::new(Duration::from_secs(600));
+        let guard = peers.late(unix_now() + 60);
+        assert!(guard.is_draining());
+        let left = guard.deadline().map(|at| at - Instant::now());
+        assert!(
+            left.is_some_and(
+                |left| left > Duration::from_secs(50) && left <= Duration::from_secs(60)
+            ),
+            "{left:?}"
+        );
+        let guard = peers.late(i64::MAX);
+        assert!(guard.is_draining() && guard.deadline().is_none());
     }
 }

@@ -4,6 +4,8 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use proxy::config::limits;
@@ -41,29 +43,42 @@ const BRIEF: Duration = Duration::from_secs(6);
 /// Less than the time before the end at which connections are asked to go.
 const AT_THE_END: Duration = Duration::from_secs(1);
 
-/// A server that begins an answer and never ends it, with TLS or without.
-struct Origin(SocketAddr);
+/// A server that begins an answer and never ends it, with TLS or without. Its address, and how many it began.
+struct Origin(SocketAddr, Arc<AtomicUsize>);
 
 impl Origin {
     async fn start(leaf: Option<&Leaf>) -> Self {
         let acceptor = leaf.map(acceptor);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
+        let begun = Arc::<AtomicUsize>::default();
+        let count = Arc::clone(&begun);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let acceptor = acceptor.clone();
+                let (acceptor, count) = (acceptor.clone(), Arc::clone(&count));
                 tokio::spawn(async move {
                     match acceptor {
-                        None => begin(stream).await,
+                        None => begin(stream, &count).await,
                         Some(acceptor) => match acceptor.accept(stream).await {
-                            Ok(stream) => begin(stream).await,
+                            Ok(stream) => begin(stream, &count).await,
                             Err(error) => Err(error),
                         },
                     }
                 });
             }
         });
-        Self(address)
+        Self(address, begun)
+    }
+
+    /// Waits until it has begun so many answers.
+    async fn has_begun(&self, count: usize) {
+        let begun = until(|| async {
+            let begun = self.1.load(Ordering::Relaxed);
+            (begun == count)
+                .then_some(())
+                .ok_or_else(|| format!("{begun} of {count}"))
+        });
+        begun.await.expect("it is asked");
     }
 }
 
@@ -78,12 +93,16 @@ fn acceptor(leaf: &Leaf) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config.expect("they belong together")))
 }
 
-async fn begin(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<()> {
+async fn begin(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    begun: &AtomicUsize,
+) -> std::io::Result<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await? > 0 {}
     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\nbegun";
     stream.write_all(answer).await?;
     stream.flush().await?;
+    begun.fetch_add(1, Ordering::Relaxed);
     stream.read_to_end(&mut head).await?;
     Ok(())
 }
@@ -176,5 +195,53 @@ async fn t09_what_still_runs_when_a_certificate_ends_runs_until_then_and_no_long
         is_told.then_some(()).ok_or(text)
     });
     told.await.expect("the exact reason is told");
+    weir.stop().await;
+}
+
+/// A connection that is too old, and a stream whose host has left: both may take the drain time, but the
+/// certificate that they were shown ends before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t09_who_is_going_already_is_gone_when_a_certificate_ends() {
+    assert!(limits::DRAIN_TIME > BRIEF, "it is not that which cuts");
+    let root = Authority::new("root");
+    let end = now() + BRIEF;
+    let leaf = root.ending("brief", end);
+    let end = Duration::from_secs(end.as_secs());
+    let [first, second] = [Origin::start(None).await, Origin::start(None).await];
+    let reserved = free_ports(2);
+    let [aged, moved] = [0, 1].map(|place| reserved[place].number());
+    let resources = |origin: &Origin| {
+        let ads = site::ads();
+        let server = site::downstream(site::named("leaf", &ads), None);
+        let mut old = site::forwarding("aged", aged, Some(&server), "aged");
+        old["filter_chains"][0]["filters"][0]["typed_config"]["common_http_protocol_options"] =
+            json!({"max_connection_duration": "0.3s"});
+        let mut stream = passing("moved", moved, "moved");
+        stream["filter_chains"][0]["transport_socket"] = server;
+        vec![
+            old,
+            stream,
+            site::cluster("aged", first.0.port(), None),
+            site::cluster("moved", origin.0.port(), None),
+            leaf.secret("leaf"),
+        ]
+    };
+    let control_plane = ControlPlane::start().await;
+    control_plane.commit("weir", &resources(&first));
+    let weir = Weir::start(&site::dynamic("weir", "DELTA_GRPC", control_plane.address)).await;
+    let caller = Caller::trusting(&[&root]);
+    let mut running = Vec::new();
+    for port in &reserved {
+        let called = caller.call(port.addr()).await.expect("a handshake");
+        running.push(tokio::spawn(asked(called.into_stream())));
+    }
+    first.has_begun(2).await;
+    control_plane.commit("weir", &resources(&second));
+    for (name, running) in ["aged", "moved"].into_iter().zip(running) {
+        let ended = running.await.expect("no panic");
+        let ended = ended.unwrap_or_else(|error| unreachable!("{name}: {error}"));
+        let early = end.saturating_sub(ended);
+        assert!(early < AT_THE_END, "{name}: {early:?} too early");
+    }
     weir.stop().await;
 }
