@@ -11,6 +11,7 @@ use std::sync::TryLockError;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -211,7 +212,7 @@ impl Streaks {
         }
         let id = id.map(|id| id.get(..limits::FAILED_REQUEST_ID_BYTES_MAX).unwrap_or(id));
         let request = FailedRequest {
-            age: std::time::Duration::ZERO,
+            age: Duration::ZERO,
             status,
             is_local,
             id: id.map(|id| String::from_utf8_lossy(id).into()),
@@ -242,15 +243,43 @@ impl Streaks {
         IN_A_ROW.iter().for_each(|(bit, _)| self.begin_again(*bit));
     }
 
-    /// The requests that failed, the last of them last, and forgets them.
-    pub(super) fn take_failed(&self, now: Instant) -> Vec<FailedRequest> {
+    /// The requests because of which a rule holds, the last of them last, and forgets all that failed.
+    /// `interval` is the time since all hosts were looked at.
+    pub(super) fn take_failed(
+        &self,
+        (config, kind): (&OutlierDetection, Kind),
+        (now, interval): (Instant, Duration),
+    ) -> Vec<FailedRequest> {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = failed.drain(..);
         let aged = |(at, request): (Instant, FailedRequest)| FailedRequest {
             age: now.saturating_duration_since(at),
             ..request
         };
-        failed.map(aged).collect()
+        let is_reason = |request: &FailedRequest| {
+            let is_local = config.splits_local_origin && request.is_local;
+            match kind {
+                Kind::Consecutive5xx => !is_local && request.status < 600,
+                Kind::ConsecutiveGateway => !is_local && (502..=504).contains(&request.status),
+                Kind::ConsecutiveLocalOrigin => is_local,
+                Kind::SuccessRate | Kind::FailurePercentage => {
+                    !is_local && request.status < 600 && request.age <= interval
+                }
+                Kind::SuccessRateLocalOrigin | Kind::FailurePercentageLocalOrigin => {
+                    is_local && request.age <= interval
+                }
+            }
+        };
+        let mut reasons: Vec<_> = failed.map(aged).filter(is_reason).collect();
+        let in_a_row = match kind {
+            Kind::Consecutive5xx => config.consecutive_5xx.count,
+            Kind::ConsecutiveGateway => config.consecutive_gateway.count,
+            Kind::ConsecutiveLocalOrigin => config.consecutive_local_origin.count,
+            _ => return reasons,
+        };
+        let before = reasons.len().saturating_sub(in_a_row as usize);
+        reasons.drain(..before); // of rows that were broken
+        reasons
     }
 }
 

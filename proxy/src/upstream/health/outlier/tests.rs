@@ -102,17 +102,85 @@ fn failed_requests_are_kept_with_their_ids() {
     take(500, "a");
     take(200, "b");
     take(503, &"c".repeat(100));
-    let failed = streaks.take_failed(Instant::now());
+    let because = || streaks.take_failed((&config(), Kind::SuccessRate), (Instant::now(), SECOND));
+    let failed = because();
     let ids = failed.iter().map(|request| request.id.as_deref());
     let long = "c".repeat(64);
     assert_eq!(ids.collect::<Vec<_>>(), [Some("a"), Some(&*long)]);
-    assert!(streaks.take_failed(Instant::now()).is_empty());
+    assert!(because().is_empty());
     for at in 0..100 {
         take(500, &at.to_string());
     }
-    let failed = streaks.take_failed(Instant::now());
+    let failed = because();
     assert_eq!(failed.len(), 16);
     assert_eq!(failed[15].id.as_deref(), Some("99"));
+}
+
+#[test]
+fn an_ejection_names_the_requests_that_were_its_reason_and_no_others() {
+    use Report::Answered;
+    use Report::Unreached;
+    let check = |config: &OutlierDetection, reports: &[Report], kind, age, wanted: &[&str]| {
+        let (streaks, tally) = (Streaks::default(), Tally::default());
+        for (place, report) in reports.iter().enumerate() {
+            let id = place.to_string();
+            streaks.take(config, &tally, *report, Some(id.as_bytes()));
+        }
+        let failed = streaks.take_failed((config, kind), (Instant::now() + SECOND, age));
+        let ids = failed.iter().filter_map(|request| request.id.as_deref());
+        assert_eq!(ids.collect::<Vec<_>>(), wanted, "{reports:?} {kind:?}");
+    };
+    let plain = config();
+    let broken = [500, 500, 200, 503, 500, 504].map(Answered);
+    check(
+        &plain,
+        &broken,
+        Kind::Consecutive5xx,
+        SECOND,
+        &["3", "4", "5"],
+    );
+    let gateway = [503, 500, 502, 504].map(Answered);
+    check(
+        &plain,
+        &gateway,
+        Kind::ConsecutiveGateway,
+        SECOND,
+        &["2", "3"],
+    );
+    let mixed = [Answered(500), Unreached, Answered(500), Unreached];
+    check(
+        &plain,
+        &mixed,
+        Kind::Consecutive5xx,
+        SECOND,
+        &["1", "2", "3"],
+    );
+    let split = OutlierDetection {
+        splits_local_origin: true,
+        ..config()
+    };
+    check(
+        &split,
+        &mixed,
+        Kind::ConsecutiveLocalOrigin,
+        SECOND,
+        &["1", "3"],
+    );
+    check(
+        &split,
+        &mixed,
+        Kind::FailurePercentageLocalOrigin,
+        SECOND * 2,
+        &["1", "3"],
+    );
+    check(
+        &split,
+        &mixed,
+        Kind::FailurePercentage,
+        SECOND * 2,
+        &["0", "2"],
+    );
+    check(&plain, &mixed, Kind::SuccessRate, SECOND / 2, &[]);
 }
 
 /// A detector and what its hosts have done.
@@ -226,6 +294,28 @@ fn ejections_last_longer_each_time_and_are_forgiven() {
     }
     assert_eq!(ward.trip(0), Some(Then::Ejected(4)));
     assert_eq!(ward.look(30).1, [0]);
+}
+
+#[test]
+fn an_ejection_is_longer_by_a_random_part_and_enforced_as_often_as_is_wanted() {
+    let lasts = |seed| {
+        let mut ward = Ward::new(2, config());
+        ward.config.max_ejection_time_jitter = SECOND * 10;
+        ward.rng = fastrand::Rng::with_seed(seed);
+        ward.trip(0);
+        (0..=40_u64).find(|_| !ward.look(1).1.is_empty())
+    };
+    let all: std::collections::BTreeSet<_> = (0..50).map(lasts).collect();
+    // The first look is a second after it began.
+    let is_within = |end: &Option<u64>| end.is_some_and(|end| (29..=39).contains(&end));
+    assert!(all.len() > 5 && all.iter().all(is_within), "{all:?}");
+
+    let mut ward = Ward::new(2000, config());
+    ward.config.max_ejection_percent = 100;
+    ward.config.consecutive_5xx.enforcing = 30;
+    let then: Vec<_> = (0..2000).map(|host| ward.trip(host)).collect();
+    let ejected = then.iter().filter(|then| **then == Some(Then::Ejected(1)));
+    assert!((500..700).contains(&ejected.count()));
 }
 
 #[test]

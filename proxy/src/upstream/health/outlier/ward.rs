@@ -27,6 +27,7 @@ pub(in crate::upstream::health) struct Ward {
     stats: Arc<OutlierStats>,
     detector: Detector,
     born: Instant,
+    looked_at: Instant,
     look_at: Instant,
     rng: fastrand::Rng,
 }
@@ -37,6 +38,7 @@ impl Ward {
         let config = Arc::clone(care.config.outlier.as_ref()?);
         let now = Instant::now();
         Some(Self {
+            looked_at: now,
             look_at: now + config.interval,
             config,
             stats: Arc::clone(care.outliers.as_ref()?),
@@ -114,6 +116,7 @@ impl Ward {
                 changed |= self.carry_out(&member.host, verdict);
             }
         }
+        self.looked_at = Instant::now();
         for member in members {
             if let Some(health) = member.host.health() {
                 health.set_success_rate(self.detector.success_rate(member.host.id));
@@ -167,7 +170,11 @@ impl Ward {
         let health = host.health();
         let requests = || {
             let streaks = health.and_then(|health| health.streaks.as_ref());
-            streaks.map_or_else(Vec::new, |streaks| streaks.take_failed(Instant::now()))
+            let now = Instant::now();
+            let age = now.saturating_duration_since(self.looked_at);
+            streaks.map_or_else(Vec::new, |streaks| {
+                streaks.take_failed((&self.config, kind), (now, age))
+            })
         };
         let ejected = |is_enforced, count| What::Ejected {
             kind,
