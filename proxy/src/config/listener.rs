@@ -181,6 +181,8 @@ pub enum HttpFilter {
     Router {
         /// Do not add `x-envoy-*` headers.
         suppress_envoy_headers: bool,
+        /// A request takes no longer than its sender, who is trusted, says it expects.
+        respects_expected_timeout: bool,
     },
     /// Clients meet the member again that served them.
     Session(SessionFilter),

@@ -87,6 +87,8 @@ pub struct HttpManager {
     pub response_policy: ResponsePolicy,
     /// Leave `x-envoy-*` headers out.
     pub suppress_envoy_headers: bool,
+    /// What a trusted client says it expects goes before the route's timeout.
+    pub respects_expected_timeout: bool,
     /// Has clients meet the member again that served them.
     pub session: Option<SessionFilter>,
     /// Give requests filter state.
@@ -106,14 +108,14 @@ impl HttpManager {
         (stats, loggers): (Arc<HttpStats>, Vec<Logger>),
         allowance: Allowance,
     ) -> Self {
-        let suppress_envoy_headers = config.http_filters.iter().any(|filter| {
-            matches!(
-                filter,
-                HttpFilter::Router {
-                    suppress_envoy_headers: true
-                }
-            )
+        let router = config.http_filters.iter().find_map(|filter| match filter {
+            HttpFilter::Router {
+                suppress_envoy_headers,
+                respects_expected_timeout,
+            } => Some((*suppress_envoy_headers, *respects_expected_timeout)),
+            HttpFilter::Session(_) => None,
         });
+        let (suppress_envoy_headers, respects_expected_timeout) = router.unwrap_or_default();
         let session = config.http_filters.iter().find_map(|filter| match filter {
             HttpFilter::Session(session) => Some(session.clone()),
             HttpFilter::Router { .. } | HttpFilter::State(_) => None,
@@ -134,6 +136,7 @@ impl HttpManager {
             request_policy: RequestPolicy::new(&config),
             response_policy: ResponsePolicy::new(&config),
             suppress_envoy_headers,
+            respects_expected_timeout,
             logged: LoggedHeaders::new(&config.access_logs),
             options: ServerOptions {
                 head_bytes_max: config.request_headers_bytes_max,

@@ -32,6 +32,8 @@ pub(super) struct Case {
     body: usize,
     is_dead: bool,
     is_http2: bool,
+    /// The cluster allows no retry at all.
+    is_limited: bool,
 }
 
 impl Case {
@@ -46,6 +48,7 @@ impl Case {
             body: 0,
             is_dead: false,
             is_http2: false,
+            is_limited: false,
         }
     }
 
@@ -68,6 +71,13 @@ impl Case {
         }
     }
 
+    fn limited(self) -> Self {
+        Self {
+            is_limited: true,
+            ..self
+        }
+    }
+
     fn action(self, action: Value) -> Self {
         Self { action, ..self }
     }
@@ -86,6 +96,9 @@ impl Case {
 
     pub(super) fn cluster(&self, port: u16, dead: u16) -> Value {
         let mut cluster = cluster(self.name, if self.is_dead { dead } else { port });
+        if self.is_limited {
+            cluster["circuit_breakers"] = json!({"thresholds": [{"max_retries": 0}]});
+        }
         if self.is_http2 {
             let options = typed(
                 "extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -278,6 +291,8 @@ fn limits() -> Vec<Case> {
     let retries = |count: u32| json!({"retry_on": "5xx", "num_retries": count});
     vec![
         Case::new("none-left", &[Answer(500, &[]), GOOD], retries(0)),
+        Case::new("limited", &[Answer(500, &[]), GOOD], retries(1)).limited(),
+        Case::new("limited-reset", &[Close, GOOD], retries(1)).limited(),
         Case::new("four", &[Answer(500, &[])], retries(4)),
         Case::new(
             "four-enough",
@@ -418,6 +433,7 @@ fn hedges() -> Vec<Case> {
         short("hedge-none-left", "5xx", 0, &[Hang]),
         short("hedge-no-condition", "", 1, &[Hang]),
         short("hedge-all-hang", "5xx", 1, &[Hang]),
+        short("hedge-limited", "5xx", 1, &[Hang, GOOD]).limited(),
         case("hedge-dead", "connect-failure", 1, &[GOOD]).dead(),
         case("hedge-told", "5xx", 1, &[GOOD]),
         Case {
@@ -518,6 +534,48 @@ pub(super) fn asked() -> Vec<Case> {
             &[AfterNext(200), Hang],
         )
         .action(hedge),
+    ]
+}
+
+/// What requests say that their sender expects.
+pub(super) fn expected() -> Vec<Case> {
+    let case = |name, fields, steps| Case::on(name, "5xx", steps).fields(fields);
+    vec![
+        case(
+            "expects",
+            "x-envoy-expected-rq-timeout-ms: 100\r\n",
+            &[Hang],
+        ),
+        case(
+            "expects-told",
+            "x-envoy-expected-rq-timeout-ms: 4321\r\n",
+            &[GOOD],
+        ),
+        case(
+            "expects-none",
+            "x-envoy-expected-rq-timeout-ms: 0\r\n",
+            &[GOOD],
+        ),
+        case(
+            "expects-nonsense",
+            "x-envoy-expected-rq-timeout-ms: soon\r\n",
+            &[GOOD],
+        ),
+        case(
+            "expects-and-asks",
+            "x-envoy-expected-rq-timeout-ms: 100\r\nx-envoy-upstream-rq-timeout-ms: 9000\r\n",
+            &[Hang],
+        ),
+        case(
+            "expects-nothing",
+            "x-envoy-upstream-rq-timeout-ms: 100\r\n",
+            &[Hang],
+        ),
+        case(
+            "expects-a-try",
+            "x-envoy-expected-rq-timeout-ms: 9000\r\nx-envoy-upstream-rq-per-try-timeout-ms: 100\r\n",
+            &[Hang, GOOD],
+        ),
     ]
 }
 

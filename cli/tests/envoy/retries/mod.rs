@@ -78,6 +78,27 @@ async fn the_same_is_tried_again_because_clients_ask() {
     compare(&wanted, &found);
 }
 
+/// What the proxy before this one expects is heard where that is wanted, and passed on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_sender_expects_is_respected_alike() {
+    if !envoy_is_there() {
+        return;
+    }
+    let router = typed(
+        "extensions.filters.http.router.v3.Router",
+        json!({"respect_expected_rq_timeout": true}),
+    );
+    let trusted = json!({
+        "use_remote_address": true,
+        "internal_address_config": {"cidr_ranges": [{"address_prefix": "127.0.0.0", "prefix_len": 8}]},
+        "http_filters": [{"name": "router", "typed_config": router}],
+    });
+    let (wanted, found) = Box::pin(both(cases::expected(), &trusted)).await;
+    assert_eq!(wanted, found);
+    let timed_out = found.iter().filter(|told| told.answer.starts_with("504"));
+    assert_eq!(timed_out.count(), 3, "{found:#?}");
+}
+
 fn compare(wanted: &[Told], found: &[Told]) {
     let pairs = wanted
         .iter()

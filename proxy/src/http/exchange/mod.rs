@@ -212,7 +212,8 @@ impl Exchange {
                 let asked = weighted.map_or(&forward.criteria, |choice| &choice.criteria);
                 self.criteria.clone_from(asked);
                 let headers = &mut parts.headers;
-                let asked = self.is_internal.then(|| retry::Timeouts::take(headers));
+                let respects = self.connection.manager.respects_expected_timeout;
+                let asked = (self.is_internal).then(|| retry::Timeouts::take(headers, respects));
                 self.deadlines
                     .set_route(forward, headers, (self.is_grpc, asked));
                 if self.is_upgrade() {

@@ -144,11 +144,11 @@ fn router(context: &mut Context, router: Router) -> Option<HttpFilter> {
     let dynamic_stats = value::is_false(dynamic_stats);
     // The x-envoy-* request headers that strict_check_headers checks have no effect here.
     unsupported!(context, warn: dynamic_stats, start_child_span, upstream_log, upstream_log_options,
-        strict_check_headers, respect_expected_rq_timeout, suppress_grpc_request_failure_code_stats,
-        reject_connect_request_early_data);
+        strict_check_headers, suppress_grpc_request_failure_code_stats, reject_connect_request_early_data);
     upstream(context, "upstream_http_filters", upstream_http_filters);
     Some(HttpFilter::Router {
         suppress_envoy_headers,
+        respects_expected_timeout: respect_expected_rq_timeout,
     })
 }
 

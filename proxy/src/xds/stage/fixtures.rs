@@ -209,6 +209,7 @@ pub(crate) fn listener(name: &str, routes: RouteSource) -> Arc<Listener> {
         routes,
         http_filters: vec![HttpFilter::Router {
             suppress_envoy_headers: false,
+            respects_expected_timeout: false,
         }],
         access_logs: Vec::new(),
         server_name: HeaderValue::from_static("weir"),

@@ -8,6 +8,8 @@ use http::HeaderValue;
 
 use crate::config::retry::RetryOn;
 
+/// What a proxy before this one has told.
+const EXPECTED: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 const HEDGE_ON_PER_TRY_TIMEOUT: HeaderName =
     HeaderName::from_static("x-envoy-hedge-on-per-try-timeout");
 const MAX_RETRIES: HeaderName = HeaderName::from_static("x-envoy-max-retries");
@@ -57,14 +59,21 @@ pub(in crate::http::exchange) struct Timeouts {
 }
 
 impl Timeouts {
-    /// Takes them out of the headers, which do not go upstream.
-    pub(in crate::http::exchange) fn take(headers: &mut HeaderMap) -> Self {
-        let mut take = |name| {
-            let value = headers.remove(name)?;
+    /// Takes them out of the headers, which do not go upstream. What the sender expects, if that is
+    /// respected, goes before what it asks for, and stays: the next one is told it anew.
+    pub(in crate::http::exchange) fn take(
+        headers: &mut HeaderMap,
+        respects_expected: bool,
+    ) -> Self {
+        let read = |value: &HeaderValue| {
             let millis = value.to_str().ok()?.trim().parse().ok()?;
             Some(Duration::from_millis(millis))
         };
-        let (route, per_try) = (take(TIMEOUT), take(PER_TRY_TIMEOUT));
+        let expected = respects_expected.then(|| headers.get(EXPECTED)).flatten();
+        let expected = expected.and_then(read);
+        let mut take = |name| read(&headers.remove(name)?);
+        let route = expected.or_else(|| take(TIMEOUT));
+        let per_try = take(PER_TRY_TIMEOUT);
         let hedges = headers.remove(HEDGE_ON_PER_TRY_TIMEOUT);
         Self {
             route,
@@ -154,7 +163,13 @@ mod tests {
             per_try: None,
             hedges: Some(true),
         };
-        assert_eq!(Timeouts::take(&mut headers), wanted);
-        assert!(headers.is_empty());
+        headers.insert(EXPECTED, HeaderValue::from_static("90"));
+        let expected = Timeouts {
+            route: Some(Duration::from_millis(90)),
+            ..wanted
+        };
+        assert_eq!(Timeouts::take(&mut headers.clone(), true), expected);
+        assert_eq!(Timeouts::take(&mut headers, false), wanted);
+        assert_eq!(headers.len(), 1, "it is told anew");
     }
 }

@@ -110,7 +110,8 @@ fn defaults_are_envoys() {
     assert_eq!(
         manager.http_filters,
         [HttpFilter::Router {
-            suppress_envoy_headers: false
+            suppress_envoy_headers: false,
+            respects_expected_timeout: false,
         }]
     );
     assert_eq!(manager.server_name, HeaderValue::from_static("weir"));
