@@ -63,6 +63,8 @@ pub struct HealthCheck {
     pub port: Option<u16>,
     /// What the transport is chosen by, instead of the member's own labels.
     pub transport_labels: Option<Arc<Labels>>,
+    /// Protocols that are offered by ALPN, instead of those that the cluster's TLS offers.
+    pub alpn: Option<Vec<Vec<u8>>>,
     /// What is written down, and where.
     pub log: EventLog,
     /// What is asked.

@@ -63,6 +63,8 @@ pub struct Target<'a> {
     pub request_host: Option<&'a str>,
     /// Offered if the context offers nothing.
     pub alpn: &'static [&'static [u8]],
+    /// Offered whatever the context offers.
+    pub alpn_instead: Option<&'a [Vec<u8>]>,
 }
 
 impl ClientContext {
@@ -170,7 +172,9 @@ impl ClientContext {
 
     fn config_for(&self, target: Target<'_>) -> Arc<ClientConfig> {
         let mut config = self.config.clone();
-        if config.alpn_protocols.is_empty() {
+        if let Some(instead) = target.alpn_instead {
+            config.alpn_protocols = instead.to_vec();
+        } else if config.alpn_protocols.is_empty() {
             config.alpn_protocols = target.alpn.iter().map(|name| name.to_vec()).collect();
         }
         if self.session_keys_max > 0 {

@@ -91,6 +91,7 @@ async fn shake_for(
         hostname: "",
         request_host,
         alpn: &[],
+        alpn_instead: None,
     };
     let (ours, theirs) = UnixStream::pair().unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -319,6 +320,7 @@ async fn t01_a_hello_in_single_bytes_is_a_hello() {
         hostname: "",
         request_host: None,
         alpn: &[],
+        alpn_instead: None,
     };
     let pass = async {
         let mut bytes = vec![0; 4096];
@@ -350,6 +352,7 @@ async fn t07_plain_text_where_a_handshake_belongs_is_an_error() {
         hostname: "",
         request_host: None,
         alpn: &[],
+        alpn_instead: None,
     };
     let (end, mut upstream) = UnixStream::pair().unwrap();
     upstream

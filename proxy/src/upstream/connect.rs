@@ -211,6 +211,7 @@ async fn establish(host: &Host, purpose: Purpose<'_>) -> Result<Connected, Trans
         hostname: &host.hostname,
         request_host: purpose.request_host,
         alpn: purpose.alpn,
+        alpn_instead: None,
     };
     let transport = &host.transport;
     let made = transport.establish(stream, target, purpose.client).await?;

@@ -17,10 +17,10 @@ use crate::identity::manager;
 use crate::identity::typed;
 use crate::setting::envoy_is_there;
 
-const FAILED: &str = "/failed_active_hc";
+pub(super) const FAILED: &str = "/failed_active_hc";
 
 /// Checks that are quick, though not so quick that a busy machine fails them.
-fn check(more: Value) -> Value {
+pub(super) fn check(more: Value) -> Value {
     let mut check = json!({
         "timeout": "2s", "interval": "0.05s", "no_traffic_interval": "0.05s",
         "unhealthy_threshold": 2, "healthy_threshold": 2,
@@ -31,7 +31,7 @@ fn check(more: Value) -> Value {
     json!({ "health_checks": [check] })
 }
 
-fn listener(port: u16, cluster: &str) -> Value {
+pub(super) fn listener(port: u16, cluster: &str) -> Value {
     let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": cluster}}]);
     let manager = manager(&routes, &json!({}));
     json!({

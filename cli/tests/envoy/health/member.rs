@@ -4,6 +4,8 @@ use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bench::ports::ReservedPort;
@@ -44,7 +46,9 @@ pub(super) struct Member {
 
 struct Shared {
     fault: Mutex<Fault>,
-    heads: Mutex<Vec<String>>,
+    /// Each with the place of its connection among all.
+    heads: Mutex<Vec<(usize, String)>>,
+    connections: AtomicUsize,
 }
 
 impl Member {
@@ -52,6 +56,7 @@ impl Member {
         let shared = Shared {
             fault: Mutex::new(fault),
             heads: Mutex::default(),
+            connections: AtomicUsize::new(0),
         };
         let mut member = Self {
             port: ReservedPort::new().expect("a free port"),
@@ -82,6 +87,11 @@ impl Member {
 
     /// The heads of all requests so far.
     pub(super) fn heads(&self) -> Vec<String> {
+        self.asked().into_iter().map(|(_, head)| head).collect()
+    }
+
+    /// The same, each with its connection.
+    pub(super) fn asked(&self) -> Vec<(usize, String)> {
         self.shared.heads.lock().expect("no panic").clone()
     }
 }
@@ -111,6 +121,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 async fn answer(mut stream: TcpStream, shared: Arc<Shared>) {
+    let connection = shared.connections.fetch_add(1, Ordering::Relaxed);
     let mut read = Vec::new();
     loop {
         let end = read.windows(4).position(|four| four == b"\r\n\r\n");
@@ -127,7 +138,11 @@ async fn answer(mut stream: TcpStream, shared: Arc<Shared>) {
         let head: Vec<u8> = read.drain(..end).collect();
         let head = String::from_utf8_lossy(&head).into_owned();
         let is_check = head.contains("/HC\r\n");
-        shared.heads.lock().expect("no panic").push(head);
+        shared
+            .heads
+            .lock()
+            .expect("no panic")
+            .push((connection, head));
         let mut fault = *shared.fault.lock().expect("no panic");
         if fault == Fault::FailsRequests {
             fault = Fault::Answers(if is_check { 200 } else { 500 }, "");

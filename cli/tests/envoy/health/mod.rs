@@ -4,14 +4,18 @@
 //! | file | holds |
 //! |---|---|
 //! | `active` | members that are asked |
+//! | `knobs` | everything else that says how |
 //! | `member` | a member that can be told how to fail |
 //! | `outlier` | members that are judged by what they answer |
 //! | `streams` | what becomes of streams to a member that is found unfit |
+//! | `told` | over which transport, what the control plane says, what is written down |
 
 mod active;
+mod knobs;
 mod member;
 mod outlier;
 mod streams;
+mod told;
 
 use std::collections::BTreeMap;
 
@@ -57,11 +61,24 @@ impl Both {
 
     /// Waits until both say this of the members of a cluster, by their ports.
     async fn say(&self, what: &str, cluster: &str, wanted: &[(u16, &str)]) {
+        Self::says(&self.admins(), (what, cluster), wanted).await;
+    }
+
+    /// The same of Weir alone.
+    async fn weir_says(&self, what: &str, cluster: &str, wanted: &[(u16, &str)]) {
+        Self::says(&self.admins()[1..], (what, cluster), wanted).await;
+    }
+
+    async fn says(
+        admins: &[(&'static str, &Admin)],
+        (what, cluster): (&str, &str),
+        wanted: &[(u16, &str)],
+    ) {
         let wanted = wanted
             .iter()
             .map(|(port, flags)| (*port, (*flags).to_owned()));
         let wanted: BTreeMap<u16, String> = wanted.collect();
-        for (name, admin) in self.admins() {
+        for (name, admin) in admins {
             let said = until(|| async {
                 let found = flags(admin, cluster).await;
                 if found == wanted {

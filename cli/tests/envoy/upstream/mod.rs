@@ -42,15 +42,15 @@ const CLEAR: &str = "clear";
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n";
 
 /// A running nginx with a certificate for `a.test`, which closes after every answer.
-struct Server {
-    tls: ReservedPort,
-    clear: ReservedPort,
+pub(crate) struct Server {
+    pub(crate) tls: ReservedPort,
+    pub(crate) clear: ReservedPort,
     folder: TempDir,
     _nginx: Nginx,
 }
 
 impl Server {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a directory");
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(["a.test".to_owned()]).expect("a name");
@@ -77,7 +77,7 @@ impl Server {
 
     /// A transport socket that trusts it, with `more` in its context and `validation` beside the
     /// root.
-    fn transport(&self, more: &Value, validation: &Value) -> Value {
+    pub(crate) fn transport(&self, more: &Value, validation: &Value) -> Value {
         let mut context = more.clone();
         context["common_tls_context"]["validation_context"] = validation.clone();
         context["common_tls_context"]["validation_context"]["trusted_ca"] =
@@ -96,7 +96,8 @@ fn nginx(folder: &Path, tls: u16, clear: u16) -> String {
          fastcgi_temp_path c; uwsgi_temp_path d; scgi_temp_path e;\n \
          ssl_certificate {folder}/a.pem; ssl_certificate_key {folder}/a.key;\n \
          ssl_protocols TLSv1.2 TLSv1.3;\n \
-         server {{ listen 127.0.0.1:{tls} ssl; location / {{ return 200 \"{SEEN}\"; }} }}\n \
+         server {{ listen 127.0.0.1:{tls} ssl; location / {{ return 200 \"{SEEN}\"; }}\n \
+         location /alpn {{ return 200 \"<$ssl_alpn_protocol>\"; }} }}\n \
          server {{ listen 127.0.0.1:{clear}; location / {{ return 200 \"{CLEAR}\"; }} }}\n}}\n"
     )
 }

@@ -88,15 +88,11 @@ fn failed(failure: Failure) -> Value {
         Failure::Passive => "PASSIVE",
         Failure::Timeout => "NETWORK_TIMEOUT",
     };
-    let mut event = json!({ "failure_type": kind });
-    if let Failure::Answer {
-        status: Some(status),
-        ..
-    } = failure
-    {
-        event["http_status_code"] = status.into();
-    }
-    event
+    let status = match failure {
+        Failure::Answer { status, .. } => status.unwrap_or_default(),
+        _ => 0,
+    };
+    json!({ "failure_type": kind, "http_status_code": status })
 }
 
 fn append(host: &Host, plan: &Plan, (name, event): (&str, Value)) {
@@ -113,13 +109,31 @@ fn append(host: &Host, plan: &Plan, (name, event): (&str, Value)) {
     let mut line = json!({
         "health_checker_type": kind,
         "host": address(&host.address),
-        "cluster_name": &*plan.cluster,
+        "locality": locality(host, plan),
+        "cluster_name": &**plan.cluster.name(),
         "timestamp": rfc3339(now),
     });
     line[name] = event;
     if let Err(error) = write_line(path, &line) {
         tracing::warn!(path = %path.display(), %error, "a health event cannot be written");
     }
+}
+
+/// Where the host is, as long as it is a member.
+fn locality(host: &Host, plan: &Plan) -> Value {
+    let current = plan.cluster.load();
+    let mut members = current.hosts.members().iter();
+    let member = members.find(|member| member.host.id == host.id);
+    let place = member.map(|member| member.locality);
+    let place = place.and_then(|place| current.endpoints.localities.get(place));
+    let Some(place) = place.map(|place| &place.locality) else {
+        return json!({});
+    };
+    json!({
+        "region": &*place.region,
+        "zone": &*place.zone,
+        "sub_zone": &*place.sub_zone,
+    })
 }
 
 /// Opened every time: events are rare, and whoever rotates the file need not tell us.

@@ -200,8 +200,7 @@ impl Supervisor {
             (plan, config) => plan.is_none() && config.is_none(),
         };
         if !is_same {
-            let name = self.cluster.name();
-            let plan = |config| Plan::new(Arc::clone(name), Arc::clone(config), self.began);
+            let plan = |config| Plan::new(self.cluster.clone(), Arc::clone(config), self.began);
             self.plan = config.map(|config| Rc::new(plan(config)));
         }
     }

@@ -40,6 +40,7 @@ pub(super) fn config() -> HealthCheck {
         reuses_connection: true,
         port: None,
         transport_labels: None,
+        alpn: None,
         log: EventLog::default(),
         probe: Probe::Tcp(TcpProbe::default()),
     }

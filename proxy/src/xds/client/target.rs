@@ -96,6 +96,7 @@ impl Server {
             hostname: &self.hostname,
             request_host: Some(host_of(authority)),
             alpn: &[],
+            alpn_instead: None,
         };
         Security::secure(&context, stream, target).await
     }

@@ -162,6 +162,9 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
     let has_tls = transport.is_none()
         || transport.iter().any(|transport| transport.tls.is_some())
         || (transport_matches.iter()).any(|candidate| candidate.transport.tls.is_some());
+    if !has_tls && (health.check.iter()).any(|check| check.alpn.is_some()) {
+        context.warn("health_checks[0].tls_options", "has no effect without TLS");
+    }
     let http = cluster_http::decode(
         context,
         cluster_http::Sources {

@@ -42,6 +42,7 @@ fn check() -> Arc<HealthCheck> {
         reuses_connection: true,
         port: None,
         transport_labels: None,
+        alpn: None,
         log: EventLog::default(),
         probe: Probe::Tcp(TcpProbe::default()),
     })

@@ -31,6 +31,7 @@ use crate::http::headers::Program;
 use crate::net::NetStream;
 use crate::net::descriptors;
 use crate::tls::client::Target;
+use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
 use crate::upstream::health::session::Failure;
 use crate::upstream::health::session::Outcome;
@@ -40,15 +41,15 @@ use crate::upstream::transport::Transport;
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) config: Arc<HealthCheck>,
-    /// The cluster's name.
-    pub(super) cluster: Name,
+    /// The cluster.
+    pub(super) cluster: ClusterHandle,
     /// When the thread began that asks.
     pub(super) began: Instant,
     edits: Program,
 }
 
 impl Plan {
-    pub(super) fn new(cluster: Name, config: Arc<HealthCheck>, began: Instant) -> Self {
+    pub(super) fn new(cluster: ClusterHandle, config: Arc<HealthCheck>, began: Instant) -> Self {
         let edits = match &config.probe {
             Probe::Grpc(probe) => Program::new(&probe.edits),
             Probe::Http(probe) => Program::new(&probe.edits),
@@ -125,6 +126,7 @@ impl Peer {
             hostname: &self.hostname,
             request_host: None,
             alpn,
+            alpn_instead: self.plan.config.alpn.as_deref(),
         };
         let made = self.transport.establish(stream, target, None).await;
         made.map_or(Err(Failure::Network), |made| Ok(made.stream))

@@ -18,6 +18,7 @@ use xds_proto::pb::envoy::config::core::v3 as core;
 use xds_proto::pb::envoy::config::core::v3::HealthCheck as PbHealthCheck;
 use xds_proto::pb::envoy::config::core::v3::TypedExtensionConfig;
 use xds_proto::pb::envoy::config::core::v3::health_check::HealthChecker;
+use xds_proto::pb::envoy::config::core::v3::health_check::TlsOptions;
 use xds_proto::pb::envoy::config::endpoint::v3::endpoint::HealthCheckConfig;
 use xds_proto::pb::envoy::extensions::health_check::event_sinks::file::v3::HealthCheckEventFileSink;
 use xds_proto::pb::google::protobuf::Duration as PbDuration;
@@ -26,6 +27,7 @@ use super::Context;
 use super::address;
 use super::extension;
 use super::labels;
+use super::tls;
 use super::value;
 use crate::config::endpoint::Address;
 use crate::config::health::EndpointCheck;
@@ -79,7 +81,6 @@ fn check(context: &mut Context, check: PbHealthCheck, cluster: &str) -> Option<H
         transport_socket_match_criteria,
         health_checker,
     } = check;
-    unsupported!(context, reject "only the cluster's TLS is supported": tls_options);
     unsupported!(context, warn: event_service);
     let timeout = required(context, "timeout", timeout);
     let interval = required(context, "interval", interval);
@@ -96,6 +97,10 @@ fn check(context: &mut Context, check: PbHealthCheck, cluster: &str) -> Option<H
         transport_socket_match_criteria,
         labels::of_struct,
     );
+    let alpn = context.optional("tls_options", tls_options, |context, options| {
+        let TlsOptions { alpn_protocols } = options;
+        Some(tls::alpn(context, alpn_protocols))
+    });
     let log = EventLog {
         path: log_path(context, event_log_path, event_logger),
         all_failures: always_log_health_check_failures,
@@ -130,6 +135,7 @@ fn check(context: &mut Context, check: PbHealthCheck, cluster: &str) -> Option<H
         reuses_connection: !value::is_false(reuse_connection),
         port,
         transport_labels: labels.map(Arc::new),
+        alpn: alpn.map(|names| names.iter().map(|name| name.to_vec()).collect()),
         log,
         probe: probe?,
     })

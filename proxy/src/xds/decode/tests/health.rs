@@ -71,6 +71,16 @@ fn waits_that_are_not_given_are_others() {
         [seconds(5), seconds(5), seconds(6), seconds(6), seconds(10)]
     );
     assert!(!found.reuses_connection);
+    assert_eq!(found.alpn, None);
+    let tls = json!({"name": "tls", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+    }});
+    let options = json!({"alpn_protocols": ["a", "b"]});
+    let checked = check(json!({"tcp_health_check": {}, "tls_options": options}));
+    let checked = merged(cluster(checked), json!({"transport_socket": tls}));
+    let found = decode(checked).expect("valid").value.health.check;
+    let alpn = found.as_ref().and_then(|check| check.alpn.as_deref());
+    assert_eq!(alpn, Some(&[b"a".to_vec(), b"b".to_vec()][..]));
 }
 
 #[test]
@@ -89,6 +99,7 @@ fn a_request_says_what_envoys_would() {
     assert_eq!(found.expected, [(200, 300)]);
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 #[test]
 fn what_makes_no_sense_is_refused_by_its_path() {
     let at = |rest: &str| format!("health_checks[0].{rest}");
@@ -140,7 +151,11 @@ fn what_makes_no_sense_is_refused_by_its_path() {
         ),
         (
             check(json!({"tcp_health_check": {}, "tls_options": {}})),
-            at("tls_options"),
+            format!("warn {}", at("tls_options")),
+        ),
+        (
+            check(json!({"tcp_health_check": {}, "tls_options": {"alpn_protocols": [""]}})),
+            at("tls_options.alpn_protocols[0]"),
         ),
         (
             check(json!({"tcp_health_check": {"send": {"text": "00"}}})),

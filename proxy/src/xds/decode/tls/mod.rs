@@ -230,13 +230,7 @@ fn common(context: &mut Context, common: pb::CommonTlsContext, side: Side) -> Op
         (side, !tls_certificates.is_empty()),
     );
     let certificates = context.each("tls_certificates", tls_certificates, certificate::decode);
-    let alpn = context.each("alpn_protocols", alpn_protocols, |context, protocol| {
-        // RFC 7301 section 3.1.
-        if protocol.is_empty() || protocol.len() > 255 {
-            return context.refuse("", "must have 1 to 255 bytes");
-        }
-        Some(protocol.into_bytes().into())
-    });
+    let alpn = alpn(context, alpn_protocols);
     let validation = match validation_context_type {
         None => Some((None, None)),
         Some(kind) => validation_of(context, kind, side),
@@ -252,6 +246,17 @@ fn common(context: &mut Context, common: pb::CommonTlsContext, side: Side) -> Op
             validation: named_validation,
             ticket_keys: None,
         },
+    })
+}
+
+/// Protocols as they are offered.
+pub(super) fn alpn(context: &mut Context, protocols: Vec<String>) -> Vec<Box<[u8]>> {
+    context.each("alpn_protocols", protocols, |context, protocol| {
+        // RFC 7301 section 3.1.
+        if protocol.is_empty() || protocol.len() > 255 {
+            return context.refuse("", "must have 1 to 255 bytes");
+        }
+        Some(protocol.into_bytes().into())
     })
 }
 
