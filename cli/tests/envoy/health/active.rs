@@ -278,3 +278,28 @@ fn grpc(serving: u8, status: &'static str) -> Reply {
     reply.trailers = Some(trailers);
     reply
 }
+
+/// Its next check, which could say otherwise, is far away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_fails_itself_with_an_answer_is_unfit_at_once() {
+    if !envoy_is_there() {
+        return;
+    }
+    let member = Member::start(Fault::FailsItself);
+    let port = member.port();
+    let check = check(json!({
+        "interval": "1000s", "no_traffic_interval": "1000s", "http_health_check": {"path": "/fit"},
+    }));
+    let clusters = [cluster("asked", &[port], &check)];
+    let both = Both::start(|port| listener(port, "asked"), &clusters).await;
+    both.say("start", "asked", &[(port, "healthy")]).await;
+    for port in &both.ports {
+        let request = http::Request::get("/");
+        let request = request.body(http_body_util::Empty::<bytes::Bytes>::new());
+        let answer = bench::client::http1(port.addr(), request.expect("valid")).await;
+        assert_eq!(answer.expect("an answer").status, StatusCode::OK);
+    }
+    let unfit = "/failed_active_hc/excluded_via_immediate_hc_fail";
+    both.say("asked", "asked", &[(port, unfit)]).await;
+    both.stop().await;
+}

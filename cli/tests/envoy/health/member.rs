@@ -24,6 +24,8 @@ pub(super) enum Fault {
     Answers(u16, &'static str),
     /// Answers checks with 200 and everything else with 500.
     FailsRequests,
+    /// Answers everything with 200, and all but checks says that it fails them from now on.
+    FailsItself,
     /// Answers a request of another protocol with these bytes.
     Says(&'static str),
     /// Reads, and says nothing.
@@ -144,16 +146,21 @@ async fn answer(mut stream: TcpStream, shared: Arc<Shared>) {
             .expect("no panic")
             .push((connection, head));
         let mut fault = *shared.fault.lock().expect("no panic");
-        if fault == Fault::FailsRequests {
-            fault = Fault::Answers(if is_check { 200 } else { 500 }, "");
-        }
+        fault = match fault {
+            Fault::FailsRequests => Fault::Answers(if is_check { 200 } else { 500 }, ""),
+            Fault::FailsItself if is_check => UP,
+            Fault::FailsItself => {
+                Fault::Answers(200, "x-envoy-immediate-health-check-fail: true\r\n")
+            }
+            other => other,
+        };
         let answer = match fault {
             Fault::Answers(status, field) => {
                 format!("HTTP/1.1 {status} Said\r\n{field}content-length: 0\r\n\r\n")
             }
             Fault::Says(text) => text.to_owned(),
             Fault::Hangs => continue,
-            Fault::Resets | Fault::Down | Fault::FailsRequests => {
+            Fault::Resets | Fault::Down | Fault::FailsRequests | Fault::FailsItself => {
                 #[expect(deprecated, reason = "of zero, it does not block")]
                 let lingers = stream.set_linger(Some(Duration::ZERO));
                 let _ = lingers; // the other side may have closed it

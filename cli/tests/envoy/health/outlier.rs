@@ -25,6 +25,9 @@ const FINE: &str = "healthy";
 const FIVE: Fault = Fault::Answers(500, "");
 const GATEWAY: Fault = Fault::Answers(503, "");
 
+/// Unavailable, which stands for 503.
+const GRPC: Fault = Fault::Answers(200, "content-type: application/grpc\r\ngrpc-status: 14\r\n");
+
 /// A cluster of one member, what it does with so many requests each, and what is said of it then.
 struct Case {
     name: &'static str,
@@ -66,6 +69,13 @@ fn cases() -> Vec<Case> {
         case("mixed", fives.clone(), &[(FIVE, 1), (GATEWAY, 2)], EJECTED),
         case("away", fives.clone(), &[(Fault::Down, 3)], EJECTED),
         case("reset", fives.clone(), &[(Fault::Resets, 3)], EJECTED),
+        case("grpc", fives.clone(), &[(GRPC, 3)], EJECTED),
+        case(
+            "checked-in-vain",
+            json!({"consecutive_5xx": 3, "successful_active_health_check_uneject_host": false}),
+            &[(Fault::FailsRequests, 3)],
+            EJECTED,
+        ),
         case("slow", fives.clone(), &[(Fault::Hangs, 3)], EJECTED),
         // It was reached each time, which ends each row.
         case("slow-split", split.clone(), &[(Fault::Hangs, 3)], FINE),
@@ -127,6 +137,14 @@ fn outlier(more: &Value) -> Value {
     json!({ "outlier_detection": outlier })
 }
 
+/// Members are asked, besides.
+fn checks() -> Value {
+    json!({
+        "timeout": "2s", "interval": "0.05s", "no_traffic_interval": "0.05s",
+        "unhealthy_threshold": 2, "healthy_threshold": 2, "http_health_check": {"path": "/"},
+    })
+}
+
 /// Each cluster under a path of its name.
 fn listener(port: u16, names: &[&str]) -> Value {
     let route = |name: &&str| {
@@ -148,8 +166,14 @@ fn listener(port: u16, names: &[&str]) -> Value {
 /// One request on a connection of its own.
 async fn get(target: SocketAddr, path: &str, id: &str) {
     let mut stream = TcpStream::connect(target).await.expect("it listens");
+    let kind = if path == "grpc" {
+        "application/grpc"
+    } else {
+        "text/plain"
+    };
     let request = format!(
-        "GET /{path} HTTP/1.1\r\nhost: a\r\nx-request-id: {id}\r\nconnection: close\r\n\r\n"
+        "GET /{path} HTTP/1.1\r\nhost: a\r\nx-request-id: {id}\r\ncontent-type: {kind}\r\n\
+         connection: close\r\n\r\n"
     );
     stream
         .write_all(request.as_bytes())
@@ -200,7 +224,13 @@ async fn failures_in_a_row_eject_alike() {
     let clusters: Vec<Value> = cases
         .iter()
         .zip(&members)
-        .map(|(case, member)| cluster(case.name, &[member.port()], &outlier(&case.config)))
+        .map(|(case, member)| {
+            let mut more = outlier(&case.config);
+            if case.name.starts_with("checked") {
+                more["health_checks"] = json!([checks()]);
+            }
+            cluster(case.name, &[member.port()], &more)
+        })
         .collect();
     let both = Both::start(|port| listener(port, &names), &clusters).await;
     let mut counted = Vec::new();
@@ -291,10 +321,7 @@ async fn members_worse_than_others_eject_alike_and_return() {
         "consecutive_5xx": 3, "interval": "0.1s", "base_ejection_time": "0.2s",
     }));
     let mut checked = outlier(&json!({"consecutive_5xx": 3}));
-    checked["health_checks"] = json!([{
-        "timeout": "2s", "interval": "0.05s", "no_traffic_interval": "0.05s",
-        "unhealthy_threshold": 2, "healthy_threshold": 2, "http_health_check": {"path": "/"},
-    }]);
+    checked["health_checks"] = json!([checks()]);
     let clusters = [
         cluster("rate", &ports, &rate),
         cluster("percentage", &ports, &percentage),
