@@ -113,7 +113,7 @@ impl HttpManager {
                 suppress_envoy_headers,
                 respects_expected_timeout,
             } => Some((*suppress_envoy_headers, *respects_expected_timeout)),
-            HttpFilter::Session(_) => None,
+            HttpFilter::Session(_) | HttpFilter::State(_) => None,
         });
         let (suppress_envoy_headers, respects_expected_timeout) = router.unwrap_or_default();
         let session = config.http_filters.iter().find_map(|filter| match filter {

@@ -47,6 +47,7 @@ use crate::config;
 use crate::config::circuit_breakers::Priority;
 use crate::config::overload::Action as Shed;
 use crate::config::route::Action;
+use crate::config::route::Forward;
 use crate::config::subset::Criteria;
 use crate::error::ProxyError;
 use crate::error::Reason;
@@ -244,7 +245,20 @@ impl Exchange {
         }
         self.response_tells_attempts = forward.retries.response_tells_attempts;
         let may_ask = self.is_internal || !found.keeps_request_headers();
-        let state = retry::begin(self, (forward, &authority), may_ask, &mut parts);
+        self.keep_request((forward, &authority), may_ask, parts, body);
+        Ok(Decision::Forward(cluster, authority))
+    }
+
+    /// Keeps the request until it is sent, and as long as it may be sent again. `may_ask`: its headers may
+    /// say something of that.
+    fn keep_request(
+        &mut self,
+        (forward, authority): (&Forward, &Authority),
+        may_ask: bool,
+        mut parts: Parts,
+        body: Incoming,
+    ) {
+        let state = retry::begin(self, (forward, authority), may_ask, &mut parts);
         parts.headers.remove(EXPECT); // answered by the codec when the body is first read
         let body = match state {
             None => {
@@ -254,7 +268,6 @@ impl Exchange {
             Some(state) => self.keep_for_retries(state, forward, &parts, body),
         };
         self.request = Some(Request::from_parts(parts, body));
-        Ok(Decision::Forward(cluster, authority))
     }
 
     /// The answer of a route that sends nothing on.

@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn each_of_the_idle_has_its_turn_and_no_busy_one() {
         let hosts = hosts(100);
-        let idle = |place: usize| place % 3 == 0;
+        let idle = |place: usize| place.is_multiple_of(3);
         let busy = hosts.iter().enumerate().filter(|(place, _)| !idle(*place));
         busy.for_each(|(_, host)| host.inc());
         let fewest = Fewest::new(hosts.len());
