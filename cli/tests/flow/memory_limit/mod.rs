@@ -59,8 +59,9 @@ const READERS: usize = 4;
 /// Clients that come when nobody is accepted any more, beside those who ask on.
 const WAITING: usize = 8;
 
-/// Pieces that arrive meanwhile.
-const ROUNDS: usize = 8;
+/// Pieces that arrive meanwhile: a hundredth of the memory, so that it does not come to the largest streams,
+/// which go from 0.8 on.
+const ROUNDS: usize = 3;
 
 /// A worker that waits for a connection takes one more.
 const WORKERS: u64 = 2;
