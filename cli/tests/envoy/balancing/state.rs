@@ -20,11 +20,12 @@ use crate::identity::typed;
 use crate::setting::envoy_is_there;
 use crate::setting::seed;
 
-/// Clients, each from an address of its own.
-const CLIENTS: u8 = 8;
+/// Clients, each from an address of its own: that all of them meet the member with most of the weight is as good as
+/// impossible.
+const CLIENTS: u8 = 40;
 
 /// Requests of each for each route.
-const REQUESTS: usize = 8;
+const REQUESTS: usize = 2;
 
 /// Streams, each from an address of its own.
 const STREAMS: u8 = 60;
