@@ -82,7 +82,7 @@ impl Origin {
     }
 }
 
-fn acceptor(leaf: &Leaf) -> TlsAcceptor {
+pub(super) fn acceptor(leaf: &Leaf) -> TlsAcceptor {
     let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).expect("a key");
     let provider = Arc::new(aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(provider)

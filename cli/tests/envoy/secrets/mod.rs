@@ -6,6 +6,7 @@
 //! | `authority` | roots, and leaves as secrets |
 //! | `certs` | `/certs` of both proxies |
 //! | `caller` | one TLS connection, and whose certificate it saw |
+//! | `checked` | members that are asked on a connection that is kept |
 //! | `site` | bootstraps, listeners and clusters that name secrets |
 //! | `replaced` | idle connections when we show another certificate |
 //! | `peers` | connections and sessions whose trust is withdrawn |
@@ -20,6 +21,7 @@ mod alone;
 mod authority;
 mod caller;
 mod certs;
+mod checked;
 mod ended;
 mod files;
 mod missing;

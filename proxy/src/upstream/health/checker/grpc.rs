@@ -51,6 +51,7 @@ impl Grpc {
 
     pub(super) async fn ask(&mut self) -> Result<bool, Failure> {
         let kept = self.client.take().filter(Client::is_ready);
+        let kept = kept.filter(|_| self.peer.is_good());
         let config = Arc::clone(&self.peer.plan.config);
         let Probe::Grpc(probe) = &config.probe else {
             return Err(Failure::Network); // it is one, or this would not have been made

@@ -58,6 +58,7 @@ impl Http {
     /// Whether the host is degraded.
     pub(super) async fn ask(&mut self) -> Result<bool, Failure> {
         let kept = self.client.take().filter(Client::is_ready);
+        let kept = kept.filter(|_| self.peer.is_good());
         let config = std::sync::Arc::clone(&self.peer.plan.config);
         let Probe::Http(probe) = &config.probe else {
             return Err(Failure::Network); // it is one, or this would not have been made

@@ -30,6 +30,8 @@ use crate::config::health::Probe;
 use crate::http::headers::Program;
 use crate::net::NetStream;
 use crate::net::descriptors;
+use crate::net::tls::Facts;
+use crate::net::tls::unix_now;
 use crate::tls::client::Target;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
@@ -77,6 +79,8 @@ pub(super) struct Peer {
     host: Arc<Host>,
     /// Few descriptors were left when the last connection was made.
     is_short: Cell<bool>,
+    /// The secrets that the last connection was made with, and until when its certificates are good.
+    made: Cell<(u32, i64)>,
 }
 
 impl Peer {
@@ -99,6 +103,7 @@ impl Peer {
             plan,
             host,
             is_short: Cell::new(false),
+            made: Cell::new((0, i64::MAX)),
         }
     }
 
@@ -129,7 +134,26 @@ impl Peer {
             alpn_instead: self.plan.config.alpn.as_deref(),
         };
         let made = self.transport.establish(stream, target, None).await;
-        made.map_or(Err(Failure::Network), |made| Ok(made.stream))
+        let made = made.map_err(|_| Failure::Network)?;
+        let until = made.tls.as_ref().map_or(i64::MAX, |facts| self.end(facts));
+        self.made.set((made.generation, until));
+        Ok(made.stream)
+    }
+
+    /// When the first certificate ends that a connection stands on.
+    fn end(&self, facts: &Facts) -> i64 {
+        let peer = facts.peer.as_ref();
+        let peer = peer.filter(|_| !self.transport.allows_expired());
+        let end = peer.map_or(i64::MAX, |peer| peer.end());
+        end.min(facts.shown_until())
+    }
+
+    /// Whether the last connection would be made now, too: nobody else uses one that would not.
+    fn is_good(&self) -> bool {
+        let (generation, until) = self.made.get();
+        let is_trusted = generation == self.transport.generation()
+            || self.transport.only_shows_another(generation);
+        is_trusted && (until == i64::MAX || unix_now() < until)
     }
 }
 

@@ -30,6 +30,7 @@ impl Tcp {
     pub(super) async fn ask(&mut self) -> Result<bool, Failure> {
         let kept = self.stream.take();
         let kept = kept.and_then(|mut stream| stream.is_idle_clean().then_some(stream));
+        let kept = kept.filter(|_| self.peer.is_good());
         let config = Arc::clone(&self.peer.plan.config);
         let Probe::Tcp(probe) = &config.probe else {
             return Err(Failure::Network); // it is one, or this would not have been made
