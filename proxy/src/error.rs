@@ -79,8 +79,6 @@ pub enum Reason {
     RequestIdle,
     /// Nothing moved on the stream.
     StreamIdle,
-    /// The upstream speaks HTTP/2, and the request asks to go on as another protocol.
-    UpgradeOverHttp2,
     /// The request may not go on as another protocol.
     UpgradeRefused,
     /// The upstream closed the connection.
@@ -269,12 +267,6 @@ impl Reason {
                 "stream_idle_timeout",
                 "stream timeout",
             ),
-            Self::UpgradeOverHttp2 => row(
-                StatusCode::NOT_IMPLEMENTED,
-                None,
-                "upgrade_over_http2",
-                "no upgrade towards an upstream of HTTP/2",
-            ),
             Self::UpgradeRefused => row(StatusCode::FORBIDDEN, None, "upgrade_failed", ""),
             Self::UpstreamClosed => row(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -335,7 +327,6 @@ impl Reason {
             | Self::PerTryTimeout
             | Self::Overloaded
             | Self::StreamIdle
-            | Self::UpgradeOverHttp2
             | Self::UpgradeRefused
             | Self::UpstreamClosed
             | Self::UpstreamProtocol
@@ -366,8 +357,7 @@ impl Reason {
             | Self::NoRoute
             | Self::Overflow
             | Self::Overloaded
-            | Self::StreamIdle
-            | Self::UpgradeOverHttp2 => (Side::Local, Retry::No),
+            | Self::StreamIdle => (Side::Local, Retry::No),
             Self::UpstreamClosed => (Side::Upstream, Retry::IfReused),
             Self::CertificateEnded
             | Self::HostLeft

@@ -11,6 +11,7 @@ use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use crate::script;
 use crate::script::Answer;
 use crate::script::Ask;
 
@@ -99,6 +100,23 @@ impl Http1 {
             self.read_more().await;
         }
         is_there(&self.read)
+    }
+
+    /// Asks to go on as a tunnel: what goes in comes out of it. `is_clean`: nothing was broken.
+    pub(crate) async fn tunnel(mut self, ask: &Ask, is_clean: bool) -> Result<(), String> {
+        let fields = "connection: upgrade\r\nupgrade: tunnel\r\n";
+        self.send(head(ask, None, fields).as_bytes()).await;
+        if self.read_to("\r\n\r\n").await && self.read.starts_with(b"HTTP/1.1 101") {
+            self.send(script::THROUGH).await;
+            while !self.read.ends_with(script::THROUGH) && !self.is_over {
+                self.read_more().await;
+            }
+        }
+        self.finish().await;
+        let end = self.read.windows(4).position(|part| part == b"\r\n\r\n");
+        let came = end.and_then(|end| self.read.get(end + 4..));
+        let is_answered = self.read.starts_with(b"HTTP/1.1 101");
+        ask.judge_tunnel(came.filter(|_| is_answered), is_clean)
     }
 
     async fn read_more(&mut self) {

@@ -2,16 +2,23 @@
 
 use std::net::SocketAddr;
 
+use http::Method;
 use http::Request;
+use http::StatusCode;
 use http_body_util::BodyExt;
 use hyper::client::conn::http2;
+use hyper::ext::Protocol;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::http1::Stream;
 use crate::origin::Pieces;
+use crate::script;
 use crate::script::Answer;
 use crate::script::Ask;
 
@@ -76,6 +83,33 @@ impl Http2 {
         }
         answer.is_whole = true;
         Some(answer)
+    }
+
+    /// Asks to go on as a tunnel, says what goes through it and its end, and judges what came.
+    pub(crate) async fn tunnel(&self, ask: &Ask, is_clean: bool) -> Result<(), String> {
+        let mut stream = self.open_tunnel(ask).await;
+        let mut came = Vec::new();
+        if let Some(stream) = &mut stream {
+            let _ = stream.write_all(script::THROUGH).await; // told by what comes
+            let _ = stream.shutdown().await;
+            let _ = stream.read_to_end(&mut came).await;
+        }
+        ask.judge_tunnel(stream.is_some().then_some(&came), is_clean)
+    }
+
+    async fn open_tunnel(&self, ask: &Ask) -> Option<TokioIo<Upgraded>> {
+        let mut sender = self.sender.clone();
+        sender.ready().await.ok()?;
+        let mut request = request(ask);
+        *request.method_mut() = Method::CONNECT;
+        let protocol = Protocol::from_static("tunnel");
+        request.extensions_mut().insert(protocol);
+        let response = sender.send_request(request).await.ok()?;
+        if response.status() != StatusCode::OK {
+            return None;
+        }
+        let upgraded = hyper::upgrade::on(response).await.ok()?;
+        Some(TokioIo::new(upgraded))
     }
 
     /// Asks for something and resets the stream once the request was sent.

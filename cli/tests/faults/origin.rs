@@ -20,6 +20,7 @@ use http::HeaderMap;
 use http::HeaderValue;
 use http::Request;
 use http::Response;
+use http::Version;
 use http_body::Body;
 use http_body::Frame;
 use http_body::SizeHint;
@@ -203,9 +204,32 @@ async fn serve_http(
     seen: Arc<Seen>,
 ) -> io::Result<()> {
     let service = service_fn(move |request| answer(request, Arc::clone(&seen)));
-    let builder = auto::Builder::new(TokioExecutor::new());
-    let served = builder.serve_connection(TokioIo::new(stream), service);
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http2().enable_connect_protocol();
+    let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     served.await.map_err(io::Error::other)
+}
+
+/// Goes on as an echo, which is busy until one side has ended it.
+fn tunnel(mut request: Request<Incoming>, busy: Open) -> io::Result<Response<Pieces>> {
+    let upgraded = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        if let Ok(upgraded) = upgraded.await {
+            let (mut reads, mut writes) = tokio::io::split(TokioIo::new(upgraded));
+            let _ = tokio::io::copy(&mut reads, &mut writes).await; // proxies leave when they want
+            let _ = writes.shutdown().await;
+        }
+        drop(busy);
+    });
+    let response = match request.version() {
+        Version::HTTP_2 => Response::builder(),
+        _ => Response::builder()
+            .status(101)
+            .header("connection", "upgrade")
+            .header("upgrade", "tunnel"),
+    };
+    let body = Pieces::known(Vec::new());
+    response.body(body).map_err(io::Error::other)
 }
 
 /// Answers `/way/what/id`.
@@ -221,6 +245,7 @@ async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> io::Result<Respo
         "early" => Vec::new(),
         "hold" => std::future::pending().await,
         "abort" => return Err(io::ErrorKind::ConnectionAborted.into()),
+        "tunnel" => return tunnel(request, busy),
         "once-abort" if is_first() => return Err(io::ErrorKind::ConnectionAborted.into()),
         _ => {
             let collected = request.into_body().collect().await;

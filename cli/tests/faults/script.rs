@@ -6,6 +6,9 @@ use std::fmt::Write;
 /// Bytes of a body that does not fit into one buffer.
 pub(crate) const BIG: usize = 200 * 1024;
 
+/// What goes through tunnels.
+pub(crate) const THROUGH: &[u8] = b"through";
+
 /// One request and the answer that is its own.
 #[derive(Clone, Debug)]
 pub(crate) struct Ask {
@@ -102,6 +105,19 @@ impl Ask {
         }
         if must && !answer.is_whole {
             return Err(self.lacks("half an answer"));
+        }
+        Ok(())
+    }
+
+    /// What is wrong with what came out of a tunnel, if there was one.
+    pub(crate) fn judge_tunnel(&self, came: Option<&[u8]>, is_clean: bool) -> Result<(), String> {
+        let came = match came {
+            None if is_clean => return Err(self.lacks("no tunnel")),
+            None => return Ok(()),
+            Some(came) => came,
+        };
+        if !THROUGH.starts_with(came) || (is_clean && came != THROUGH) {
+            return Err(self.lacks(&format!("{} bytes through a tunnel", came.len())));
         }
         Ok(())
     }

@@ -36,6 +36,7 @@ pub(crate) enum Act {
     HugeHead,
     Stream(usize),
     StreamLeaves,
+    Tunnel,
 }
 
 /// One of them.
@@ -80,7 +81,7 @@ const fn tcp(door: Door, act: Act) -> Transcript {
 }
 
 /// All of them.
-pub(crate) const ALL: [Transcript; 46] = [
+pub(crate) const ALL: [Transcript; 50] = [
     http1(Act::Asks("echo", 1), "h1"),
     http1(Act::Asks("chunked", 3), "h1"),
     http1(Act::Together("echo", 3), "h1"),
@@ -105,6 +106,8 @@ pub(crate) const ALL: [Transcript; 46] = [
     http1(Act::LeavesAnswer, "h1"),
     http1(Act::HalfCloses, "h1"),
     http1(Act::Upgrade, "h1"),
+    http1(Act::Tunnel, "h1"),
+    http1(Act::Tunnel, "h2"),
     http1(Act::Nonsense, "h1"),
     http1(Act::HugeHead, "h1"),
     http1(Act::Asks("echo", 2), "h2"),
@@ -119,6 +122,8 @@ pub(crate) const ALL: [Transcript; 46] = [
     http2(Act::Asks("grpc", 1), "h2"),
     http2(Act::Asks("once-grpc", 1), "h2"),
     http2(Act::LeavesAnswer, "h2"),
+    http2(Act::Tunnel, "h1"),
+    http2(Act::Tunnel, "h2s"),
     at(Door::Announced, http1(Act::Asks("echo", 1), "h1")),
     at(Door::Https, http1(Act::Asks("echo", 2), "h1s")),
     at(Door::Https, http2(Act::Post("trailers", 3000), "h2s")),
@@ -265,6 +270,7 @@ impl Transcript {
                     .await;
                 client.read_answers(1).await;
             }
+            Act::Tunnel => return client.tunnel(&self.get("tunnel", world), is_clean).await,
             Act::HalfCloses => client.ask(self.get("big", world).unanswered(), "").await,
             _ => return self.leave_http1(client, world).await,
         }
@@ -341,6 +347,7 @@ impl Transcript {
                 first.and(second).and(third)?;
             }
             Act::Post(what, length) => client.ask(self.post(what, length, world), is_clean).await?,
+            Act::Tunnel => client.tunnel(&self.get("tunnel", world), is_clean).await?,
             Act::LeavesAnswer => {
                 let ask = self.get("big", world);
                 client.ask_and_reset(&ask, std::future::ready(())).await;

@@ -407,6 +407,8 @@ fn manager(log: &Value) -> Value {
         "http_filters": [{"name": "router", "typed_config": router}],
         "route_config": {"virtual_hosts": hosts},
         "access_log": log,
+        "upgrade_configs": [{"upgrade_type": "tunnel"}],
+        "http2_protocol_options": {"allow_connect": true},
     });
     typed(name, manager)
 }

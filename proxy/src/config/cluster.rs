@@ -196,7 +196,8 @@ pub enum UpstreamProtocol {
 pub struct Http2Options {
     /// `SETTINGS_MAX_CONCURRENT_STREAMS` we announce, or the most we open upstream.
     pub max_concurrent_streams: u32,
-    /// Clients are told that streams may go on as another protocol (RFC 8441).
+    /// Clients are told that streams may go on as another protocol (RFC 8441). Servers are not: of them it is what
+    /// they say themselves that counts, as with Envoy.
     pub allow_connect: bool,
     /// `SETTINGS_INITIAL_WINDOW_SIZE`, bytes.
     pub initial_stream_window: u32,

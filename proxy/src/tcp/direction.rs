@@ -44,7 +44,7 @@ thread_local! {
 }
 
 /// A stream of bytes that a direction leads from or to.
-pub(crate) trait End: AsyncRead + AsyncWrite + Unpin {
+pub trait End: AsyncRead + AsyncWrite + Unpin {
     /// The socket that has the same bytes, if one has: then they can be spliced.
     fn socket(&self) -> Option<&NetStream>;
 }

@@ -24,7 +24,7 @@ mod trust_tests;
 
 pub(crate) use direction::Broken;
 pub(crate) use direction::Direction;
-pub(crate) use direction::End;
+pub use direction::End;
 pub(crate) use direction::Watch;
 pub use live::TcpManager;
 pub use proxy::refuse;

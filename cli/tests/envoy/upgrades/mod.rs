@@ -2,8 +2,17 @@
 //! the same entries of the log; and what Weir alone does, who tells both ends that it goes away.
 //!
 //! `client.py` and `server.py` use the package `websockets`, which `bench/peers/install` fetches.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `carried` | TLS on both sides, and bytes that are counted while they move |
+//! | `extended` | servers of HTTP/2, which are asked by extended CONNECT |
+//! | `peers` | a client and a server of HTTP/2 that end streams in every way |
+//! | `streams` | clients of HTTP/2, which ask by extended CONNECT |
 
 mod carried;
+mod extended;
+mod peers;
 mod streams;
 
 use std::io::BufRead;

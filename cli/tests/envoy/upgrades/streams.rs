@@ -8,6 +8,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::Script;
+use super::extended::http2_cluster;
 use super::listener;
 use super::peers_are_there;
 use super::see;
@@ -18,39 +19,36 @@ use crate::identity::cluster;
 use crate::identity::free_ports;
 use crate::identity::manager;
 use crate::identity::open;
-use crate::identity::typed;
 use crate::setting::Weir;
 
 /// What `upgrade_configs` and the settings of HTTP/2 say where all is allowed.
-fn allowed() -> Value {
+pub(super) fn allowed() -> Value {
     json!({
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         "http2_protocol_options": {"allow_connect": true},
     })
 }
 
-/// The Envoy in front of both.
-async fn front(port: &ReservedPort, behind: u16) -> Envoy {
+/// An Envoy that sends all on to a cluster.
+pub(super) async fn envoy(port: &ReservedPort, more: &Value, cluster: Value) -> Envoy {
     let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": "c"}}]);
-    let filter = manager(
-        &routes,
-        &json!({"upgrade_configs": [{"upgrade_type": "websocket"}]}),
-    );
+    let filter = manager(&routes, more);
     let listener = json!({
-        "name": "front",
+        "name": "envoy",
         "address": {"socket_address": {"address": "127.0.0.1", "port_value": port.number()}},
         "filter_chains": [{"filters": [{"name": "http", "typed_config": filter}]}],
     });
-    let mut cluster = cluster("c", behind);
-    let name = "extensions.upstreams.http.v3.HttpProtocolOptions";
-    let http2 = json!({"http2_protocol_options": {"allow_connect": true}});
-    let options = typed(name, json!({ "explicit_http_config": http2 }));
-    cluster["typed_extension_protocol_options"] =
-        json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options});
     let envoy = Envoy::start(&bootstrap(&[listener], &[cluster])).await;
     let envoy = envoy.expect("Envoy takes the bootstrap");
     open(std::slice::from_ref(port)).await;
     envoy
+}
+
+/// One in front of both, which asks by extended CONNECT.
+pub(super) async fn front(port: &ReservedPort, behind: u16) -> Envoy {
+    let more = json!({"upgrade_configs": [{"upgrade_type": "websocket"}]});
+    let cluster = http2_cluster("c", behind, &json!({"allow_connect": true}));
+    envoy(port, &more, cluster).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,6 +24,7 @@ use crate::http::codec::Held;
 use crate::http::codec::replay::Reading;
 use crate::http::http1::client::ResponseIncoming;
 use crate::http::http1::server::RequestIncoming;
+use crate::http::http2::extended::stream::Http2Stream;
 use crate::http::http2::incoming::Http2Incoming;
 use crate::overload::held::Account;
 use crate::overload::held::Direction;
@@ -41,8 +42,9 @@ enum Source {
     Http1Request(RequestIncoming),
     Http1Response(ResponseIncoming),
     Http2(Http2Incoming),
-    /// Boxed, as it is rare.
+    /// Boxed, as they are rare.
     Peeked(Box<Peeked>),
+    Switched(Box<Http2Stream>),
 }
 
 /// A body of which a frame was read and is to be read again.
@@ -83,7 +85,16 @@ impl Incoming {
             Source::Empty
             | Source::Fixed(_)
             | Source::Http1Request(_)
-            | Source::Http1Response(_) => None,
+            | Source::Http1Response(_)
+            | Source::Switched(_) => None,
+        }
+    }
+
+    /// What goes on as another protocol, if that is a stream.
+    pub(in crate::http) fn into_switched(self) -> Option<Box<Http2Stream>> {
+        match self.0 {
+            Source::Switched(stream) => Some(stream),
+            _ => None,
         }
     }
 
@@ -101,6 +112,13 @@ impl Incoming {
 impl From<Http2Incoming> for Incoming {
     fn from(body: Http2Incoming) -> Self {
         Self(Source::Http2(body))
+    }
+}
+
+/// Behind the head of a 101; it has no body.
+impl From<Http2Stream> for Incoming {
+    fn from(stream: Http2Stream) -> Self {
+        Self(Source::Switched(Box::new(stream)))
     }
 }
 
@@ -125,7 +143,7 @@ impl Body for Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match &mut self.get_mut().0 {
-            Source::Empty => Poll::Ready(None),
+            Source::Empty | Source::Switched(_) => Poll::Ready(None),
             Source::Fixed(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Http1Request(body) => body.poll_frame(cx),
             Source::Http1Response(body) => body.poll_frame(cx),
@@ -145,12 +163,13 @@ impl Body for Incoming {
             Source::Http1Response(body) => body.is_end_stream(),
             Source::Http2(body) => body.is_end_stream(),
             Source::Peeked(body) => body.frame.is_none() && body.rest.is_end_stream(),
+            Source::Switched(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Source::Empty => SizeHint::with_exact(0),
+            Source::Empty | Source::Switched(_) => SizeHint::with_exact(0),
             Source::Fixed(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
             }

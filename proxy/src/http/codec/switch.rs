@@ -1,15 +1,8 @@
 //! What a connection of HTTP/1.1 goes on as after a 101, and a stream of HTTP/2 after an extended CONNECT.
 
-use std::io;
-use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
 
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
-use tokio::io::ReadBuf;
-
-use crate::http::http2::extended::Http2Stream;
 use crate::net::NetStream;
 use crate::tcp::End;
 
@@ -18,61 +11,46 @@ use crate::tcp::End;
 #[derive(Clone, Copy, Debug)]
 pub struct AsksUpgrade;
 
-/// The client's end of what follows.
-#[derive(Debug)]
-pub enum Client<'c> {
-    /// A whole connection.
-    Connection(&'c mut NetStream),
-    /// A stream of one.
-    Stream(&'c mut Http2Stream),
+/// How a side of what follows has ended, or broken off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It said its end.
+    Ended,
+    /// Its connection is gone, or is all there was of it.
+    Lost,
+    /// What one of us had sent was not well-formed.
+    Malformed,
+    /// It refused the stream, which may go elsewhere.
+    Refused,
+    /// It reset the stream.
+    Reset,
+    /// It lost what was behind the stream.
+    Severed,
 }
 
-impl End for Client<'_> {
+/// One side of what follows: a whole connection, or a stream of one.
+pub trait Peer: End + std::fmt::Debug {
+    /// It sends no more: ready when it reads no more, either. Of a connection the one is the other, as in Envoy.
+    fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    /// Ready once nothing that was written would be lost if it were left now.
+    fn poll_sent(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    /// How it ended, once it has.
+    fn fate(&self) -> Fate {
+        Fate::Lost
+    }
+}
+
+impl Peer for NetStream {}
+
+impl End for &mut dyn Peer {
     fn socket(&self) -> Option<&NetStream> {
-        match self {
-            Self::Connection(stream) => stream.socket(),
-            Self::Stream(_) => None,
-        }
-    }
-}
-
-impl AsyncRead for Client<'_> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Connection(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
-            Self::Stream(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Client<'_> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Connection(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
-            Self::Stream(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Connection(stream) => Pin::new(&mut **stream).poll_flush(cx),
-            Self::Stream(stream) => Pin::new(&mut **stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Connection(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
-            Self::Stream(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
-        }
+        (**self).socket()
     }
 }
 
@@ -84,7 +62,7 @@ pub trait Switch {
     /// Passes bytes on; ready at the end of all. `is_last_word`: the connection is about to be cut.
     fn poll_switched(
         &mut self,
-        client: &mut Client<'_>,
+        client: &mut dyn Peer,
         is_last_word: bool,
         cx: &mut Context<'_>,
     ) -> Poll<()>;

@@ -243,8 +243,12 @@ impl Deadlines {
     /// It ends when nothing moves for too long, and has no other end: one that goes on as another protocol.
     pub(super) fn end_with_silence(&mut self) {
         self.route = None;
+    }
+
+    /// No attempts are made beside each other: there is one connection to go on with as another protocol.
+    pub(super) fn forbid_hedges(&mut self) {
         if let Some(further) = &mut self.further {
-            further.hedges = false; // there is one connection to go on with
+            further.hedges = false;
         }
     }
 

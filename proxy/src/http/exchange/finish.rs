@@ -29,6 +29,7 @@ use crate::http::exchange::Exchange;
 use crate::http::exchange::deadlines::Deadlines;
 use crate::http::exchange::measure::Measured;
 use crate::http::exchange::prepare::Authority;
+use crate::http::exchange::upgrade;
 use crate::http::hash::Hashed;
 use crate::http::headers::Values;
 use crate::http::http1::decode::Violation;
@@ -232,7 +233,9 @@ impl Exchange {
         if self.details == Reason::HostLeft.telling().details {
             stats.upstream_rq_drain_cut().inc();
         }
-        if self.flags.contains(ResponseFlag::UpstreamRemoteReset) {
+        if self.flags.contains(ResponseFlag::UpstreamRemoteReset)
+            && upgrade::is_counted_reset(self.details)
+        {
             stats.upstream_rq_rx_reset().inc();
         }
         if self.flags.contains(ResponseFlag::NoHealthyUpstream) {

@@ -43,6 +43,7 @@ use crate::http::exchange::hedge;
 use crate::http::exchange::prepare::Authority;
 use crate::http::exchange::retry;
 use crate::http::exchange::retry::Retrying;
+use crate::http::exchange::upgrade;
 use crate::http::exchange::watch::Refused;
 use crate::http::headers;
 use crate::upstream::ClusterHandle;
@@ -91,9 +92,6 @@ pub(super) async fn forward(
                 }
             }
             let wanted = exchange.wanted(&config, &host, &authority);
-            if exchange.is_upgrade() && wanted.protocol == Some(Protocol::Http2) {
-                break 'attempt Err(Reason::UpgradeOverHttp2.into());
-            }
             exchange.begin_at(&host);
             // The lease is never kept here: it is large, and would be part of every future.
             let began = match exchange.take_idle(&host, &wanted) {
@@ -115,7 +113,11 @@ pub(super) async fn forward(
             exchange.begin_sample(&config);
             exchange.begin_report();
             exchange.shape(&host, &authority);
-            match send(exchange).await {
+            let sent = match exchange.is_upgrade() {
+                true => Box::pin(upgrade::send(exchange)).await, // boxed, as it is rare
+                false => send(exchange).await,
+            };
+            match sent {
                 Ok(None) => continue 'connection,
                 Ok(Some(response)) => Ok(response),
                 Err(error) => Err(error),
@@ -155,7 +157,9 @@ async fn connect(
 }
 
 /// Sends the request; `None` if nothing of it was written and another connection may be tried.
-async fn send(exchange: &mut Exchange) -> Result<Option<Response<Incoming>>, ProxyError> {
+pub(super) async fn send(
+    exchange: &mut Exchange,
+) -> Result<Option<Response<Incoming>>, ProxyError> {
     let (Some(request), Some(lease)) = (exchange.request.take(), &mut exchange.lease) else {
         return Err(Reason::UpstreamClosed.into()); // it was sent, and nothing came back
     };

@@ -218,7 +218,7 @@ impl Exchange {
                 self.deadlines
                     .set_route(forward, headers, (self.is_grpc, asked));
                 if self.is_upgrade() {
-                    self.deadlines.end_with_silence();
+                    self.deadlines.forbid_hedges();
                 }
                 self.priority = forward.priority;
                 self.cluster = cluster.cloned();

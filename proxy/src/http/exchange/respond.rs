@@ -22,11 +22,11 @@ use tokio::time::Instant;
 use crate::error::ProxyError;
 use crate::error::Reason;
 use crate::error::Side;
-use crate::http::codec::Client;
 use crate::http::codec::Error;
 use crate::http::codec::ErrorKind;
 use crate::http::codec::Held;
 use crate::http::codec::Incoming;
+use crate::http::codec::Peer;
 use crate::http::codec::Protocol;
 use crate::http::codec::Switch;
 use crate::http::exchange::Exchange;
@@ -50,7 +50,7 @@ pub struct ExchangeBody {
 }
 
 #[derive(Debug)]
-enum Content {
+pub(super) enum Content {
     /// Made here; `None` once sent.
     Local(Option<Bytes>),
     /// From the upstream.
@@ -100,10 +100,12 @@ impl Exchange {
         if body.is_end_stream() {
             self.end();
         }
-        let switched = switches.then(|| self.switch()).flatten();
-        let relayed = || Content::Relayed(body);
+        let content = match switches {
+            true => self.switch(body),
+            false => Content::Relayed(body),
+        };
         let body = ExchangeBody {
-            content: switched.map_or_else(relayed, |switched| Content::Switched(switched.into())),
+            content,
             exchange: self,
         };
         Response::from_parts(parts, body)
@@ -263,10 +265,10 @@ impl Exchange {
     /// The response was read to its end.
     fn end(&mut self) {
         self.complete = true;
-        let lease = self.lease.take();
-        // What was offered to go on as something else is used for nothing more.
-        if let Some(lease) = lease.filter(|_| !self.is_upgrade()) {
-            lease.finish();
+        match self.lease.take() {
+            Some(lease) if self.is_upgrade() => self.leave_offered(&lease),
+            Some(lease) => lease.finish(),
+            None => {}
         }
     }
 
@@ -416,7 +418,7 @@ impl Switch for ExchangeBody {
 
     fn poll_switched(
         &mut self,
-        client: &mut Client<'_>,
+        client: &mut dyn Peer,
         is_last_word: bool,
         cx: &mut Context<'_>,
     ) -> Poll<()> {

@@ -10,6 +10,7 @@
 //! | `request` | the way to the upstream |
 //! | `request_id` | `x-request-id` |
 //! | `response` | the way to the downstream |
+//! | `websocket` | keys of WebSockets, and what accepts them |
 //!
 //! None of it allocates for a plain request through a default connection manager, except where a
 //! function says so.
@@ -23,6 +24,7 @@ mod names;
 mod request;
 mod request_id;
 mod response;
+mod websocket;
 
 pub use authority::host_without_port;
 pub use authority::validate_authority;
@@ -43,6 +45,9 @@ pub use response::sanitize_response;
 pub use response::set_dropped;
 pub use response::set_overloaded;
 pub use response::set_upstream_service_time;
+pub use websocket::WEBSOCKET;
+pub use websocket::websocket_accept;
+pub use websocket::websocket_key;
 
 #[cfg(test)]
 mod tests;

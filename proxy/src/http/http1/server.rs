@@ -29,7 +29,6 @@ use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
 use crate::http::codec::AsksUpgrade;
-use crate::http::codec::Client;
 use crate::http::codec::Error;
 use crate::http::codec::ErrorKind;
 use crate::http::codec::Held;
@@ -238,8 +237,7 @@ where
     std::future::poll_fn(|cx| {
         let is_last_word = closing.get() == Closing::LastWord;
         let mut stream = io.stream.borrow_mut();
-        let mut client = Client::Connection(&mut stream);
-        let ended = body.poll_switched(&mut client, is_last_word, cx);
+        let ended = body.poll_switched(&mut *stream, is_last_word, cx);
         let (received, sent) = body.moved();
         io.facts.received.set(before.0 + received - early);
         io.facts.sent.set(before.1 + sent);

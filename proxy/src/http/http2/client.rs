@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
@@ -22,9 +23,12 @@ use crate::http::codec::Incoming;
 use crate::http::codec::RequestBody;
 use crate::http::codec::Sent;
 use crate::http::codec::Unsent;
+use crate::http::http2::extended::to_server;
 use crate::http::http2::incoming::Http2Incoming;
 use crate::http::http2::keepalive::Keepalive;
 use crate::http::http2::pump::Pump;
+use crate::http::http2::settings;
+use crate::http::http2::settings::Settings;
 use crate::net::NetStream;
 
 /// Puts requests on an HTTP/2 connection.
@@ -57,6 +61,22 @@ impl Http2Sender {
         })
     }
 
+    /// Sends a request that asks to go on as another protocol, which the peer must have announced to know of,
+    /// and waits for the head of the answer: a 101 if it agrees.
+    ///
+    /// # Errors
+    /// The peer cannot, or the stream or its connection failed; see [`Unsent`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future resets the stream; others go on.
+    pub fn extend(
+        &mut self,
+        settings: &Rc<Settings>,
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = Sent> + use<> {
+        to_server::ask(self.0.get_mut().clone(), Rc::clone(settings), request)
+    }
+
     fn begin(&mut self, request: Request<RequestBody>) -> Result<Sending, Box<Unsent>> {
         let sender = self.0.get_mut();
         let mut cx = Context::from_waker(Waker::noop());
@@ -76,7 +96,7 @@ impl Http2Sender {
     }
 }
 
-fn unsent(error: Error, request: Option<Request<RequestBody>>) -> Box<Unsent> {
+pub(super) fn unsent(error: Error, request: Option<Request<RequestBody>>) -> Box<Unsent> {
     Box::new(Unsent { error, request })
 }
 
@@ -143,24 +163,35 @@ impl Drop for Upload {
 pub async fn connect_http2(
     stream: NetStream,
     options: &Http2Options,
-) -> Result<(Http2Sender, impl Future<Output = Result<(), Error>> + use<>), Error> {
+) -> Result<
+    (
+        Http2Sender,
+        Rc<Settings>,
+        impl Future<Output = Result<(), Error>> + use<>,
+    ),
+    Error,
+> {
     let headers_max = u32::try_from(limits::REQUEST_HEADERS_BYTES_MAX).unwrap_or(u32::MAX);
     let (sender, mut connection) = client::Builder::new()
         .enable_push(false)
         .initial_window_size(options.initial_stream_window)
         .initial_connection_window_size(options.initial_connection_window)
+        .initial_max_send_streams(settings::STREAMS_UNTOLD)
         .max_header_list_size(headers_max)
         .max_send_buffer_size(limits::HTTP2_SEND_BUFFER)
         .handshake::<_, Bytes>(stream)
         .await?;
+    let settings = Rc::<Settings>::default();
+    let mut herald = Some(settings::Herald(Rc::clone(&settings)));
     let mut keepalive = Keepalive::new(options, || connection.ping_pong());
     let driven = std::future::poll_fn(move |cx| {
         if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
             return Poll::Ready(ended.map_err(Error::from));
         }
+        herald.take_if(|_| connection.max_concurrent_send_streams() != settings::STREAMS_UNTOLD);
         keepalive
             .poll_gone(cx)
             .map(|()| Err(ErrorKind::Timeout.into()))
     });
-    Ok((Http2Sender(RefCell::new(sender)), driven))
+    Ok((Http2Sender(RefCell::new(sender)), settings, driven))
 }

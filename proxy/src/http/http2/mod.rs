@@ -9,11 +9,12 @@
 //! | file | holds |
 //! |---|---|
 //! | `client` | an upstream connection: handshake, sender, the wait for an answer |
-//! | `extended` | a stream that goes on as another protocol |
+//! | `extended` | streams that go on as another protocol |
 //! | `incoming` | a body as it arrives |
 //! | `keepalive` | PING, and what no answer to it means |
 //! | `pump` | a body as it is sent |
 //! | `server` | a downstream connection, and what answers one stream |
+//! | `settings` | whether a server has said what it allows |
 
 pub(in crate::http) mod client;
 pub(in crate::http) mod extended;
@@ -21,6 +22,7 @@ pub(in crate::http) mod incoming;
 mod keepalive;
 mod pump;
 pub(in crate::http) mod server;
+pub(in crate::http) mod settings;
 
 #[cfg(test)]
 mod tests;

@@ -28,7 +28,7 @@ use crate::http::codec::ServerIo;
 use crate::http::codec::ServerOptions;
 use crate::http::codec::Switch;
 use crate::http::date;
-use crate::http::http2::extended::Extended;
+use crate::http::http2::extended::from_client;
 use crate::http::http2::incoming::Http2Incoming;
 use crate::http::http2::keepalive::Keepalive;
 use crate::http::http2::pump::Pump;
@@ -140,8 +140,7 @@ async fn serve_stream<F, Fut, B>(
     let Some(response) = response else { return };
     let sent = match extended {
         Some(extended) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            let (extended, stream) = *extended;
-            Box::pin(extended.switch(&mut respond, response, stream)).await
+            Box::pin(from_client::switch(&mut respond, response, *extended)).await
         }
         Some(_) | None => send(&mut respond, response).await,
     };
@@ -150,23 +149,18 @@ async fn serve_stream<F, Fut, B>(
     }
 }
 
-/// An extended CONNECT that will go on as another protocol, if it is one, and the stream of it. Boxed, as it
-/// is rare.
-type Extending = Option<Box<(Extended, h2::RecvStream)>>;
+/// The stream of an extended CONNECT, if it is one. Boxed, as it is rare.
+type Extended = Option<Box<h2::RecvStream>>;
 
 /// Not a part of its caller, whose future would have room for all of it.
-fn take(request: Request<h2::RecvStream>) -> (Request<Incoming>, Extending) {
+fn take(request: Request<h2::RecvStream>) -> (Request<Incoming>, Extended) {
     let (mut parts, stream) = request.into_parts();
-    match Extended::of(&mut parts) {
-        None => {
-            let body = Http2Incoming::new(stream, &parts.headers, None).into();
-            (Request::from_parts(parts, body), None)
-        }
-        Some(extended) => {
-            let request = Request::from_parts(parts, Incoming::empty());
-            (request, Some(Box::new((extended, stream))))
-        }
+    if from_client::take(&mut parts) {
+        let request = Request::from_parts(parts, Incoming::empty());
+        return (request, Some(Box::new(stream)));
     }
+    let body = Http2Incoming::new(stream, &parts.headers, None).into();
+    (Request::from_parts(parts, body), None)
 }
 
 async fn send<B>(respond: &mut SendResponse<Bytes>, response: Response<B>) -> Result<(), Error>

@@ -22,13 +22,13 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::config::cluster::Http2Options;
-use crate::http::codec::Client;
 use crate::http::codec::Error;
 use crate::http::codec::ErrorKind;
 use crate::http::codec::Held;
 use crate::http::codec::Http2Sender;
 use crate::http::codec::Incoming;
 use crate::http::codec::IoFacts;
+use crate::http::codec::Peer;
 use crate::http::codec::Progress;
 use crate::http::codec::RequestBody;
 use crate::http::codec::ServerIo;
@@ -90,7 +90,7 @@ impl<B: Body<Data = Bytes, Error = Error> + Unpin> Held for Plain<B> {}
 impl<B> Switch for Plain<B> {
     fn begin(&mut self, _: Vec<u8>) {}
 
-    fn poll_switched(&mut self, _: &mut Client<'_>, _: bool, _: &mut Context<'_>) -> Poll<()> {
+    fn poll_switched(&mut self, _: &mut dyn Peer, _: bool, _: &mut Context<'_>) -> Poll<()> {
         Poll::Ready(())
     }
 
@@ -118,7 +118,7 @@ where
 }
 
 async fn connect(stream: NetStream, options: &Http2Options) -> Http2Sender {
-    let (sender, connection) = connect_http2(stream, options).await.unwrap();
+    let (sender, _, connection) = connect_http2(stream, options).await.unwrap();
     tokio::task::spawn_local(async move {
         let _ = connection.await;
     });
@@ -358,7 +358,7 @@ fn a_peer_that_answers_no_ping_is_given_up() {
             keepalive_timeout: Duration::from_secs(10),
             ..Http2Options::default()
         };
-        let (_sender, connection) = connect_http2(client, &options).await.unwrap();
+        let (_sender, _, connection) = connect_http2(client, &options).await.unwrap();
         let began = Instant::now();
         let error = connection.await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);

@@ -12,9 +12,9 @@ use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
 use crate::config::limits;
+use crate::http::codec::Peer;
 use crate::http::tunnel::Tunnel;
 use crate::http::tunnel::Way;
-use crate::tcp::End;
 use crate::timer::LazyTimer;
 
 /// FIN, opcode Close; the length of its payload.
@@ -58,7 +58,7 @@ impl Side {
     }
 
     /// Writes the frame, once the way to this side stands between two frames.
-    fn poll_tell(&mut self, stream: &mut impl End, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_tell(&mut self, stream: &mut dyn Peer, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.frame.is_empty() {
             let len = std::task::ready!(Pin::new(&mut *stream).poll_write(cx, &self.frame))?;
             if len == 0 {
@@ -95,8 +95,8 @@ impl Tunnel {
     /// Ready once both sides were told and have answered, or their time is over.
     pub(super) fn poll_farewell(
         &mut self,
-        client: &mut impl End,
-        upstream: &mut impl End,
+        client: &mut dyn Peer,
+        upstream: &mut dyn Peer,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         let Some(farewell) = &mut self.farewell else {
@@ -121,7 +121,7 @@ impl Tunnel {
 /// Passes on what is left of a frame, then tells the side the way leads to.
 fn poll_stop(
     way: &mut Way,
-    (from, to): (&mut impl End, &mut impl End),
+    (mut from, mut to): (&mut dyn Peer, &mut dyn Peer),
     side: &mut Side,
     cx: &mut Context<'_>,
 ) {
@@ -132,7 +132,7 @@ fn poll_stop(
         let frames = way.watched.frames.as_ref();
         frames.is_some_and(super::Frames::is_between) && way.direction.holds_nothing()
     };
-    if !is_between(way) && way.poll(from, to, cx).is_ready() {
+    if !is_between(way) && way.poll(&mut from, &mut to, cx).is_ready() {
         side.is_over = true; // it broke off in the middle
         return;
     }
@@ -142,7 +142,7 @@ fn poll_stop(
 }
 
 /// Reads until the side, which the way leads from, has sent its Close frame or its end.
-fn poll_answer(way: &mut Way, from: &mut impl End, side: &mut Side, cx: &mut Context<'_>) {
+fn poll_answer(way: &mut Way, from: &mut dyn Peer, side: &mut Side, cx: &mut Context<'_>) {
     while side.is_told && !side.is_over {
         let frames = way.watched.frames.get_or_insert_default();
         if frames.is_closed() {

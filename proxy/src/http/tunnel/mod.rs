@@ -15,6 +15,7 @@ mod frames;
 use std::task::Context;
 use std::task::Poll;
 
+use crate::http::codec::Peer;
 use crate::tcp::Broken;
 use crate::tcp::Direction;
 use crate::tcp::End;
@@ -136,11 +137,12 @@ impl Tunnel {
         self.up.direction.spliced + self.down.direction.spliced
     }
 
-    /// Passes bytes on until somebody ends it. The end of either side is the end of both, as in Envoy.
+    /// Passes bytes on until somebody ends it. The end of either side is the end of both, as in Envoy; that of a
+    /// client's stream is passed on, and the rest is up to the upstream.
     pub(in crate::http) fn poll(
         &mut self,
-        client: &mut impl End,
-        upstream: &mut impl End,
+        mut client: &mut dyn Peer,
+        mut upstream: &mut dyn Peer,
         cx: &mut Context<'_>,
     ) -> Poll<Ended> {
         if self.farewell.is_some() {
@@ -148,13 +150,14 @@ impl Tunnel {
                 .poll_farewell(client, upstream, cx)
                 .map(|()| Ended::Told);
         }
-        match self.down.poll(upstream, client, cx) {
+        match self.down.poll(&mut upstream, &mut client, cx) {
             Poll::Ready(Ok(()) | Err(Broken::From)) => return Poll::Ready(Ended::Upstream),
             Poll::Ready(Err(Broken::To)) => return Poll::Ready(Ended::Client),
             Poll::Pending => {}
         }
-        match self.up.poll(client, upstream, cx) {
-            Poll::Ready(Ok(()) | Err(Broken::From)) => Poll::Ready(Ended::Client),
+        match self.up.poll(&mut client, &mut upstream, cx) {
+            Poll::Ready(Ok(())) => client.poll_gone(cx).map(|()| Ended::Client),
+            Poll::Ready(Err(Broken::From)) => Poll::Ready(Ended::Client),
             Poll::Ready(Err(Broken::To)) => Poll::Ready(Ended::Upstream),
             Poll::Pending => Poll::Pending,
         }

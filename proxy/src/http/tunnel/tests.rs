@@ -1,9 +1,14 @@
 //! Bytes both ways over real sockets, and goodbyes between frames.
 
+use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 
+use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
+use tokio::io::ReadBuf;
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -87,6 +92,83 @@ fn bytes_pass_both_ways_until_one_side_ends() {
         world.upstream.read_to_end(&mut rest).await.unwrap();
         assert_eq!(world.task.await.unwrap().0, Ended::Client);
         assert!(rest.is_empty());
+    });
+}
+
+/// A side that may read on when it sends no more, until it is told to go.
+#[derive(Debug)]
+struct Halves(NetStream, Rc<Notify>);
+
+impl Peer for Halves {
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        std::pin::pin!(self.1.notified()).poll(cx)
+    }
+}
+
+impl End for Halves {
+    fn socket(&self) -> Option<&NetStream> {
+        None
+    }
+}
+
+impl AsyncRead for Halves {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Halves {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[test]
+fn the_end_of_a_stream_is_passed_on_and_the_rest_is_up_to_the_upstream() {
+    run(async {
+        for goes in [false, true] {
+            let (mut client, ours) = UnixStream::pair().unwrap();
+            let (mut upstream, theirs) = UnixStream::pair().unwrap();
+            let gone = Rc::new(Notify::new());
+            let told = Rc::clone(&gone);
+            let task = tokio::task::spawn_local(async move {
+                let mut tunnel = Tunnel::new(false, Vec::new(), usize::MAX);
+                let mut ours = Halves(NetStream::Unix(ours), told);
+                let mut theirs = NetStream::Unix(theirs);
+                std::future::poll_fn(|cx| tunnel.poll(&mut ours, &mut theirs, cx)).await
+            });
+            client.write_all(b"last").await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut came = Vec::new();
+            upstream.read_to_end(&mut came).await.unwrap();
+            assert_eq!(came, b"last");
+            upstream.write_all(b"late").await.unwrap();
+            assert_eq!(&read::<4>(&mut client).await, b"late");
+            if goes {
+                gone.notify_one();
+                upstream.write_all(b"!").await.unwrap(); // it is looked at again
+                assert_eq!(task.await.unwrap(), Ended::Client);
+            } else {
+                drop(upstream);
+                assert_eq!(task.await.unwrap(), Ended::Upstream);
+            }
+        }
     });
 }
 

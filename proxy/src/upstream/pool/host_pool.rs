@@ -19,6 +19,7 @@ use crate::drain::DrainSignal;
 use crate::error::Reason;
 use crate::http::codec;
 use crate::http::codec::Http2Sender;
+use crate::http::codec::Http2Settings;
 use crate::http::codec::Protocol;
 use crate::net::tls::Facts;
 use crate::net::tls::Tenure;
@@ -104,6 +105,7 @@ pub(super) struct Http1Connection {
 #[derive(Debug)]
 pub(super) struct Http2Connection {
     sender: Http2Sender,
+    pub(super) settings: Rc<Http2Settings>,
     pub(super) local: Option<SocketAddr>,
     pub(super) tls: Option<Arc<Facts>>,
     pub(super) streams: Cell<u32>,
@@ -299,7 +301,7 @@ impl HostPool {
             vintage,
         } = connected;
         let local = stream.local_address();
-        let (sender, connection) = codec::connect_http2(stream, &pool.config.http2)
+        let (sender, settings, connection) = codec::connect_http2(stream, &pool.config.http2)
             .await
             .map_err(|error| ConnectFailure::new(&error.to_string()))?;
         let tenure = pool.servers.tenure(&pool.host, tls.as_ref());
@@ -311,6 +313,7 @@ impl HostPool {
         let users = pool.users(vintage, tenure);
         pool.http2.borrow_mut().push(Rc::new(Http2Connection {
             sender,
+            settings,
             local,
             tls,
             streams: Cell::new(0),

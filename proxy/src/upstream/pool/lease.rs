@@ -123,6 +123,15 @@ impl Lease {
         }
     }
 
+    /// Asks to finish when the server's certificate ends or is trusted no more; none without TLS.
+    pub fn distrust(&self) -> Option<DrainGuard> {
+        let (pool, tenure) = match self {
+            Self::Http1(lease) => (&lease.slot.0, lease.connection.tenure),
+            Self::Http2(lease) => (&lease.slot.0, lease.connection.tenure),
+        };
+        pool.servers.enter(&pool.host, self.tls(), tenure)
+    }
+
     /// Its TLS.
     pub fn tls(&self) -> Option<&Arc<Facts>> {
         match self {
@@ -170,13 +179,6 @@ impl Http1Lease {
     pub fn take_early(&self) -> Vec<u8> {
         self.connection.sender.take_early()
     }
-
-    /// Asks to finish when the server's certificate ends or is trusted no more; none without TLS.
-    pub fn distrust(&self) -> Option<DrainGuard> {
-        let pool = &self.slot.0;
-        let tls = self.connection.tls.as_ref();
-        pool.servers.enter(&pool.host, tls, self.connection.tenure)
-    }
 }
 
 impl Http2Lease {
@@ -187,12 +189,27 @@ impl Http2Lease {
         request: Request<RequestBody>,
         slot: Option<&mut Option<Parts>>,
     ) -> impl Future<Output = Sent> + use<> {
-        let (parts, body) = request.into_parts();
-        if let Some(slot) = slot {
-            *slot = Some(parts.clone());
-        }
-        self.sender.send(Request::from_parts(parts, body))
+        self.sender.send(kept(request, slot))
     }
+
+    /// The same with a request that asks to go on as another protocol.
+    pub fn extend(
+        &mut self,
+        request: Request<RequestBody>,
+        slot: Option<&mut Option<Parts>>,
+    ) -> impl Future<Output = Sent> + use<> {
+        let request = kept(request, slot);
+        self.sender.extend(&self.connection.settings, request)
+    }
+}
+
+/// The request, of which a copy of the head is in `slot` if there is one.
+fn kept(request: Request<RequestBody>, slot: Option<&mut Option<Parts>>) -> Request<RequestBody> {
+    let (parts, body) = request.into_parts();
+    if let Some(slot) = slot {
+        *slot = Some(parts.clone());
+    }
+    Request::from_parts(parts, body)
 }
 
 impl Drop for Http2Lease {

@@ -90,7 +90,7 @@ pub(crate) fn decode(context: &mut Context, sources: Sources) -> Option<Http> {
     let http2 = context.optional(
         "http2_protocol_options",
         http2_protocol_options,
-        protocol::http2_upstream,
+        protocol::http2,
     );
     let protocol = match value::enumeration(context, "protocol_selection", protocol_selection)? {
         ClusterProtocolSelection::UseDownstreamProtocol => UpstreamProtocol::SameAsDownstream,
@@ -193,7 +193,7 @@ fn explicit(context: &mut Context, config: ExplicitHttpConfig) -> Option<Spoken>
         }
         Some(ProtocolConfig::Http2ProtocolOptions(options)) => context
             .field("http2_protocol_options", |context| {
-                protocol::http2_upstream(context, options)
+                protocol::http2(context, options)
             })
             .map(|http2| (UpstreamProtocol::Http2, http2)),
         Some(ProtocolConfig::Http3ProtocolOptions(_)) => {
@@ -218,7 +218,7 @@ fn same_as_downstream(context: &mut Context, config: UseDownstreamHttpConfig) ->
     let http2 = context.optional(
         "http2_protocol_options",
         http2_protocol_options,
-        protocol::http2_upstream,
+        protocol::http2,
     );
     Some((
         UpstreamProtocol::SameAsDownstream,
@@ -244,7 +244,7 @@ fn automatic(context: &mut Context, config: AutoHttpConfig, has_tls: bool) -> Op
     let http2 = context.optional(
         "http2_protocol_options",
         http2_protocol_options,
-        protocol::http2_upstream,
+        protocol::http2,
     );
     if !has_tls {
         context.warn("", "without TLS there is no ALPN: HTTP/1.1 is spoken");

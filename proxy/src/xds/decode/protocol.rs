@@ -140,16 +140,6 @@ pub(crate) fn http1(
     Some(accept_http_10)
 }
 
-/// Reads `Http2ProtocolOptions` of an upstream, to which nothing goes by an extended CONNECT.
-pub(crate) fn http2_upstream(
-    context: &mut Context,
-    mut options: core::Http2ProtocolOptions,
-) -> Option<Http2Options> {
-    let allow_connect = std::mem::take(&mut options.allow_connect);
-    unsupported!(context, warn "upgrades go to upstreams over HTTP/1.1 only": allow_connect);
-    http2(context, options)
-}
-
 /// Reads `Http2ProtocolOptions`.
 pub(crate) fn http2(
     context: &mut Context,

@@ -108,6 +108,7 @@ impl Exchange {
     /// When attempts are made beside each other; none if they never are.
     fn plan(&mut self, after: Option<&Arc<HedgeAfter>>) -> Option<Plan> {
         let plan = self.deadlines.take_plan();
+        let after = after.filter(|_| !self.is_upgrade()); // there is one connection to go on with
         match after.zip(self.cluster.as_ref()) {
             None => plan,
             Some((after, cluster)) => {

@@ -215,7 +215,6 @@ pub(in crate::http::exchange) fn is_of_attempt(reason: Reason) -> bool {
         | Reason::Overloaded
         | Reason::RequestIdle
         | Reason::StreamIdle
-        | Reason::UpgradeOverHttp2
         | Reason::UpgradeRefused
         | Reason::UpstreamTimeout => false,
     }

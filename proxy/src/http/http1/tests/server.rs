@@ -24,12 +24,12 @@ use tokio_stream::iter;
 
 use super::read_all;
 use super::read_until;
-use crate::http::codec::Client;
 use crate::http::codec::Error;
 use crate::http::codec::ErrorKind;
 use crate::http::codec::Held;
 use crate::http::codec::Incoming;
 use crate::http::codec::IoFacts;
+use crate::http::codec::Peer;
 use crate::http::codec::Switch;
 use crate::http::http1::decode::DecodeLimits;
 use crate::http::http1::server::Closing;
@@ -41,7 +41,7 @@ type Body = UnsyncBoxBody<Bytes, Error>;
 impl Switch for Body {
     fn begin(&mut self, _: Vec<u8>) {}
 
-    fn poll_switched(&mut self, _: &mut Client<'_>, _: bool, _: &mut Context<'_>) -> Poll<()> {
+    fn poll_switched(&mut self, _: &mut dyn Peer, _: bool, _: &mut Context<'_>) -> Poll<()> {
         Poll::Ready(())
     }
 

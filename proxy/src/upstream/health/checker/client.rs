@@ -45,7 +45,7 @@ impl Client {
         }
         let stream = peer.connect(&[b"h2"]).await?;
         let made = codec::connect_http2(stream, &Http2Options::default()).await;
-        let (sender, connection) = made.map_err(|_| Failure::Network)?;
+        let (sender, _, connection) = made.map_err(|_| Failure::Network)?;
         let task = tokio::task::spawn_local(async move {
             let _ = connection.await; // what failed is told by the answer
         });
