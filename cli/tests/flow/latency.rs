@@ -41,8 +41,9 @@ const CLIENTS: usize = 16;
 /// Answers among which a share is counted: two percent are ten.
 const WINDOW: u64 = 500;
 
-pub(crate) const USUAL: Duration = Duration::from_millis(5);
-pub(crate) const SLOW: Duration = Duration::from_millis(50);
+/// Long enough that a busy machine does not answer in the place of the hosts.
+pub(crate) const USUAL: Duration = Duration::from_millis(20);
+pub(crate) const SLOW: Duration = Duration::from_millis(200);
 
 /// Asks without end until it is told that it is over.
 pub(crate) type Client =

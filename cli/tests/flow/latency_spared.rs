@@ -62,7 +62,6 @@ async fn is_spared_for_a_while(world: World) {
         (!world.told_of_first().contains("spared")).then_some(())
     })
     .await;
-    world.share_is_fair("four fifths of a fair share").await;
     world.stop().await;
 }
 
