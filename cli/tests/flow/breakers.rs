@@ -172,6 +172,14 @@ impl World {
     }
 
     async fn start_with(limits: &str, connect_timeout: &str) -> Self {
+        Self::with((limits, connect_timeout), |text| text).await
+    }
+
+    /// The same with another bootstrap.
+    async fn with(
+        (limits, connect_timeout): (&str, &str),
+        edit: impl Fn(String) -> String,
+    ) -> Self {
         let origin = Counting::start().await;
         let port = ReservedPort::new().expect("a free port");
         let text = bootstrap::fixed(port.number(), origin.addr, false);
@@ -182,7 +190,7 @@ impl World {
             &format!("connect_timeout: {connect_timeout}"),
             1,
         );
-        let proxy = Proxy::start(&text).await;
+        let proxy = Proxy::start(&edit(text)).await;
         proxy.listens("main").await;
         let admin = Admin::new(proxy.admin());
         Self {
@@ -315,6 +323,52 @@ async fn connections_are_never_more_than_the_limit_and_all_who_wait_are_served()
         (counts.open_most, counts.held_most)
     };
     assert_eq!(seen, (LIMIT, LIMIT));
+    world.proxy.stop().await;
+}
+
+/// One member is all there is, but its limit is another one than that of the cluster.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_to_a_member_are_never_more_than_its_limit() {
+    const LIMIT: usize = 3;
+    let of_member = "{max_connections: 9}], per_host_thresholds: [{max_connections: 3}";
+    let world = World::start(of_member).await;
+    let clients = world.ask(CLIENTS, ROUNDS);
+    world.origin.holds(LIMIT).await;
+    let waiting = (CLIENTS - LIMIT) as u64;
+    world.becomes("upstream_rq_pending_active", waiting).await;
+    assert_eq!(world.number("circuit_breakers.default.cx_open").await, 0);
+    world.origin.answers.send_replace(true);
+    assert_eq!(sum(clients).await, (CLIENTS * ROUNDS, 0));
+    let seen = {
+        let counts = world.origin.counts();
+        (counts.open_most, counts.held_most)
+    };
+    assert_eq!(seen, (LIMIT, LIMIT));
+    world.proxy.stop().await;
+}
+
+/// Those of high priority have limits of their own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_of_high_priority_are_never_more_than_their_limit() {
+    const LIMIT: usize = 4;
+    let of_high = "{max_requests: 1}, {priority: HIGH, max_requests: 4, track_remaining: true}";
+    let world = World::with((of_high, "30s"), |text| {
+        text.replacen("timeout: 0s", "timeout: 0s, priority: HIGH", 1)
+    })
+    .await;
+    let clients = world.ask(CLIENTS, ROUNDS);
+    world.origin.holds(LIMIT).await;
+    world.becomes("circuit_breakers.high.rq_open", 1).await;
+    assert_eq!(world.number("circuit_breakers.default.rq_open").await, 0);
+    world.origin.answers.send_replace(true);
+    let (served, refused) = sum(clients).await;
+    assert_eq!(served + refused, CLIENTS * ROUNDS);
+    let seen = {
+        let counts = world.origin.counts();
+        (counts.held_most, counts.served)
+    };
+    assert_eq!(seen, (LIMIT, served));
+    world.becomes("circuit_breakers.high.remaining_rq", 4).await;
     world.proxy.stop().await;
 }
 
