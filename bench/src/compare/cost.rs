@@ -18,7 +18,7 @@ use super::host::Facts;
 use super::outcome::Hole;
 use super::scenario::{Kind, Scenario, Traffic};
 use super::traffic::{Stage, Timing};
-use super::{USAGE, chosen, report, session};
+use super::{chosen, misused, report, session};
 
 /// A row with something, the row without it, and the promise: how many times the CPU time per request.
 struct Pair {
@@ -68,10 +68,7 @@ pub(crate) struct CostOptions {
 pub(crate) fn main(options: &CostOptions) -> ExitCode {
     let pairs = match asked(&options.only) {
         Ok(pairs) => pairs,
-        Err(sentence) => {
-            eprintln!("weir-bench: {sentence}");
-            return ExitCode::from(USAGE);
-        }
+        Err(sentence) => return misused(&sentence),
     };
     session::measure(
         options.weir.as_deref(),

@@ -19,7 +19,7 @@ use super::outcome::{Hole, Run};
 use super::report::{self, Progress};
 use super::scenario::{Kind, Scenario, Traffic};
 use super::traffic::{Stage, Timing};
-use super::{USAGE, chosen, session};
+use super::{chosen, misused, session};
 
 /// Rates are tenths of the highest saturation.
 const STEPS: u32 = 10;
@@ -84,10 +84,7 @@ pub(crate) fn main(options: &CurveOptions) -> ExitCode {
         }
     });
     match found {
-        Err(sentence) => {
-            eprintln!("weir-bench: {sentence}");
-            ExitCode::from(USAGE)
-        }
+        Err(sentence) => misused(&sentence),
         Ok((scenario, traffic)) => session::measure(
             options.weir.as_deref(),
             options.no_namespace,

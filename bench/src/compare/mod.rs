@@ -45,6 +45,12 @@ use self::traffic::{Stage, Timing};
 /// Exit code of wrong usage, as clap has it.
 const USAGE: u8 = 2;
 
+/// Says what was asked for wrongly.
+fn misused(sentence: &str) -> ExitCode {
+    eprintln!("weir-bench: {sentence}");
+    ExitCode::from(USAGE)
+}
+
 /// What was asked for on the command line.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
@@ -119,10 +125,7 @@ pub(crate) fn list_scenarios() {
 pub(crate) fn main(options: &Options) -> ExitCode {
     let scenarios = match chosen(&options.only) {
         Ok(scenarios) => scenarios,
-        Err(sentence) => {
-            eprintln!("weir-bench: {sentence}");
-            return ExitCode::from(USAGE);
-        }
+        Err(sentence) => return misused(&sentence),
     };
     session::measure(
         options.weir.as_deref(),

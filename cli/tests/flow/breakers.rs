@@ -223,6 +223,17 @@ impl World {
         })
         .await;
     }
+
+    /// Everybody gets an answer from now on, over connections of which there were as many as may be.
+    async fn all_are_served(&self, clients: JoinSet<(usize, usize)>, connections: usize) {
+        self.origin.answers.send_replace(true);
+        assert_eq!(sum(clients).await, (CLIENTS * ROUNDS, 0));
+        let seen = {
+            let counts = self.origin.counts();
+            (counts.open_most, counts.held_most)
+        };
+        assert_eq!(seen, (connections, connections));
+    }
 }
 
 async fn ask(proxy: SocketAddr, rounds: usize) -> (usize, usize) {
@@ -315,14 +326,8 @@ async fn connections_are_never_more_than_the_limit_and_all_who_wait_are_served()
         .becomes("upstream_rq_pending_active", (CLIENTS - LIMIT) as u64)
         .await;
     assert_eq!(world.number("circuit_breakers.default.cx_open").await, 1);
-    world.origin.answers.send_replace(true);
-    assert_eq!(sum(clients).await, (CLIENTS * ROUNDS, 0));
+    world.all_are_served(clients, LIMIT).await;
     assert!(world.number("upstream_cx_overflow").await >= (CLIENTS - LIMIT) as u64);
-    let seen = {
-        let counts = world.origin.counts();
-        (counts.open_most, counts.held_most)
-    };
-    assert_eq!(seen, (LIMIT, LIMIT));
     world.proxy.stop().await;
 }
 
@@ -337,13 +342,7 @@ async fn connections_to_a_member_are_never_more_than_its_limit() {
     let waiting = (CLIENTS - LIMIT) as u64;
     world.becomes("upstream_rq_pending_active", waiting).await;
     assert_eq!(world.number("circuit_breakers.default.cx_open").await, 0);
-    world.origin.answers.send_replace(true);
-    assert_eq!(sum(clients).await, (CLIENTS * ROUNDS, 0));
-    let seen = {
-        let counts = world.origin.counts();
-        (counts.open_most, counts.held_most)
-    };
-    assert_eq!(seen, (LIMIT, LIMIT));
+    world.all_are_served(clients, LIMIT).await;
     world.proxy.stop().await;
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::admin::endpoint::weights::real;
 use crate::admin::state::ClusterView;
 use crate::config::Name;
 use crate::telemetry::prometheus::Selection;
@@ -51,9 +52,4 @@ pub(super) fn render(clusters: &[ClusterView], selection: &Selection, out: &mut 
         samples,
         out,
     );
-}
-
-#[expect(clippy::cast_precision_loss, reason = "numbers of Prometheus are so")]
-fn real(value: u64) -> f64 {
-    value as f64
 }

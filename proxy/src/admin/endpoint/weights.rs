@@ -61,8 +61,9 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
+/// A number of Prometheus.
 #[expect(clippy::cast_precision_loss, reason = "numbers of Prometheus are so")]
-fn real(value: u64) -> f64 {
+pub(super) fn real(value: u64) -> f64 {
     value as f64
 }
 

@@ -9,7 +9,7 @@
 //! | `gate` | a count with a limit |
 //! | `permit` | a place inside, given back when dropped |
 //! | `outcome` | opens when too many requests were slow or failed |
-//! | `outcomes` | those of a cluster and of its members |
+//! | `outcomes` | the same of members |
 //! | `waiters` | those who wait until somebody leaves |
 //! | `gauges` `outcome_gauges` | what metrics show |
 

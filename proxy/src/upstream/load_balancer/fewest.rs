@@ -80,7 +80,7 @@ impl Fewest {
         let mut all = around().filter(|(_, host)| host.value() <= least);
         let first = all.next().map_or(start, |(place, _)| place);
         let mut found = 0;
-        for ((place, _), slot) in all.zip(&self.places) {
+        for (slot, (place, _)) in self.places.iter().zip(all) {
             slot.store(u32::try_from(place).unwrap_or(0), Ordering::Relaxed);
             found += 1;
         }
