@@ -79,8 +79,18 @@ struct FurtherLimits {
     began: Option<Instant>,
 }
 
-/// An end, and what it is the end of.
-type End = Option<(Instant, Limit)>;
+/// The end that comes first, and what it is the end of; of those that come together the first that was said.
+#[derive(Debug, Default)]
+struct Nearest(Option<(Instant, Limit)>);
+
+impl Nearest {
+    #[inline]
+    fn or(&mut self, end: Instant, limit: Limit) {
+        if self.0.is_none_or(|(nearest, _)| end < nearest) {
+            self.0 = Some((end, limit));
+        }
+    }
+}
 
 /// What may end. A reason is larger, and is wanted only of the one that did.
 #[derive(Clone, Copy, Debug)]
@@ -108,30 +118,27 @@ impl Limit {
     }
 }
 
-/// The one that comes first; the first of two that come together.
-fn sooner(one: End, other: End) -> End {
-    match (one, other) {
-        (Some(a), Some(b)) => Some(if b.0 < a.0 { b } else { a }),
-        (one, other) => one.or(other),
-    }
-}
-
 impl FurtherLimits {
-    /// The nearest end. `request_end` is that of the request, `moved` when a byte of the response did.
-    fn nearest(
+    /// Says their ends. `request_end` is that of the request, `moved` when a byte of the response did.
+    fn say(
         &self,
-        started: Instant,
-        request_end: Option<Instant>,
+        (started, request_end): (Instant, Option<Instant>),
         (moved, is_answered): (Instant, bool),
-    ) -> End {
-        let began = self.began.zip(request_end);
-        let began = began.map(|(began, end)| began.max(end));
-        let head = self.head.filter(|_| !is_answered).zip(began);
-        let idle = self.idle.zip(began);
-        let all = self.all.map(|max| (started + max, Limit::All));
-        let head = head.map(|(max, began)| (began + max, Limit::Attempt));
-        let idle = idle.map(|(max, began)| (began.max(moved) + max, Limit::AttemptIdle));
-        sooner(sooner(all, head), idle)
+        nearest: &mut Nearest,
+    ) {
+        if let Some(max) = self.all {
+            nearest.or(started + max, Limit::All);
+        }
+        let (Some(began), Some(end)) = (self.began, request_end) else {
+            return;
+        };
+        let began = began.max(end);
+        if let Some(max) = self.head.filter(|_| !is_answered) {
+            nearest.or(began + max, Limit::Attempt);
+        }
+        if let Some(max) = self.idle {
+            nearest.or(began.max(moved) + max, Limit::AttemptIdle);
+        }
     }
 }
 
@@ -398,29 +405,30 @@ impl Deadlines {
         }
     }
 
-    fn nearest(&self) -> End {
+    fn nearest(&self) -> Option<(Instant, Limit)> {
+        let mut nearest = Nearest::default();
         let request_end = self.request_end();
-        let request_moved = self.request_moved();
-        let request = self.request.filter(|_| request_end.is_none());
-        let request = request.map(|max| (self.started + max, Limit::Request));
-        let route = self
-            .route
-            .zip(request_end)
-            .map(|(max, since)| (since + max, Limit::Route));
-        let silent = if request_end.is_some() {
-            Limit::StreamIdle
-        } else {
-            Limit::RequestIdle
+        let moved = self.moved.get();
+        if let Some(further) = &self.further {
+            let response = (moved, self.answered.get().is_some());
+            further.say((self.started, request_end), response, &mut nearest);
+        }
+        let (of_request, silent) = match request_end {
+            None => {
+                let request = self.request.map(|max| self.started + max);
+                (request.zip(Some(Limit::Request)), Limit::RequestIdle)
+            }
+            Some(since) => {
+                let route = self.route.map(|max| since + max);
+                (route.zip(Some(Limit::Route)), Limit::StreamIdle)
+            }
         };
-        let idle = self
-            .idle
-            .map(|max| (self.moved.get().max(request_moved) + max, silent));
-        let of_request = sooner(sooner(request, route), idle);
-        let Some(further) = &self.further else {
-            return of_request;
-        };
-        let response = (self.moved.get(), self.answered.get().is_some());
-        let of_attempt = further.nearest(self.started, request_end, response);
-        sooner(of_attempt, of_request)
+        if let Some((end, limit)) = of_request {
+            nearest.or(end, limit);
+        }
+        if let Some(max) = self.idle {
+            nearest.or(moved.max(self.request_moved()) + max, silent);
+        }
+        nearest.0
     }
 }

@@ -160,20 +160,21 @@ async fn connect(
 pub(super) async fn send(
     exchange: &mut Exchange,
 ) -> Result<Option<Response<Incoming>>, ProxyError> {
+    exchange.copy_head();
     let (Some(request), Some(lease)) = (exchange.request.take(), &mut exchange.lease) else {
         return Err(Reason::UpstreamClosed.into()); // it was sent, and nothing came back
     };
     let reused = lease.is_reused();
-    let retrying = exchange.retrying.as_ref();
-    let is_kept = retrying.is_some_and(Retrying::reuses_head);
-    let slot = is_kept.then_some(&mut exchange.kept_head);
     let sent = match lease {
         Lease::Http1(lease) => {
+            let retrying = exchange.retrying.as_ref();
+            let is_kept = retrying.is_some_and(Retrying::reuses_head);
+            let slot = is_kept.then_some(&mut exchange.kept_head);
             let answer = pin!(lease.send(request, slot));
             exchange.deadlines.bound(answer).await
         }
         Lease::Http2(lease) => {
-            let answer = pin!(lease.send(request, slot));
+            let answer = pin!(lease.send(request));
             exchange.deadlines.bound(answer).await
         }
     };
@@ -204,16 +205,23 @@ fn address(
             }
         }
         Protocol::Http2 => {
-            let target = target(uri);
+            // Of a client of HTTP/2 it mostly is so already.
+            let is_right = uri.scheme_str() == Some(scheme)
+                && uri
+                    .authority()
+                    .is_some_and(|own| *own.as_str() == authority)
+                && uri.path_and_query().is_some();
+            if !is_right {
+                let uri = Uri::builder()
+                    .scheme(scheme)
+                    .authority(authority.as_bytes())
+                    .path_and_query(target(uri));
+                if let Ok(uri) = uri.build() {
+                    *request.uri_mut() = uri;
+                }
+            }
             *request.version_mut() = Version::HTTP_2;
             request.headers_mut().remove(HOST);
-            let uri = Uri::builder()
-                .scheme(scheme)
-                .authority(authority.as_bytes())
-                .path_and_query(target);
-            if let Ok(uri) = uri.build() {
-                *request.uri_mut() = uri;
-            }
         }
     }
 }
@@ -264,6 +272,15 @@ fn frame(request: &mut Request<RequestBody>, protocol: Protocol) {
 }
 
 impl Exchange {
+    /// The request is sent now: a copy of its head is kept if it may be needed and is not given back.
+    pub(super) fn copy_head(&mut self) {
+        if let (Some(retrying), Some(request), Some(Lease::Http2(_))) =
+            (&mut self.retrying, &self.request, &self.lease)
+        {
+            retrying.copy_head(request, &mut self.kept_head);
+        }
+    }
+
     /// No connection could be made for an attempt: what is told of it.
     pub(super) fn not_connected(
         &mut self,

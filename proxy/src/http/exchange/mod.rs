@@ -100,7 +100,7 @@ pub struct Exchange {
     request: Option<Request<RequestBody>>,
     lease: Option<Lease>,
     /// Of one that may be sent again, as it goes out; of one attempt after the other that is the head of the
-    /// last one, which may have a protocol's form.
+    /// last one over HTTP/1.
     kept_head: Option<Parts>,
     /// Only if it may be sent again.
     retrying: Option<Retrying>,

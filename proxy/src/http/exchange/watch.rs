@@ -68,17 +68,18 @@ impl Exchange {
             Ok(ticket) => ticket,
             Err(cause) => return Err(self.refused(cluster, cause)),
         };
-        let own = admitted.breaker().of_host(host);
-        let own = own.map(|breaker| breaker.admit(began));
-        let own = match own.transpose() {
-            Ok(ticket) => ticket,
-            // Dropping what the cluster's breaker gave is giving up.
-            Err(_) if self.others < OTHERS_MAX => {
-                self.others += 1;
-                self.undo_connection();
-                return Err(Refused::OtherMember);
-            }
-            Err(cause) => return Err(self.refused(cluster, cause)),
+        let own = match admitted.breaker().of_host(host) {
+            None => None,
+            Some(breaker) => match breaker.admit(began) {
+                Ok(ticket) => Some(ticket),
+                // Dropping what the cluster's breaker gave is giving up.
+                Err(_) if self.others < OTHERS_MAX => {
+                    self.others += 1;
+                    self.undo_connection();
+                    return Err(Refused::OtherMember);
+                }
+                Err(cause) => return Err(self.refused(cluster, cause)),
+            },
         };
         self.watch = Some(Watch {
             cluster: admitted,

@@ -95,7 +95,8 @@ where
             };
             let (request, respond) = accepted?;
             let service = Rc::clone(&self.service);
-            tokio::task::spawn_local(serve_stream(service, request, respond));
+            // Boxed: a task is moved when it is made and written over when it ends, a box is not.
+            tokio::task::spawn_local(Box::pin(serve_stream(service, request, respond)));
         }
         keepalive
             .poll_gone(cx)

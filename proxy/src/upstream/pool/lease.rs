@@ -182,34 +182,15 @@ impl Http1Lease {
 }
 
 impl Http2Lease {
-    /// Sends a request; the future is the head of the response. Dropping it resets the stream. A copy of
-    /// the head goes into `slot`, if there is one: the head itself goes to the connection's task.
-    pub fn send(
-        &mut self,
-        request: Request<RequestBody>,
-        slot: Option<&mut Option<Parts>>,
-    ) -> impl Future<Output = Sent> + use<> {
-        self.sender.send(kept(request, slot))
+    /// Sends a request; the future is the head of the response. Dropping it resets the stream.
+    pub fn send(&mut self, request: Request<RequestBody>) -> impl Future<Output = Sent> + use<> {
+        self.sender.send(request)
     }
 
     /// The same with a request that asks to go on as another protocol.
-    pub fn extend(
-        &mut self,
-        request: Request<RequestBody>,
-        slot: Option<&mut Option<Parts>>,
-    ) -> impl Future<Output = Sent> + use<> {
-        let request = kept(request, slot);
+    pub fn extend(&mut self, request: Request<RequestBody>) -> impl Future<Output = Sent> + use<> {
         self.sender.extend(&self.connection.settings, request)
     }
-}
-
-/// The request, of which a copy of the head is in `slot` if there is one.
-fn kept(request: Request<RequestBody>, slot: Option<&mut Option<Parts>>) -> Request<RequestBody> {
-    let (parts, body) = request.into_parts();
-    if let Some(slot) = slot {
-        *slot = Some(parts.clone());
-    }
-    Request::from_parts(parts, body)
 }
 
 impl Drop for Http2Lease {

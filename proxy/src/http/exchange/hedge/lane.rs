@@ -268,7 +268,7 @@ fn send(exchange: &mut Exchange, (cluster, authority): (&ClusterHandle, &Authori
     let reused = lease.is_reused();
     match lease {
         Lease::Http1(lease) => Step::Sent(Box::pin(lease.send(request, None)), reused),
-        Lease::Http2(lease) => Step::Sent(Box::pin(lease.send(request, None)), reused),
+        Lease::Http2(lease) => Step::Sent(Box::pin(lease.send(request)), reused),
     }
 }
 

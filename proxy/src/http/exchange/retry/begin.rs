@@ -18,6 +18,7 @@ use crate::http::exchange::prepare;
 use crate::http::exchange::prepare::Authority;
 use crate::http::exchange::retry::Retrying;
 use crate::http::exchange::retry::asked::Asked;
+use crate::http::exchange::retry::head_copy::HeadCopy;
 use crate::http::exchange::retry::state::State;
 use crate::http::router;
 use crate::upstream::load_balancer::Tried;
@@ -90,6 +91,7 @@ impl Exchange {
         self.retrying = Some(Retrying {
             state,
             copies_head,
+            head: HeadCopy::default(),
             body: replay,
             latest: None,
             tried: Vec::new(),

@@ -2,17 +2,20 @@
 //!
 //! A request that no policy is for has none of this. The rest keeps its head, as it goes out, and what
 //! was read of its body, until the head of a response is sent on, or it is clear that there will be no
-//! other attempt. HTTP/1 hands the head back that it has written, so that mostly nothing is copied.
+//! other attempt. HTTP/1 hands the head back that it has written, so that nothing is copied; of what goes
+//! to a connection of HTTP/2 a copy is kept as bytes.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `asked` | what a request says of its retries itself |
 //! | `begin` | which requests may be sent again |
+//! | `head_copy` | a head as bytes, for connections that take heads away |
 //! | `peek` | the first message of a gRPC response, or its status |
 //! | `state` | the decision, without I/O |
 
 mod asked;
 mod begin;
+mod head_copy;
 mod peek;
 mod state;
 
@@ -48,6 +51,7 @@ use crate::upstream::breaker::RetryPermit;
 use crate::upstream::load_balancer::Tried;
 pub(super) use asked::Timeouts;
 pub(super) use begin::begin;
+use head_copy::HeadCopy;
 pub(super) use peek::poll_first_frame;
 use state::State;
 use state::Wait;
@@ -68,6 +72,8 @@ pub(super) struct Retrying {
     state: State,
     /// An attempt needs a head of its own: there may be another beside it, or it is written for a member.
     copies_head: bool,
+    /// Of the attempt that was made over HTTP/2.
+    head: HeadCopy,
     body: Option<Rc<Replay>>,
     /// The member tried last, if the policy avoids it, and those before: mostly there are none.
     latest: Option<u64>,
@@ -164,9 +170,21 @@ impl Retrying {
         !self.copies_head
     }
 
+    /// Copies the head of an attempt that a connection takes away. In `kept` if it must be.
+    pub(super) fn copy_head(&mut self, request: &Request<RequestBody>, kept: &mut Option<Parts>) {
+        if self.reuses_head() && !self.head.take_from(request) {
+            let mut copy = Request::new(());
+            *copy.method_mut() = request.method().clone();
+            *copy.uri_mut() = request.uri().clone();
+            *copy.headers_mut() = request.headers().clone();
+            *copy.extensions_mut() = request.extensions().clone();
+            *kept = Some(copy.into_parts().0);
+        }
+    }
+
     /// The request, once more; `unsent` is what is left of an attempt that did not come to be sent.
     fn request(
-        &self,
+        &mut self,
         kept: &mut Option<Parts>,
         unsent: Option<Request<RequestBody>>,
         (attempts, after_timeout): (u32, bool),
@@ -175,7 +193,8 @@ impl Retrying {
             kept.clone()
         } else {
             let unsent = unsent.map(|request| request.into_parts().0);
-            kept.take().or(unsent)
+            let kept = kept.take().or_else(|| self.head.take());
+            kept.or(unsent)
         };
         let body = self.body.as_ref();
         let body = body.map_or_else(RequestBody::empty, |body| body.read().into());

@@ -29,7 +29,6 @@ use crate::http::codec::Incoming;
 use crate::http::codec::Protocol;
 use crate::http::exchange::Exchange;
 use crate::http::exchange::forward;
-use crate::http::exchange::retry::Retrying;
 use crate::http::headers;
 use crate::http::router::Match;
 use crate::upstream::ClusterHandle;
@@ -87,14 +86,12 @@ pub(super) async fn send(
 /// Sends the request by an extended CONNECT.
 async fn extend(exchange: &mut Exchange) -> Result<Option<Response<Incoming>>, ProxyError> {
     let reused = exchange.lease.as_ref().is_some_and(Lease::is_reused);
+    exchange.copy_head();
     let (Some(request), Some(Lease::Http2(lease))) = (exchange.request.take(), &mut exchange.lease)
     else {
         return Err(Reason::UpstreamClosed.into()); // it was sent, and nothing came back
     };
-    let retrying = exchange.retrying.as_ref();
-    let is_kept = retrying.is_some_and(Retrying::reuses_head);
-    let slot = is_kept.then_some(&mut exchange.kept_head);
-    let answer = pin!(lease.extend(request, slot));
+    let answer = pin!(lease.extend(request));
     let sent = exchange.deadlines.bound(answer).await;
     exchange.take_sent(sent, reused).map_err(Into::into)
 }

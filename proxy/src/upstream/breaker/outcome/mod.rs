@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -51,7 +52,7 @@ pub struct Breaker {
     /// [`CLOSED`], or until when all are refused, in milliseconds and one more, and in two bits why.
     refuses: AtomicU64,
     /// The machine's, for those that pass without its lock.
-    era: AtomicU64,
+    era: AtomicU32,
     refused: AtomicU64,
 }
 
@@ -59,9 +60,9 @@ pub struct Breaker {
 #[derive(Debug)]
 pub struct Ticket {
     breaker: Arc<Breaker>,
-    era: u64,
+    era: u32,
+    /// It tries, and nothing is known yet.
     is_probe: bool,
-    is_done: bool,
 }
 
 /// How a breaker stands.
@@ -107,7 +108,7 @@ impl Breaker {
             step: step.max(1),
             machine: Mutex::new(Machine::new()),
             refuses: AtomicU64::new(CLOSED),
-            era: AtomicU64::new(0),
+            era: AtomicU32::new(0),
             refused: AtomicU64::new(0),
         }
     }
@@ -141,7 +142,7 @@ impl Breaker {
         if machine.admit(&self.config, now) {
             let is_probe = machine.state != State::Closed;
             self.publish(&machine);
-            let era = machine.era.into();
+            let era = machine.era;
             drop(machine);
             return Ok(Ticket::new(self, era, is_probe));
         }
@@ -163,21 +164,20 @@ impl Breaker {
         }
     }
 
-    fn end(&self, ticket: &Ticket, (failed, took): (bool, impl Fn() -> Duration), now: Duration) {
-        let slow = self.config.slow;
-        let slow = slow.is_some_and(|rule| took() > rule.slower_than);
-        if ticket.is_probe {
-            let mut machine = self.machine();
-            if u64::from(machine.era) == ticket.era {
-                machine.probed(&self.config, !failed && !slow, now);
-                if machine.state == State::Closed {
-                    self.window.clear(); // what was before is over
-                }
-                self.publish(&machine);
+    /// What came of one that tried.
+    fn end_probe(&self, era: u32, is_good: bool, now: Duration) {
+        let mut machine = self.machine();
+        if machine.era == era {
+            machine.probed(&self.config, is_good, now);
+            if machine.state == State::Closed {
+                self.window.clear(); // what was before is over
             }
-            return;
+            self.publish(&machine);
         }
-        if self.era.load(Ordering::Acquire) != ticket.era {
+    }
+
+    fn end(&self, era: u32, (failed, slow): (bool, bool), now: Duration) {
+        if self.era.load(Ordering::Acquire) != era {
             return; // it began before the last change
         }
         let step = self.step(now);
@@ -190,7 +190,7 @@ impl Breaker {
             return;
         };
         let mut machine = self.machine();
-        if machine.state == State::Closed && u64::from(machine.era) == ticket.era {
+        if machine.state == State::Closed && machine.era == era {
             machine.seen = seen;
             machine.open(&self.config, cause, now);
             self.publish(&machine);
@@ -204,7 +204,7 @@ impl Breaker {
             State::HalfOpen { .. } => (1 << 2) | cause, // who may pass only the machine knows
             State::Open { until } => ((millis(until) + 1) << 2) | cause,
         };
-        self.era.store(machine.era.into(), Ordering::Release);
+        self.era.store(machine.era, Ordering::Release);
         self.refuses.store(word, Ordering::Release);
     }
 
@@ -230,12 +230,11 @@ fn millis(time: Duration) -> u64 {
 }
 
 impl Ticket {
-    fn new(breaker: Arc<Breaker>, era: u64, is_probe: bool) -> Self {
+    const fn new(breaker: Arc<Breaker>, era: u32, is_probe: bool) -> Self {
         Self {
             breaker,
             era,
             is_probe,
-            is_done: false,
         }
     }
 
@@ -246,16 +245,22 @@ impl Ticket {
 
     /// Its response has begun after this time, or it failed.
     pub fn end(mut self, failed: bool, took: impl Fn() -> Duration, now: Duration) {
-        self.is_done = true;
-        self.breaker.end(&self, (failed, took), now);
+        let breaker = &*self.breaker;
+        let slow = breaker.config.slow;
+        let slow = slow.is_some_and(|rule| took() > rule.slower_than);
+        if std::mem::take(&mut self.is_probe) {
+            breaker.end_probe(self.era, !failed && !slow, now);
+        } else {
+            breaker.end(self.era, (failed, slow), now);
+        }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if self.is_probe && !self.is_done {
+        if self.is_probe {
             let mut machine = self.breaker.machine();
-            if u64::from(machine.era) == self.era {
+            if machine.era == self.era {
                 machine.gave_up();
             }
         }
