@@ -251,6 +251,7 @@ const UPSTREAM_TLS: &str = "envoy.extensions.transport_sockets.tls.v3.UpstreamTl
 const SECRET: &str = "envoy.extensions.transport_sockets.tls.v3.Secret";
 const SPIFFE: &str = "envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig";
 const CLUSTER: &str = "envoy.config.cluster.v3.Cluster";
+const HEALTH_CHECK: &str = "envoy.config.core.v3.HealthCheck";
 const LISTENER: &str = "envoy.config.listener.v3.Listener";
 
 fn router() -> Value {
@@ -321,6 +322,11 @@ fn spiffe(bytes: &[u8]) -> Outcome {
         "custom_validator_config",
     ];
     upstream_tls(&nested(UPSTREAM_TLS, path, &validator))
+}
+
+/// A cluster with TLS.
+fn over_tls() -> Value {
+    json!({"name": "a", "transport_socket": {"name": "t", "typed_config": typed(UPSTREAM_TLS)}})
 }
 
 /// A cluster with this TLS.
@@ -569,8 +575,12 @@ pub(super) fn roots() -> Vec<Target> {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
             json!({"explicit_http_config": {"http2_protocol_options": {}}}),
             &["typed_extension_protocol_options", "value"],
-            json!({"name": "a", "transport_socket": {"name": "t", "typed_config": typed(UPSTREAM_TLS)}}),
+            over_tls(),
         ),
+        target(HEALTH_CHECK, vec![base(HEALTH_CHECK)], |bytes| {
+            let check = nested(CLUSTER, &["health_checks"], bytes);
+            cluster(&[encode(CLUSTER, over_tls()), check].concat())
+        }),
         in_cluster(
             "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
             json!({"transport_socket": raw}),

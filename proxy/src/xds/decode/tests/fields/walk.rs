@@ -103,6 +103,7 @@ fn walk_message(
             ..Found::default()
         };
         let mut opened = None;
+        let mut is_taken_quietly = false;
         for base in &target.bases {
             let before = (target.decode)(base);
             if let Some(error) = before.errors.first() {
@@ -116,11 +117,19 @@ fn walk_message(
                 if one.effects.is_empty() || one.effects.contains(&Effect::Supported) {
                     opened.get_or_insert(base);
                 }
+                is_taken_quietly |= one.effects.is_empty();
                 found.effects.extend(one.effects);
                 if found.note.is_empty() {
                     found.note = one.note;
                 }
             }
+        }
+        // What is said anyway is no less supported than what is refused.
+        if is_taken_quietly
+            && matches!(field.kind(), Kind::Enum(_) | Kind::String)
+            && found.effects.contains(&Effect::Rejected)
+        {
+            found.effects.insert(Effect::Supported);
         }
         if let (Kind::Message(inner), Some(base)) = (field.kind(), opened)
             && !field.is_map()
@@ -206,6 +215,9 @@ fn candidates(field: &FieldDescriptor) -> Vec<Vec<u8>> {
             .map(|bytes| delimited(number, bytes))
             .collect(),
         Kind::String if field.name() == "retry_on" => vec![delimited(number, b"5xx")],
+        Kind::String if field.name() == "factory_key" => ["x", "envoy.hashable_string"]
+            .map(|text| delimited(number, text.as_bytes()))
+            .to_vec(),
         Kind::String if field.name() == "metric_names_for_computing_utilization" => ["x", "eps"]
             .map(|text| delimited(number, text.as_bytes()))
             .to_vec(),
