@@ -1,11 +1,15 @@
-//! Consistent hashing with bounded loads (`hash_balance_factor`), as Envoy does it: a member that has
-//! more requests in flight than its share of the cluster's allows is passed over for another one.
-//! Which one is decided by the hash, so that like requests still meet.
+//! Consistent hashing with bounded loads (`hash_balance_factor`): a member that has more requests in flight
+//! than its share of the cluster's allows is passed over for another one. Which one is decided by the hash,
+//! so that like requests still meet.
+//!
+//! The bound is Envoy's. The order in which others are asked is not: Envoy's comes out of a Mersenne twister
+//! whose seed alone takes longer than ten picks, and which of them has room differs from proxy to proxy anyhow.
+//! Here it is a walk in equal steps around a circle, which remembers nothing. When members come or go others
+//! are asked, as in Envoy.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 
-use super::twister::Twister;
+use super::draws::Draws;
 use crate::upstream::in_flight::InFlight;
 use crate::upstream::in_flight::Total;
 
@@ -16,6 +20,8 @@ pub(super) struct BoundedLoad {
     factor: u32,
     cluster: Total,
     hosts: Box<[Load]>,
+    /// Places on the circle, a prime number: steps of any length come to all of them.
+    circle: usize,
 }
 
 /// One member.
@@ -34,57 +40,60 @@ impl BoundedLoad {
         cluster: Total,
         hosts: impl Iterator<Item = (Arc<InFlight>, f64)>,
     ) -> Self {
+        let hosts: Box<[Load]> = hosts
+            .map(|(in_flight, share)| Load { in_flight, share })
+            .collect();
         Self {
             factor,
             cluster,
-            hosts: hosts
-                .map(|(in_flight, share)| Load { in_flight, share })
-                .collect(),
+            circle: prime_from(hosts.len()),
+            hosts,
         }
     }
 
     /// `first` if it has room, else the first in the order of `hash` that has, else the least loaded.
     pub(super) fn pick(&self, first: usize, hash: u64) -> usize {
         let slots = self.slots();
-        let load = self.hosts.get(first).map_or(0.0, |host| host.load(slots));
-        if load <= 1.0 {
+        let has_room = |place: usize| {
+            let host = self.hosts.get(place);
+            host.is_none_or(|host| host.has_room(slots))
+        };
+        if has_room(first) {
             return first;
         }
-        thread_local! {
-            // A worker allocates it once.
-            static ORDER: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
-        }
-        ORDER.with_borrow_mut(|order| self.other(order, (first, load), (hash, slots)))
+        let mut others = self.others(first, hash);
+        others
+            .find(|place| has_room(*place))
+            .unwrap_or_else(|| self.least_loaded(first, hash, slots))
     }
 
-    fn other(
-        &self,
-        order: &mut Vec<usize>,
-        (first, load): (usize, f64),
-        (hash, slots): (u64, f64),
-    ) -> usize {
-        order.clear();
-        order.extend(0..self.hosts.len());
-        let mut random = Twister::new(hash);
-        let (mut least, mut least_load) = (first, load);
-        for turn in 0..order.len() {
-            let other = turn + random.below(order.len() - turn);
-            order.swap(turn, other);
-            let Some((place, host)) = order
-                .get(turn)
-                .and_then(|p| Some((*p, self.hosts.get(*p)?)))
-            else {
-                break;
-            };
-            let load = host.load(slots);
-            if place != first && load <= 1.0 {
-                return place;
+    /// The places of all but `first`, each once: begun at any of them alike.
+    fn others(&self, first: usize, hash: u64) -> impl Iterator<Item = usize> {
+        let (count, circle) = (self.hosts.len(), self.circle);
+        let mut draws = Draws::new(hash);
+        let mut next = draws.below(count.saturating_sub(1));
+        next += usize::from(next >= first);
+        let step = 1 + draws.below(circle - 1);
+        let around = (0..circle).map(move |_| {
+            let place = next;
+            next += step;
+            if next >= circle {
+                next -= circle;
             }
-            if place != first && load < least_load {
-                (least, least_load) = (place, load);
-            }
-        }
-        least
+            place
+        });
+        around.filter(move |place| *place < count && *place != first)
+    }
+
+    /// Of equals the one that comes first.
+    fn least_loaded(&self, first: usize, hash: u64, slots: f64) -> usize {
+        let load = |place: usize| self.hosts.get(place).map_or(0.0, |host| host.load(slots));
+        let others = self.others(first, hash);
+        let least = others.fold((first, load(first)), |least, place| {
+            let load = load(place);
+            if load < least.1 { (place, load) } else { least }
+        });
+        least.0
     }
 
     /// What the cluster may have in flight if it grows by one request, bound included.
@@ -96,15 +105,33 @@ impl BoundedLoad {
 }
 
 impl Load {
-    /// Above 1 it is too much.
-    #[expect(clippy::cast_precision_loss, reason = "requests in flight are few")]
-    fn load(&self, slots: f64) -> f64 {
-        self.in_flight.value() as f64 / (slots * self.share).ceil().max(1.0)
+    /// Whether it has no more than its bound, which is rounded up and at least 1. Without rounding and
+    /// division: a whole number is not above what another is rounded up to if one less is below that.
+    fn has_room(&self, slots: f64) -> bool {
+        let in_flight = self.in_flight.amount();
+        in_flight <= 1.0 || in_flight - 1.0 < slots * self.share
     }
+
+    /// In parts of the bound.
+    fn load(&self, slots: f64) -> f64 {
+        self.in_flight.amount() / (slots * self.share).ceil().max(1.0)
+    }
+}
+
+/// The least prime number that is not below `count`.
+fn prime_from(count: usize) -> usize {
+    let divides = |divisor: &usize, number: usize| number.is_multiple_of(*divisor);
+    let is_prime = |number: &usize| {
+        let mut divisors = (2..).take_while(|divisor| divisor * divisor <= *number);
+        !divisors.any(|divisor| divides(&divisor, *number))
+    };
+    (count.max(2)..).find(is_prime).unwrap_or(2)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn bounded(factor: u32, hosts: &[(u64, f64)]) -> BoundedLoad {
@@ -121,27 +148,60 @@ mod tests {
         BoundedLoad::new(factor, Total::new(all.collect()), loads.into_iter())
     }
 
+    /// Equal members with these requests in flight.
+    fn equal(factor: u32, busy: &[u64]) -> BoundedLoad {
+        let share = 1.0 / busy.len() as f64;
+        let hosts: Vec<_> = busy.iter().map(|count| (*count, share)).collect();
+        bounded(factor, &hosts)
+    }
+
     #[test]
     fn who_has_room_keeps_its_requests() {
         // (4 + 1) * 1.5 / 4 is 2 each.
-        let even = bounded(150, &[(2, 0.25), (1, 0.25), (1, 0.25), (0, 0.25)]);
+        let even = equal(150, &[2, 1, 1, 0]);
         assert_eq!(even.pick(0, 7), 0);
         let heavy = bounded(100, &[(9, 0.9), (1, 0.1)]);
         assert_eq!(heavy.pick(0, 7), 0);
     }
 
+    /// Chi-square of what `keys` members got, over so many places.
+    fn unevenness(counts: &[u32], keys: u32) -> f64 {
+        let wanted = f64::from(keys) / counts.len() as f64;
+        let part = |count: &u32| (f64::from(*count) - wanted).powi(2) / wanted;
+        counts.iter().map(part).sum()
+    }
+
     #[test]
-    fn who_has_none_sends_them_where_the_hash_says() {
-        let hosts = [(30, 0.25), (0, 0.25), (0, 0.25), (0, 0.25)];
-        let bounded = bounded(120, &hosts);
-        let mut seen = [0; 4];
-        for hash in 0..1000 {
-            let place = bounded.pick(0, hash);
-            assert_eq!(bounded.pick(0, hash), place);
-            seen[place] += 1;
+    fn what_one_member_has_no_room_for_is_spread_evenly_over_the_others() {
+        const KEYS: u32 = 20_000;
+        for count in [4, 8, 9, 30, 101] {
+            let mut busy = vec![0; count];
+            let full = count / 3;
+            busy[full] = 300;
+            let one_is_full = equal(120, &busy);
+            busy[0] = 300;
+            let two_are_full = equal(120, &busy);
+            for (bounded, others) in [(one_is_full, count - 1), (two_are_full, count - 2)] {
+                let mut counts = vec![0; count];
+                (0..KEYS).for_each(|hash| counts[bounded.pick(full, hash.into())] += 1);
+                assert!(counts[full] == 0);
+                counts.retain(|count| *count > 0);
+                assert_eq!(counts.len(), others);
+                // Of a chi-square distribution six standard deviations above the mean.
+                let freedom = others as f64 - 1.0;
+                let bound = freedom + 6.0 * (2.0 * freedom).sqrt();
+                let found = unevenness(&counts, KEYS);
+                let is_first_other = others == count - 1;
+                assert!(
+                    !is_first_other || found < bound,
+                    "{count}: {found} {counts:?}"
+                );
+                // Whoever comes second is chosen by the step, which may lead to a place with nobody.
+                let wanted = f64::from(KEYS) / others as f64;
+                let is_near = |count: &u32| (f64::from(*count) / wanted - 1.0).abs() < 0.4;
+                assert!(counts.iter().all(is_near), "{count}: {counts:?}");
+            }
         }
-        assert_eq!(seen[0], 0);
-        assert!(seen[1..].iter().all(|count| *count > 250), "{seen:?}");
     }
 
     #[test]
@@ -150,5 +210,42 @@ mod tests {
         full.cluster = Total::new(Box::default()); // so that each may have one
         assert_eq!(full.pick(0, 1), 1);
         assert_eq!(full.pick(1, 1), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn each_other_member_is_asked_once_and_in_the_same_order(
+            count in 1_usize..300, first: prop::sample::Index, hash: u64,
+        ) {
+            let bounded = equal(100, &vec![0; count]);
+            let first = first.index(count);
+            let others: Vec<usize> = bounded.others(first, hash).collect();
+            let again: Vec<usize> = bounded.others(first, hash).collect();
+            prop_assert_eq!(&others, &again);
+            let mut sorted = others;
+            sorted.sort_unstable();
+            let all: Vec<usize> = (0..count).filter(|place| *place != first).collect();
+            prop_assert_eq!(sorted, all);
+        }
+
+        #[test]
+        fn having_room_is_a_load_of_at_most_one(in_flight in 0_u64..50, slots in 0_u32..200, share in 0.0..1.0) {
+            let bounded = bounded(100, &[(in_flight, share)]);
+            let host = &bounded.hosts[0];
+            let slots = f64::from(slots);
+            prop_assert_eq!(host.has_room(slots), host.load(slots) <= 1.0);
+        }
+
+        #[test]
+        fn the_bound_is_held_while_anybody_has_room(
+            busy in prop::collection::vec(0_u64..12, 2..16), factor in 100_u32..300, hash: u64,
+        ) {
+            let bounded = equal(factor, &busy);
+            let first = usize::try_from(hash % busy.len() as u64).expect("a place");
+            let (chosen, slots) = (bounded.pick(first, hash), bounded.slots());
+            // A bound of 100 percent and more leaves room to one at least.
+            prop_assert!(bounded.hosts[chosen].has_room(slots));
+            prop_assert_eq!(bounded.pick(first, hash), chosen);
+        }
     }
 }

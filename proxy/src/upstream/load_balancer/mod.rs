@@ -24,7 +24,6 @@
 //! | `slow_start` | new members take less |
 //! | `stride` | weighted round robin |
 //! | `subset` | members that have what a request asks for |
-//! | `twister` | random numbers as C++ has them |
 //! | `weighted` | weights that change while members stay |
 //! | `zone_aware` | requests stay in the zone of the proxy |
 //!
@@ -50,7 +49,6 @@ mod shadow;
 mod slow_start;
 mod stride;
 mod subset;
-mod twister;
 mod weighted;
 mod zone_aware;
 

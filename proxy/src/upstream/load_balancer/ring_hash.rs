@@ -12,15 +12,21 @@ use super::places::Places;
 use crate::config::load_balancing::HashFunction;
 use crate::config::load_balancing::RingHash as Config;
 
-/// Hashes between two marks, as far as they are even: a line of the cache or less is looked through.
+/// Hashes between two marks, as far as they are even.
 const BETWEEN: usize = 4;
+
+/// Hashes that are compared at once, whether or not they are before the next mark: a number of turns that
+/// varies would cost more than those that are too many.
+const WINDOW: usize = 8;
 
 /// The ring.
 #[derive(Debug)]
 pub(super) struct RingHash {
-    /// In order.
+    /// In order, and what makes the last window whole.
     hashes: Box<[u64]>,
-    /// Where the hashes begin whose first bits are the place here, and their end.
+    /// How many there are.
+    count: usize,
+    /// Where the hashes begin whose first bits are the place here.
     marks: Box<[u32]>,
     /// Bits of a hash that are not its first.
     shift: u32,
@@ -32,14 +38,17 @@ impl RingHash {
     pub(super) fn new(config: &Config, members: &[Weighted<'_>]) -> Self {
         let mut ring = entries(config, members);
         ring.sort_unstable();
-        let hashes: Box<[u64]> = ring.iter().map(|(hash, _)| *hash).collect();
+        let mut hashes: Vec<u64> = ring.iter().map(|(hash, _)| *hash).collect();
         let places: Vec<u32> = ring.into_iter().map(|(_, place)| place).collect();
-        let bits = (hashes.len() / BETWEEN).max(2).ilog2();
-        let shift = u64::BITS - bits;
+        let count = hashes.len();
+        let bits = (count / BETWEEN).max(2).ilog2();
+        let marks = marks(&hashes, bits);
+        hashes.resize(count + WINDOW, u64::MAX);
         Self {
-            marks: marks(&hashes, bits),
-            shift,
-            hashes,
+            hashes: hashes.into(),
+            count,
+            marks,
+            shift: u64::BITS - bits,
             members: Places::new(&places),
         }
     }
@@ -47,17 +56,20 @@ impl RingHash {
     /// Who is responsible for `hash`.
     pub(super) fn pick(&self, hash: u64) -> Option<usize> {
         let mark = usize::try_from(hash >> self.shift).unwrap_or(0);
-        let &[start, end] = self.marks.get(mark..mark + 2)? else {
-            return None;
-        };
-        let among = self.hashes.get(start as usize..end as usize)?;
-        let at = start as usize + among.partition_point(|place| *place < hash);
-        self.members
-            .get(if at == self.hashes.len() { 0 } else { at })
+        let mut at = *self.marks.get(mark)? as usize;
+        // What comes after all windows is not before any hash.
+        while let Some(window) = self.hashes.get(at..at + WINDOW) {
+            let before = window.iter().filter(|place| **place < hash).count();
+            at += before;
+            if before < WINDOW {
+                break;
+            }
+        }
+        self.members.get(if at >= self.count { 0 } else { at })
     }
 }
 
-/// For each value of so many first bits where its hashes begin, and the end.
+/// For each value of so many first bits where its hashes begin.
 fn marks(hashes: &[u64], bits: u32) -> Box<[u32]> {
     let mut at = 0;
     let begin = |first: u64| {
@@ -70,7 +82,7 @@ fn marks(hashes: &[u64], bits: u32) -> Box<[u32]> {
             .count();
         u32::try_from(at).unwrap_or(u32::MAX)
     };
-    (0..=1 << bits).map(begin).collect()
+    (0..1 << bits).map(begin).collect()
 }
 
 /// The least member gets a whole number of places, unless the ring would be too large; what the
@@ -164,7 +176,7 @@ mod tests {
     #[test]
     fn the_first_place_at_or_after_the_hash_is_taken_and_the_end_is_the_beginning() {
         let ring = ring((8, 8), &[1; 4]);
-        for (at, hash) in ring.hashes.iter().enumerate() {
+        for (at, hash) in ring.hashes.iter().take(ring.count).enumerate() {
             assert_eq!(ring.pick(*hash), ring.members.get(at));
             assert_eq!(ring.pick(hash + 1), ring.members.get((at + 1) % 8));
         }
@@ -213,7 +225,7 @@ mod tests {
         ) {
             let size_max = size_min + more;
             let ring = ring((size_min, size_max), &weights);
-            prop_assert!(ring.hashes.len() as u64 <= size_max + 1, "{}", ring.hashes.len());
+            prop_assert!(ring.count as u64 <= size_max + 1, "{}", ring.count);
         }
     }
 }
