@@ -27,6 +27,9 @@ use proxy::upstream::zone::Zone;
 /// Zones that members are in, a tenth of them unfit.
 const ZONES: usize = 3;
 
+/// Headers of a request that has many.
+const HEADERS: usize = 20;
+
 /// One balancer and what requests ask of it.
 pub(crate) struct Picker {
     pub(crate) name: &'static str,
@@ -189,7 +192,7 @@ fn arranged(hosts: usize) -> [Picker; 4] {
 }
 
 /// Members that requests ask for: a tenth of them, or one.
-fn asked(hosts: usize) -> [Picker; 4] {
+fn asked(hosts: usize) -> [Picker; 5] {
     let selector = SubsetSelector {
         keys: Box::new(["v".into(), "w".into()]),
         ..SubsetSelector::default()
@@ -223,9 +226,15 @@ fn asked(hosts: usize) -> [Picker; 4] {
     };
     let mut session = with("session", LoadBalancing::default(), hosts);
     session.host = Some(last(&session));
-    let mut named = with("override_host", overridden, hosts);
+    let mut named = with("override_host", overridden.clone(), hosts);
     let member = HeaderValue::from_str(&last(&named)).expect("an address");
-    named.headers.insert(header, member);
+    named.headers.insert(header.clone(), member.clone());
+    let mut among_many = with("override_host_among_many", overridden, hosts);
+    for number in 0..HEADERS {
+        let name = HeaderName::from_bytes(format!("x-{number}").as_bytes()).expect("a name");
+        among_many.headers.insert(name, member.clone());
+    }
+    among_many.headers.insert(header, member);
     [
         Picker {
             criteria: criteria("3"),
@@ -237,6 +246,7 @@ fn asked(hosts: usize) -> [Picker; 4] {
         },
         session,
         named,
+        among_many,
     ]
 }
 

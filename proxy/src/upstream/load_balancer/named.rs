@@ -9,6 +9,8 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use foldhash::fast::RandomState;
+use http::HeaderMap;
+use http::HeaderName;
 
 use super::Asked;
 use crate::config::load_balancing::HealthStatuses;
@@ -17,6 +19,9 @@ use crate::config::load_balancing::NameSource;
 use crate::downstream::Label;
 use crate::upstream::host::Member;
 
+/// Of so many headers, looking at all takes less time than the hash of a name.
+const FEW_HEADERS: usize = 8;
+
 /// Finds members by their addresses.
 #[derive(Debug)]
 pub struct ByName {
@@ -24,7 +29,7 @@ pub struct ByName {
     statuses: HealthStatuses,
     /// Places of members by their addresses. Made when the first request names one: no other cluster pays
     /// for it.
-    places: OnceLock<HashMap<Box<str>, u32, RandomState>>,
+    places: OnceLock<HashMap<Box<[u8]>, u32, RandomState>>,
 }
 
 /// What becomes of a request.
@@ -51,7 +56,7 @@ impl ByName {
     /// Who takes a request.
     pub fn find(&self, members: &[Member], asked: Asked<'_>) -> Verdict {
         if let Some(named) = asked.host {
-            let found = self.place(members, named.address);
+            let found = self.place(members, named.address.as_bytes());
             let is_fit = |place: &usize| {
                 let member = members.get(*place);
                 member.is_some_and(|member| self.statuses.has(member.status()))
@@ -70,19 +75,26 @@ impl ByName {
     }
 
     fn of_sources(&self, members: &[Member], asked: Asked<'_>) -> Option<usize> {
-        let texts = self.sources.iter().filter_map(|source| text(source, asked));
-        let named = texts.flat_map(|text| text.split(','));
+        let texts = || self.sources.iter().filter_map(|source| text(source, asked));
+        if asked.attempts_before == 0
+            && let Some(first) = texts().next()
+            && let Some(place) = self.place(members, first)
+        {
+            return Some(place); // mostly one member is named
+        }
+        let named = texts().flat_map(|text| text.split(|byte| *byte == b','));
         let mut known = named.filter_map(|text| self.place(members, text.trim_ascii()));
         known.nth(asked.attempts_before as usize)
     }
 
-    fn place(&self, members: &[Member], address: &str) -> Option<usize> {
+    fn place(&self, members: &[Member], address: &[u8]) -> Option<usize> {
         let places = self.places.get_or_init(|| {
             let mut places =
                 HashMap::with_capacity_and_hasher(members.len(), RandomState::default());
             for (place, member) in (0..).zip(members) {
+                let address = member.host.label.as_bytes();
                 // Of two at one address the first.
-                places.entry(member.host.label.clone()).or_insert(place);
+                places.entry(address.into()).or_insert(place);
             }
             places
         });
@@ -91,9 +103,9 @@ impl ByName {
 }
 
 /// What a source says. Of a header the first line counts.
-fn text<'r>(source: &NameSource, asked: Asked<'r>) -> Option<&'r str> {
+fn text<'r>(source: &NameSource, asked: Asked<'r>) -> Option<&'r [u8]> {
     match source {
-        NameSource::Header(name) => asked.headers?.get(name)?.to_str().ok(),
+        NameSource::Header(name) => first_line(asked.headers?, name),
         NameSource::Metadata { namespace, path } => {
             let [key] = &**path else {
                 return None;
@@ -103,17 +115,24 @@ fn text<'r>(source: &NameSource, asked: Asked<'r>) -> Option<&'r str> {
             };
             let mut found = asked.metadata.iter();
             let found = found.find(|found| is_it(&found.label))?;
-            Some(&*found.value)
+            Some(found.value.as_bytes())
         }
     }
+}
+
+fn first_line<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
+    let found = if headers.len() <= FEW_HEADERS {
+        let mut lines = headers.iter();
+        lines.find(|(own, _)| *own == name).map(|(_, value)| value)
+    } else {
+        headers.get(name)
+    };
+    found.map(|value| value.as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-
-    use http::HeaderMap;
-    use http::HeaderName;
 
     use super::*;
     use crate::config::Endpoints;
@@ -235,6 +254,19 @@ mod tests {
             headers.insert("x-b", "127.0.0.1:1".parse().expect("a value"));
         };
         assert_eq!(at(2, &second).as_deref(), Some("127.0.0.1:1"));
+        let many = |headers: &mut HeaderMap| {
+            for number in 0..2 * FEW_HEADERS {
+                let name = HeaderName::from_bytes(format!("x-{number}").as_bytes());
+                headers.insert(name.expect("a name"), "1".parse().expect("a value"));
+            }
+        };
+        assert_eq!(at(2, &many).as_deref(), Some("127.0.0.1:1"));
+        let odd = |headers: &mut HeaderMap| {
+            let value = http::HeaderValue::from_bytes(b"\xff,127.0.0.1:2");
+            headers.insert("x-a", value.expect("a value"));
+        };
+        assert_eq!(at(0, &odd).as_deref(), Some("127.0.0.1:2"));
+        assert_eq!(at(1, &nothing).as_deref(), Some("127.0.0.1:1"));
         let none = Asked::default();
         assert!(pick(&set, none).is_some());
     }
