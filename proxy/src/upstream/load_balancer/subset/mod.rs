@@ -49,6 +49,8 @@ pub(super) struct SubsetTable {
     subsets: Box<[Subset]>,
     any: Option<Part>,
     default: Option<Part>,
+    /// What requests ask for is looked up as it is: nothing is left out of it or put in its place.
+    is_plain: bool,
     /// None of a policy that looks on.
     stats: Option<Arc<BalancerStats>>,
 }
@@ -179,6 +181,9 @@ impl SubsetTable {
             any: is_any.then(|| part(all.clone().collect())),
             default: wants(Fallback::Default, &SelectorFallback::Default)
                 .then(|| part(all.filter(has_default).collect())),
+            is_plain: !config.takes_fallback_list
+                && !config.allows_redundant_keys
+                && config.selectors.iter().all(|one| one.fallback.is_none()),
             config: Arc::clone(config),
             index: index.into(),
             subsets: subsets.into(),
@@ -226,6 +231,12 @@ impl SubsetTable {
         let Some(criteria) = asked.criteria else {
             return self.fall_back(random, asked);
         };
+        if self.is_plain {
+            return match self.find(|| criteria.pairs.iter()) {
+                Some(subset) => self.pick_in(subset, random, asked),
+                None => self.fall_back(random, asked),
+            };
+        }
         let view = View {
             criteria,
             instead: &[],
@@ -257,8 +268,7 @@ impl SubsetTable {
                 view.only = Some(&enough.keys);
             }
             if let Some(subset) = self.find(|| view.pairs()) {
-                self.count(SubsetStats::lb_subsets_selected);
-                return subset.who.pick(random, asked);
+                return self.pick_in(subset, random, asked);
             }
             let count = view.pairs().count();
             let is_it = |selector: &&Selector| {
@@ -276,6 +286,14 @@ impl SubsetTable {
             }
         }
         None
+    }
+
+    fn pick_in(&self, subset: &Subset, random: u64, asked: Asked<'_>) -> Option<usize> {
+        self.count(SubsetStats::lb_subsets_selected);
+        match &subset.who {
+            Who::One(place) => Some(*place),
+            Who::Several(part) => part.pick(random, asked),
+        }
     }
 
     /// The subset with exactly these pairs.
@@ -317,15 +335,6 @@ impl SubsetTable {
         let found = any?.pick(random, asked)?;
         self.count(SubsetStats::lb_subsets_fallback_panic);
         Some(found)
-    }
-}
-
-impl Who {
-    fn pick(&self, random: u64, asked: Asked<'_>) -> Option<usize> {
-        match self {
-            Self::One(place) => Some(*place),
-            Self::Several(part) => part.pick(random, asked),
-        }
     }
 }
 
