@@ -9,31 +9,64 @@ use std::sync::atomic::Ordering;
 
 use crate::upstream::HostCounts;
 
-/// A shared number, alone on its cache lines: a neighbor's writes must not slow its readers.
-#[derive(Debug, Default)]
+/// The bits of no number of requests.
+const NOTHING: u64 = u64::MAX;
+
+/// A shared number, alone on its cache lines: a neighbor's writes must not slow its readers. Beside it what
+/// the host says of itself, which is read at the same picks and written by the same answers.
+#[derive(Debug)]
 #[repr(align(128))]
-pub struct InFlight(AtomicU64);
+pub struct InFlight {
+    count: AtomicU64,
+    /// The bits of a floating-point number.
+    said: AtomicU64,
+}
+
+impl Default for InFlight {
+    fn default() -> Self {
+        Self {
+            count: AtomicU64::new(0),
+            said: AtomicU64::new(NOTHING),
+        }
+    }
+}
 
 impl InFlight {
     /// One more.
     pub(super) fn inc(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Relaxed);
     }
 
     /// One less.
     pub(super) fn dec(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// How many.
     pub fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.count.load(Ordering::Relaxed)
     }
 
     /// The same to compute with; with a sign, because that is one instruction.
     #[expect(clippy::cast_precision_loss, reason = "requests in flight are few")]
     pub(super) fn amount(&self) -> f64 {
         self.value().cast_signed() as f64
+    }
+
+    /// The host says that it has so many, of everybody.
+    pub(super) fn say(&self, in_flight: f64) {
+        self.said.store(in_flight.to_bits(), Ordering::Relaxed);
+    }
+
+    /// What it said is too old to count.
+    pub(super) fn forget(&self) {
+        self.said.store(NOTHING, Ordering::Relaxed);
+    }
+
+    /// What it said, if it did.
+    pub(super) fn said(&self) -> Option<f64> {
+        let bits = self.said.load(Ordering::Relaxed);
+        (bits != NOTHING).then(|| f64::from_bits(bits))
     }
 }
 

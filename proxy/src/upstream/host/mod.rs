@@ -317,7 +317,8 @@ impl Host {
 
     /// What it says of its requests in flight, from now on.
     pub(super) fn told(&self) -> &Arc<Told> {
-        self.told.get_or_init(Arc::default)
+        let new = || Arc::new(Told::new(&self.waiting));
+        self.told.get_or_init(new)
     }
 
     /// Balancers over it are made anew.

@@ -505,8 +505,7 @@ impl Ingredients<'_> {
                 let hosts = chosen().map(|member| Arc::clone(member.host.waiting()));
                 let picker = Weighted::new(config.selector, hosts.collect(), &weights);
                 Picker::Weighted(if config.reads_reports {
-                    let told = chosen().map(|member| Arc::clone(member.host.told()));
-                    picker.with_reports(told.collect())
+                    picker.with_reports(chosen().map(|member| &**member.host.told()))
                 } else {
                     picker
                 })

@@ -35,6 +35,9 @@ const BUSY: usize = 8;
 /// The heaviest host's weight in the tables.
 const SCALE: f64 = 1e6;
 
+/// What an idle host of the greatest weight costs: nobody costs less.
+const COST_MIN: f64 = 1.0 / SCALE;
+
 /// What feedback makes of the weights of all members of a cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Factors {
@@ -62,43 +65,60 @@ pub(super) struct Weighted {
     configured: Box<[u32]>,
     selector: Selector,
     tables: ArcSwap<Tables>,
-    /// What hosts say; empty if the policy does not ask.
-    told: Box<[Arc<Told>]>,
+    /// Hosts say what they have in flight, and the policy asks.
+    has_reports: bool,
     recent: Arc<Recent>,
 }
 
 /// Made anew for each change of weights.
 #[derive(Debug)]
 struct Tables {
-    /// Part of picks that goes to anybody.
-    exploration: f64,
+    /// Part of picks that goes to anybody, of 2^32.
+    exploration: u64,
     partial: Option<Partial>,
     draws: Alias,
     order: Stride,
-    /// 1 over the weight.
-    costs: Box<[f64]>,
-    /// The same with factors squared: a host that is slow has few requests in flight because it gets few,
-    /// which must not make it look better. Empty unless what hosts say counts.
-    told_costs: Box<[f64]>,
+    candidates: Box<[Candidate]>,
+}
+
+/// What is compared of a host.
+#[derive(Debug)]
+struct Candidate {
+    host: Arc<InFlight>,
+    /// 1 over the weight. Where what hosts say counts, with its factor squared: a host that is slow has few
+    /// requests in flight because it gets few, which must not make it look better.
+    cost: f64,
 }
 
 impl Tables {
-    fn new(weights: &[f64], exploration: f64, partial: Option<Partial>) -> Self {
+    fn new(weights: &[f64], hosts: &[Arc<InFlight>], exploration: f64) -> Self {
         let largest = weights.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
         let scaled: Vec<u32> = weights
             .iter()
             .map(|weight| scaled(weight / largest))
             .collect();
-        let cost = |weight: &u32| f64::from(*weight).recip();
+        let candidate = |(host, weight): (&Arc<InFlight>, &u32)| Candidate {
+            host: Arc::clone(host),
+            cost: f64::from(*weight).recip(),
+        };
         Self {
-            exploration,
-            partial,
+            exploration: of_whole(exploration),
+            partial: None,
             draws: Alias::new(&scaled),
             order: Stride::new(&scaled),
-            costs: scaled.iter().map(cost).collect(),
-            told_costs: Box::default(),
+            candidates: hosts.iter().zip(&scaled).map(candidate).collect(),
         }
     }
+}
+
+/// A share as the number of 32 bits that a draw is below as often.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to what fits"
+)]
+fn of_whole(share: f64) -> u64 {
+    (share.clamp(0.0, 1.0) * 2_f64.powi(32)).ceil() as u64
 }
 
 /// Never zero: whoever is a member can be picked.
@@ -116,21 +136,24 @@ impl Weighted {
     pub(super) fn new(selector: Selector, hosts: Box<[Arc<InFlight>]>, configured: &[u32]) -> Self {
         let weights: Vec<f64> = configured.iter().copied().map(f64::from).collect();
         Self {
+            tables: ArcSwap::from_pointee(Tables::new(&weights, &hosts, 0.0)),
             hosts,
             configured: configured.into(),
             selector,
-            tables: ArcSwap::from_pointee(Tables::new(&weights, 0.0, None)),
-            told: Box::default(),
+            has_reports: false,
             recent: Arc::default(),
         }
     }
 
-    /// The same over hosts that say what they have in flight.
-    pub(super) fn with_reports(self, told: Box<[Arc<Told>]>) -> Self {
-        for (place, told) in told.iter().enumerate() {
+    /// The same over hosts that say what they have in flight, in their order.
+    pub(super) fn with_reports<'h>(self, told: impl Iterator<Item = &'h Told>) -> Self {
+        for (place, told) in told.enumerate() {
             told.join(&self.recent, place);
         }
-        Self { told, ..self }
+        Self {
+            has_reports: true,
+            ..self
+        }
     }
 
     /// Multiplies each configured weight by the factor of its member, whose place is in `members`; one
@@ -146,12 +169,15 @@ impl Weighted {
         let weights = self.configured.iter().zip(&factors).map(weight);
         let weights: Vec<f64> = weights.collect();
         if weights.len() == self.hosts.len() {
-            let partial = partial.filter(|_| self.told.len() == self.hosts.len());
+            let partial = partial.filter(|_| self.has_reports);
             self.recent.set_wanted(partial.is_some());
-            let mut tables = Tables::new(&weights, exploration, partial);
+            let mut tables = Tables::new(&weights, &self.hosts, exploration);
+            tables.partial = partial;
             if partial.is_some() {
                 let both = weights.iter().zip(&factors);
-                tables.told_costs = both.map(|(weight, factor)| 1.0 / weight / factor).collect();
+                for (candidate, (weight, factor)) in tables.candidates.iter_mut().zip(both) {
+                    candidate.cost = 1.0 / weight / factor;
+                }
             }
             self.tables.store(Arc::new(tables));
         }
@@ -160,7 +186,7 @@ impl Weighted {
     /// A place.
     pub(super) fn pick(&self, cursor: &mut u64, draws: &mut Draws) -> usize {
         let tables = self.tables.load();
-        if tables.exploration > 0.0 && draws.share() < tables.exploration {
+        if tables.exploration > 0 && draws.any() >> 32 < tables.exploration {
             let place = draws.below(self.hosts.len());
             let is_idle = self.hosts.get(place).is_some_and(|host| host.value() == 0);
             if is_idle || draws.below(BUSY) == 0 {
@@ -170,18 +196,27 @@ impl Weighted {
         match self.selector {
             Selector::Smooth => tables.order.pick(cursor),
             Selector::WeightedChoice => match &tables.partial {
-                None => self.choose(&tables, draws),
-                Some(partial) => self.choose_told(&tables, partial, draws),
+                None => tables.choose(draws),
+                Some(partial) => tables.choose_told(partial, &self.recent, draws),
             },
         }
     }
+}
 
-    fn choose(&self, tables: &Tables, draws: &mut Draws) -> usize {
-        let mut best = tables.draws.draw(draws);
-        let mut least = self.cost(tables, best);
+impl Tables {
+    fn choose(&self, draws: &mut Draws) -> usize {
+        let cost = |place: usize| {
+            let candidate = self.candidates.get(place);
+            candidate.map_or(f64::MAX, |one| (one.host.amount() + 1.0) * one.cost)
+        };
+        let mut best = self.draws.draw(draws);
+        let mut least = cost(best);
         for _ in 1..CHOICES {
-            let place = tables.draws.draw(draws);
-            let cost = self.cost(tables, place);
+            if least <= COST_MIN {
+                break;
+            }
+            let place = self.draws.draw(draws);
+            let cost = cost(place);
             if cost < least {
                 (best, least) = (place, cost);
             }
@@ -189,36 +224,26 @@ impl Weighted {
         best
     }
 
-    fn choose_told(&self, tables: &Tables, partial: &Partial, draws: &mut Draws) -> usize {
-        let mut best = tables.draws.draw(draws);
-        let mut least = self.cost_told(tables, partial, best);
+    fn choose_told(&self, partial: &Partial, recent: &Recent, draws: &mut Draws) -> usize {
+        // What the host said, and what it has from here since; whoever is like this proxy chooses alike.
+        let cost = |place: usize| {
+            let Some(one) = self.candidates.get(place) else {
+                return f64::MAX;
+            };
+            let said = one.host.said().unwrap_or(partial.usual);
+            (said + one.host.amount() * partial.proxies + 1.0) * one.cost
+        };
+        let mut best = self.draws.draw(draws);
+        let mut least = cost(best);
         let mut compare = |place| {
-            let cost = self.cost_told(tables, partial, place);
+            let cost = cost(place);
             if cost < least {
                 (best, least) = (place, cost);
             }
         };
-        self.recent.places().for_each(&mut compare);
-        (1..CHOICES_BESIDE).for_each(|_| compare(tables.draws.draw(draws)));
+        recent.places().for_each(&mut compare);
+        (1..CHOICES_BESIDE).for_each(|_| compare(self.draws.draw(draws)));
         best
-    }
-
-    /// What the host said, and what it has from here since; whoever is like this proxy chooses alike.
-    #[expect(clippy::cast_precision_loss, reason = "a rough number is enough")]
-    fn cost_told(&self, tables: &Tables, partial: &Partial, place: usize) -> f64 {
-        let (Some(host), Some(told)) = (self.hosts.get(place), self.told.get(place)) else {
-            return f64::MAX;
-        };
-        let told = told.in_flight().unwrap_or(partial.usual);
-        let cost = tables.told_costs.get(place).copied().unwrap_or(f64::MAX);
-        (told + host.value() as f64 * partial.proxies + 1.0) * cost
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "a rough number is enough")]
-    fn cost(&self, tables: &Tables, place: usize) -> f64 {
-        let in_flight = self.hosts.get(place).map_or(0, |host| host.value());
-        let cost = tables.costs.get(place).copied().unwrap_or(f64::MAX);
-        (in_flight as f64 + 1.0) * cost
     }
 }
 
@@ -284,8 +309,8 @@ mod tests {
     #[test]
     fn what_hosts_say_counts_more_than_what_is_known_here() {
         let weighted = weighted(Selector::WeightedChoice, &[0, 0, 0, 1]);
-        let told: Box<[Arc<Told>]> = (0..4).map(|_| Arc::default()).collect();
-        let weighted = weighted.with_reports(told.clone());
+        let told: Vec<Told> = weighted.hosts.iter().map(Told::new).collect();
+        let weighted = weighted.with_reports(told.iter());
         let members = [0, 1, 2, 3];
         let factors = |of_members: &[f64], partial| Factors {
             of_members: of_members.to_vec(),

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwapOption;
+
+use crate::upstream::in_flight::InFlight;
 
 /// Hosts that are remembered. In the simulator's S8 four are enough, and more than six no better.
 const RECENT: usize = 6;
@@ -15,14 +16,10 @@ const RECENT: usize = 6;
 /// the policy, one for a policy that looks on, and one for each subset the host is in.
 const SEATS_MAX: usize = 32;
 
-/// The bits of no number of requests.
-const NOTHING: u64 = u64::MAX;
-
-/// One host's word. Written by all workers, because it is read at every pick.
-#[derive(Debug)]
+/// Who wants to know one host's word, which stands where its requests in flight are counted.
+#[derive(Debug, Default)]
 pub(in crate::upstream) struct Told {
-    /// The bits of a floating-point number.
-    in_flight: AtomicU64,
+    word: Arc<InFlight>,
     /// None where no balancer remembers who spoke last.
     seats: ArcSwapOption<Vec<Seat>>,
 }
@@ -34,19 +31,18 @@ struct Seat {
     place: usize,
 }
 
-impl Default for Told {
-    fn default() -> Self {
+impl Told {
+    /// Of the host whose requests are counted here.
+    pub(in crate::upstream) fn new(word: &Arc<InFlight>) -> Self {
         Self {
-            in_flight: AtomicU64::new(NOTHING),
+            word: Arc::clone(word),
             seats: ArcSwapOption::empty(),
         }
     }
-}
 
-impl Told {
     /// It said that it has so many requests.
     pub(in crate::upstream) fn set(&self, in_flight: f64) {
-        self.in_flight.store(in_flight.to_bits(), Ordering::Relaxed);
+        self.word.say(in_flight);
         for seat in self.seats.load().iter().flat_map(|seats| seats.iter()) {
             seat.recent.push(seat.place);
         }
@@ -54,13 +50,12 @@ impl Told {
 
     /// What it said is too old to count.
     pub(in crate::upstream) fn forget(&self) {
-        self.in_flight.store(NOTHING, Ordering::Relaxed);
+        self.word.forget();
     }
 
     /// What it said, if it did.
     pub(in crate::upstream) fn in_flight(&self) -> Option<f64> {
-        let bits = self.in_flight.load(Ordering::Relaxed);
-        (bits != NOTHING).then(|| f64::from_bits(bits))
+        self.word.said()
     }
 
     /// It is at this place of a balancer that remembers who spoke last, as well as where it was before.
