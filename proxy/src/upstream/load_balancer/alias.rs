@@ -2,6 +2,7 @@
 //! method, prepared by Vose's algorithm with whole numbers.
 
 use super::draws::Draws;
+use super::draws::split;
 
 /// One column: its own place below the threshold, the other's above.
 #[derive(Debug)]
@@ -50,7 +51,12 @@ impl Alias {
 
     /// A place.
     pub(super) fn draw(&self, draws: &mut Draws) -> usize {
-        let (place, part) = draws.split(self.0.len());
+        self.at(draws.any())
+    }
+
+    /// The place that any number stands for.
+    pub(super) fn at(&self, any: u64) -> usize {
+        let (place, part) = split(any, self.0.len());
         match self.0.get(place) {
             Some(column) if part >= column.threshold => column.other,
             _ => place,

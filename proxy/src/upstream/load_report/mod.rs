@@ -30,6 +30,7 @@ use crate::config::load_report::Metric;
 use crate::config::load_report::WantedReports;
 pub(super) use cells::Reading;
 pub(super) use cells::Reports;
+pub(super) use told::RECENT;
 pub(super) use told::Recent;
 pub(super) use told::Told;
 pub(super) use weights::ReportedWeights;

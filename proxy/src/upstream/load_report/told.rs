@@ -10,7 +10,7 @@ use arc_swap::ArcSwapOption;
 use crate::upstream::in_flight::InFlight;
 
 /// Hosts that are remembered. In the simulator's S8 four are enough, and more than six no better.
-const RECENT: usize = 6;
+pub(in crate::upstream) const RECENT: usize = 6;
 
 /// Balancers of one host that remember who spoke last: each answer writes into all of them. There is one for
 /// the policy, one for a policy that looks on, and one for each subset the host is in.
@@ -90,22 +90,27 @@ impl Recent {
         self.is_wanted.store(is_wanted, Ordering::Relaxed);
     }
 
-    /// All of them.
+    /// All of them, who spoke last first.
     pub(in crate::upstream) fn places(&self) -> impl Iterator<Item = usize> {
-        self.places
-            .iter()
-            .map(|place| place.load(Ordering::Relaxed))
+        let (newer, older) = self.places.split_at(self.oldest());
+        let places = newer.iter().rev().chain(older.iter().rev());
+        places.map(|place| place.load(Ordering::Relaxed))
+    }
+
+    /// Where the next one is written.
+    fn oldest(&self) -> usize {
+        self.next.load(Ordering::Relaxed) % RECENT
     }
 
     fn push(&self, place: usize) {
         if !self.is_wanted.load(Ordering::Relaxed) {
             return;
         }
-        let next = self.next.load(Ordering::Relaxed);
-        self.next.store(next.wrapping_add(1), Ordering::Relaxed);
-        if let Some(oldest) = self.places.get(next % RECENT) {
+        if let Some(oldest) = self.places.get(self.oldest()) {
             oldest.store(place, Ordering::Relaxed);
         }
+        let next = self.next.load(Ordering::Relaxed);
+        self.next.store(next.wrapping_add(1), Ordering::Relaxed);
     }
 }
 
@@ -128,9 +133,8 @@ mod tests {
         for place in [1, 2, 8, 3, 4, 5, 6] {
             hosts[place].set(0.0);
         }
-        let mut places: Vec<usize> = recent.places().collect();
-        places.sort_unstable();
-        assert_eq!(places, [2, 3, 4, 5, 6, 8]);
+        let places: Vec<usize> = recent.places().collect();
+        assert_eq!(places, [6, 5, 4, 3, 8, 2]);
         hosts[8].forget();
         assert_eq!(hosts[8].in_flight(), None);
     }
