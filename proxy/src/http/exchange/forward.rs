@@ -110,7 +110,7 @@ pub(super) async fn forward(
                 continue 'connection; // it left while we connected
             }
             exchange.begin_upstream(&cluster, began);
-            exchange.begin_sample(&config);
+            exchange.begin_sample(&config, began);
             exchange.begin_report();
             exchange.shape(&host, &authority);
             let sent = match exchange.is_upgrade() {

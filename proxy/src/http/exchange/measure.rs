@@ -40,8 +40,8 @@ pub(super) enum Measured {
 }
 
 impl Exchange {
-    /// An attempt begins at a member that is measured.
-    pub(super) fn begin_sample(&mut self, config: &Arc<config::Cluster>) {
+    /// An attempt at a member that is measured has a connection, and lasts since `began`.
+    pub(super) fn begin_sample(&mut self, config: &Arc<config::Cluster>, began: Instant) {
         let balancing = &config.load_balancing;
         let wanted = balancing.load_reports();
         let counts = self.counts.as_ref();
@@ -53,7 +53,7 @@ impl Exchange {
         }
         if let Some(counts) = &self.counts {
             counts.begin_sample();
-            self.measured = Measured::From(Instant::now());
+            self.measured = Measured::From(began);
         }
     }
 

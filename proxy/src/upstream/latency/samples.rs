@@ -92,8 +92,8 @@ impl Samples {
         let Some(class) = cells.classes.get(outcome.class % CLASSES) else {
             return;
         };
-        let took = outcome.took.min(LATENCY_MAX).as_micros();
-        let took = u64::try_from(took).unwrap_or(u64::MAX);
+        let took = outcome.took.min(LATENCY_MAX);
+        let took = took.as_secs() * 1_000_000 + u64::from(took.subsec_micros());
         if outcome.failed {
             class.failed_us.add(took);
             class.failed.inc();

@@ -258,8 +258,9 @@ fn send(exchange: &mut Exchange, (cluster, authority): (&ClusterHandle, &Authori
         return Step::Failed(None);
     };
     let config = cluster.load().config.clone();
-    exchange.begin_upstream(cluster, Instant::now());
-    exchange.begin_sample(&config);
+    let began = Instant::now();
+    exchange.begin_upstream(cluster, began);
+    exchange.begin_sample(&config, began);
     exchange.begin_report();
     exchange.shape(&host, authority);
     let (Some(request), Some(lease)) = (exchange.request.take(), &mut exchange.lease) else {
