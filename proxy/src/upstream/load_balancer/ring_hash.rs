@@ -13,42 +13,50 @@ use crate::config::load_balancing::HashFunction;
 use crate::config::load_balancing::RingHash as Config;
 
 /// Hashes between two marks, as far as they are even.
-const BETWEEN: usize = 4;
+const BETWEEN: usize = 6;
 
-/// Hashes that are compared at once, whether or not they are before the next mark: a number of turns that
-/// varies would cost more than those that are too many.
-const WINDOW: usize = 8;
+/// Hashes in a line of the cache. Between a tenth of the marks or fewer there are more.
+const IN_LINE: usize = 16;
+
+/// A ring with more hashes than that has no lines: they would not stay in the cache.
+const LINED_MAX: usize = 1 << 18;
 
 /// The ring.
 #[derive(Debug)]
 pub(super) struct RingHash {
-    /// In order, and what makes the last window whole.
+    /// In order.
     hashes: Box<[u64]>,
-    /// How many there are.
-    count: usize,
-    /// Where the hashes begin whose first bits are the place here.
+    /// Where the hashes begin whose first bits are the place here, and their end.
     marks: Box<[u32]>,
     /// Bits of a hash that are not its first.
     shift: u32,
     members: Places,
+    /// The same as far as it fits, so that mostly one line of the cache is read; none of a ring that is large.
+    lines: Box<[Line]>,
 }
+
+/// The first hashes between two marks: of each the next half of a word, and who stands there. Where there are
+/// fewer it goes on with who comes after the next mark.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Line([u32; IN_LINE]);
 
 impl RingHash {
     /// Places members on the ring.
     pub(super) fn new(config: &Config, members: &[Weighted<'_>]) -> Self {
         let mut ring = entries(config, members);
         ring.sort_unstable();
-        let mut hashes: Vec<u64> = ring.iter().map(|(hash, _)| *hash).collect();
-        let places: Vec<u32> = ring.into_iter().map(|(_, place)| place).collect();
-        let count = hashes.len();
-        let bits = (count / BETWEEN).max(2).ilog2();
+        let hashes: Box<[u64]> = ring.iter().map(|(hash, _)| *hash).collect();
+        let bits = (hashes.len() / BETWEEN).max(2).ilog2();
         let marks = marks(&hashes, bits);
-        hashes.resize(count + WINDOW, u64::MAX);
+        let is_lined = ring.len() <= LINED_MAX && members.len() <= usize::from(u16::MAX);
+        let lines = is_lined.then(|| lines(&ring, &marks, bits));
+        let places: Vec<u32> = ring.into_iter().map(|(_, place)| place).collect();
         Self {
-            hashes: hashes.into(),
-            count,
+            lines: lines.unwrap_or_default(),
             marks,
             shift: u64::BITS - bits,
+            hashes,
             members: Places::new(&places),
         }
     }
@@ -56,20 +64,57 @@ impl RingHash {
     /// Who is responsible for `hash`.
     pub(super) fn pick(&self, hash: u64) -> Option<usize> {
         let mark = usize::try_from(hash >> self.shift).unwrap_or(0);
-        let mut at = *self.marks.get(mark)? as usize;
-        // What comes after all windows is not before any hash.
-        while let Some(window) = self.hashes.get(at..at + WINDOW) {
-            let before = window.iter().filter(|place| **place < hash).count();
-            at += before;
-            if before < WINDOW {
-                break;
-            }
+        let Some(Line(line)) = self.lines.get(mark) else {
+            return self.search(mark, hash);
+        };
+        let half = half(hash, u64::BITS - self.shift);
+        let before = line.iter().filter(|entry| **entry < half << 16).count();
+        match line.get(before) {
+            Some(entry) if entry >> 16 != half => Some((entry & 0xffff) as usize),
+            // Too many, or two that differ in the rest.
+            _ => self.search(mark, hash),
         }
-        self.members.get(if at >= self.count { 0 } else { at })
+    }
+
+    fn search(&self, mark: usize, hash: u64) -> Option<usize> {
+        let &[start, end] = self.marks.get(mark..mark + 2)? else {
+            return None;
+        };
+        let among = self.hashes.get(start as usize..end as usize)?;
+        let at = start as usize + among.partition_point(|place| *place < hash);
+        self.members
+            .get(if at == self.hashes.len() { 0 } else { at })
     }
 }
 
-/// For each value of so many first bits where its hashes begin.
+/// Of a hash what comes after so many first bits.
+fn half(hash: u64, bits: u32) -> u32 {
+    u32::try_from((hash << bits) >> 48).unwrap_or(0)
+}
+
+/// What is between two marks each.
+fn lines(ring: &[(u64, u32)], marks: &[u32], bits: u32) -> Box<[Line]> {
+    let Some((_, first)) = ring.first() else {
+        return Box::default();
+    };
+    let line = |begin: &u32, end: &u32| {
+        let own = ring.get(*begin as usize..*end as usize).unwrap_or_default();
+        let after = ring.get(*end as usize).map_or(*first, |(_, place)| *place);
+        let mut line = [0xffff_0000 | after; IN_LINE];
+        for (entry, (hash, place)) in line.iter_mut().zip(own) {
+            *entry = half(*hash, bits) << 16 | place;
+        }
+        Line(line)
+    };
+    let ends = marks.iter().skip(1);
+    marks
+        .iter()
+        .zip(ends)
+        .map(|(begin, end)| line(begin, end))
+        .collect()
+}
+
+/// For each value of so many first bits where its hashes begin, and the end.
 fn marks(hashes: &[u64], bits: u32) -> Box<[u32]> {
     let mut at = 0;
     let begin = |first: u64| {
@@ -82,7 +127,7 @@ fn marks(hashes: &[u64], bits: u32) -> Box<[u32]> {
             .count();
         u32::try_from(at).unwrap_or(u32::MAX)
     };
-    (0..1 << bits).map(begin).collect()
+    (0..=1 << bits).map(begin).collect()
 }
 
 /// The least member gets a whole number of places, unless the ring would be too large; what the
@@ -176,12 +221,26 @@ mod tests {
     #[test]
     fn the_first_place_at_or_after_the_hash_is_taken_and_the_end_is_the_beginning() {
         let ring = ring((8, 8), &[1; 4]);
-        for (at, hash) in ring.hashes.iter().take(ring.count).enumerate() {
+        for (at, hash) in ring.hashes.iter().enumerate() {
             assert_eq!(ring.pick(*hash), ring.members.get(at));
             assert_eq!(ring.pick(hash + 1), ring.members.get((at + 1) % 8));
         }
         assert_eq!(ring.pick(0), ring.members.get(0));
         assert_eq!(ring.pick(u64::MAX), ring.members.get(0));
+    }
+
+    #[test]
+    fn lines_say_what_a_search_finds() {
+        for size in [1, 7, 300, 5000] {
+            let ring = ring((size, size), &[1; 9]);
+            let mut random = fastrand::Rng::with_seed(size);
+            let near = |hash: u64| [hash.wrapping_sub(1), hash, hash.wrapping_add(1)];
+            let any = (0..2000).map(|_| random.u64(..));
+            for hash in ring.hashes.iter().copied().chain(any).flat_map(near) {
+                let mark = usize::try_from(hash >> ring.shift).expect("a place");
+                assert_eq!(ring.pick(hash), ring.search(mark, hash), "{hash:x}");
+            }
+        }
     }
 
     #[test]
@@ -225,7 +284,7 @@ mod tests {
         ) {
             let size_max = size_min + more;
             let ring = ring((size_min, size_max), &weights);
-            prop_assert!(ring.count as u64 <= size_max + 1, "{}", ring.count);
+            prop_assert!(ring.hashes.len() as u64 <= size_max + 1, "{}", ring.hashes.len());
         }
     }
 }
