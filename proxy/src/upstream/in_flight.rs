@@ -73,8 +73,8 @@ impl InFlight {
 /// How many requests all members of a set are answering: asked for by policies that bound the load of
 /// each by that of all. Nobody counts it, so a policy that asks can come and go while requests are on their way.
 ///
-/// Of few members it is exact. Of many it is as it was up to half their number of calls ago, which is half
-/// a request to each.
+/// Of few members it is exact. Of many it is as it was up to a quarter of their number of calls ago, which
+/// is a quarter of a request to each.
 #[derive(Debug)]
 pub struct Total {
     hosts: Box<[Arc<InFlight>]>,
@@ -87,7 +87,7 @@ pub struct Total {
 const FEW: usize = 16;
 
 /// Of more than that, numbers added up per call. Each takes one to two nanoseconds.
-const SUMMED: usize = 2;
+const SUMMED: usize = 4;
 
 impl Total {
     /// Of these.
@@ -148,7 +148,7 @@ mod tests {
         few[FEW - 1].inc();
         many[300].inc();
         assert_eq!(totals[0].value(), 1);
-        let late = (0..160).find(|_| totals[1].value() == 1);
-        assert_eq!(late, Some(159), "each 160th call");
+        let late = (0..80).find(|_| totals[1].value() == 1);
+        assert_eq!(late, Some(79), "each eightieth call");
     }
 }

@@ -4,14 +4,12 @@
 //!
 //! The bound is Envoy's. The order in which others are asked is not: Envoy's comes out of a Mersenne twister
 //! whose seed alone takes longer than ten picks, and which of them has room differs from proxy to proxy anyhow.
-//! Here it is a walk in equal steps around a circle, from any of the others alike, which remembers nothing.
-//! When members come or go it is another walk, as it is another order in Envoy.
+//! Here it is a walk in equal steps around a circle, which remembers nothing. When members come or go others
+//! are asked, as in Envoy.
 
-use std::hint;
 use std::sync::Arc;
 
 use super::draws::Draws;
-use super::draws::split;
 use crate::upstream::in_flight::InFlight;
 use crate::upstream::in_flight::Total;
 
@@ -56,36 +54,26 @@ impl BoundedLoad {
     /// `first` if it has room, else the first in the order of `hash` that has, else the least loaded.
     pub(super) fn pick(&self, first: usize, hash: u64) -> usize {
         let slots = self.slots();
-        let (second, _) = self.second(first, hash);
-        // Looked at together: that is read at once, and a wrong guess about the first would cost more.
-        let [first_has, second_has] = [first, second].map(|place| self.has_room(place, slots));
-        if first_has | second_has {
-            return hint::select_unpredictable(first_has, first, second);
+        let has_room = |place: usize| {
+            let host = self.hosts.get(place);
+            host.is_none_or(|host| host.has_room(slots))
+        };
+        if has_room(first) {
+            return first;
         }
-        let mut others = self.others(first, hash).skip(1);
+        let mut others = self.others(first, hash);
         others
-            .find(|place| self.has_room(*place, slots))
+            .find(|place| has_room(*place))
             .unwrap_or_else(|| self.least_loaded(first, hash, slots))
     }
 
-    fn has_room(&self, place: usize, slots: f64) -> bool {
-        let host = self.hosts.get(place);
-        host.is_some_and(|host| host.has_room(slots))
-    }
-
-    /// The place of any other than `first`, each alike, and a number that decides about those after it; no
-    /// place at all if there is no other.
-    fn second(&self, first: usize, hash: u64) -> (usize, u64) {
-        let others = self.hosts.len().saturating_sub(1);
-        let (place, rest) = split(Draws::new(hash).any(), others);
-        (place + usize::from(place >= first), rest)
-    }
-
-    /// The places of all but `first`, each once.
+    /// The places of all but `first`, each once: begun at any of them alike.
     fn others(&self, first: usize, hash: u64) -> impl Iterator<Item = usize> {
         let (count, circle) = (self.hosts.len(), self.circle);
-        let (mut next, rest) = self.second(first, hash);
-        let step = 1 + split(rest, circle - 1).0;
+        let mut draws = Draws::new(hash);
+        let mut next = draws.below(count.saturating_sub(1));
+        next += usize::from(next >= first);
+        let step = 1 + draws.below(circle - 1);
         let around = (0..circle).map(move |_| {
             let place = next;
             next += step;
@@ -112,7 +100,7 @@ impl BoundedLoad {
     #[expect(clippy::cast_precision_loss, reason = "requests in flight are few")]
     fn slots(&self) -> f64 {
         let wanted = (self.cluster.value() + 1).saturating_mul(u64::from(self.factor));
-        wanted.div_ceil(100).cast_signed() as f64
+        wanted.div_ceil(100) as f64
     }
 }
 
@@ -121,7 +109,7 @@ impl Load {
     /// division: a whole number is not above what another is rounded up to if one less is below that.
     fn has_room(&self, slots: f64) -> bool {
         let in_flight = self.in_flight.amount();
-        (in_flight <= 1.0) | (in_flight - 1.0 < slots * self.share) // both, as a branch would cost more
+        in_flight <= 1.0 || in_flight - 1.0 < slots * self.share
     }
 
     /// In parts of the bound.

@@ -253,7 +253,7 @@ impl Tables {
                 (best, least) = (place, cost);
             }
         };
-        for (place, trust) in recent.places().zip(TRUST) {
+        for (place, trust) in recent.places().into_iter().zip(TRUST) {
             compare(place, trust);
         }
         for _ in 1..CHOICES_BESIDE {

@@ -91,10 +91,12 @@ impl Recent {
     }
 
     /// All of them, who spoke last first.
-    pub(in crate::upstream) fn places(&self) -> impl Iterator<Item = usize> {
-        let (newer, older) = self.places.split_at(self.oldest());
-        let places = newer.iter().rev().chain(older.iter().rev());
-        places.map(|place| place.load(Ordering::Relaxed))
+    pub(in crate::upstream) fn places(&self) -> [usize; RECENT] {
+        let oldest = self.oldest();
+        std::array::from_fn(|back| {
+            let place = self.places.get((oldest + RECENT - 1 - back) % RECENT);
+            place.map_or(0, |place| place.load(Ordering::Relaxed))
+        })
     }
 
     /// Where the next one is written.
@@ -128,13 +130,12 @@ mod tests {
         assert_eq!(hosts[8].in_flight(), None);
         hosts[8].set(3.0);
         assert_eq!(hosts[8].in_flight(), Some(3.0));
-        assert!(recent.places().all(|place| place == 0), "not wanted");
+        assert!(recent.places() == [0; RECENT], "not wanted");
         recent.set_wanted(true);
         for place in [1, 2, 8, 3, 4, 5, 6] {
             hosts[place].set(0.0);
         }
-        let places: Vec<usize> = recent.places().collect();
-        assert_eq!(places, [6, 5, 4, 3, 8, 2]);
+        assert_eq!(recent.places(), [6, 5, 4, 3, 8, 2]);
         hosts[8].forget();
         assert_eq!(hosts[8].in_flight(), None);
     }
@@ -147,14 +148,21 @@ mod tests {
             recent.set_wanted(true);
             host.join(recent, place);
         }
-        let last = |recent: &Recent| recent.places().next();
+        let last = |recent: &Recent| recent.places()[0];
         host.set(1.0);
-        let found: Vec<usize> = balancers.iter().filter_map(|one| last(one)).collect();
+        let found: Vec<usize> = balancers.iter().map(|one| last(one)).collect();
         let mut expected: Vec<usize> = (7..7 + SEATS_MAX).collect();
         expected.push(0); // one too many
         assert_eq!(found, expected);
         host.leave();
         (0..RECENT).for_each(|_| host.set(2.0));
-        assert_eq!(balancers[0].places().filter(|place| *place == 7).count(), 1);
+        assert_eq!(
+            balancers[0]
+                .places()
+                .into_iter()
+                .filter(|place| *place == 7)
+                .count(),
+            1
+        );
     }
 }
