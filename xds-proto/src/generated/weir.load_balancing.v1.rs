@@ -26,8 +26,9 @@
 /// as many requests as come from here, WEIGHTED_CHOICE counts what a host said to have in flight, and what
 /// it has from here as many times as hosts serve more, because others choose alike; with three hosts
 /// drawn by weight it compares those that answered last, of which most is known. What a host
-/// said is forgotten after `sample_expiry`; of one that says nothing the mean of the others is believed. Other
-/// numbers of reports do not count: latency tells of utilization.
+/// said counts the less the more hosts have spoken since, beside what they say usually. It is forgotten
+/// after `sample_expiry`; of one that says nothing the mean of the others is believed. Other numbers of
+/// reports do not count: latency tells of utilization.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct LatencyWeightedRoundRobin {
     /// WEIGHTED_CHOICE by default.
@@ -88,8 +89,9 @@ pub mod latency_weighted_round_robin {
     )]
     #[repr(i32)]
     pub enum Selector {
-        /// Six hosts are drawn by weight, and the one with the least (requests in flight + 1) / weight
-        /// takes the request. In flight are requests of the whole process that have no first byte yet.
+        /// Seven hosts are drawn by weight, different ones if there are enough, and the one with the least
+        /// (requests in flight + 1) / weight takes the request. In flight are requests of the whole process that
+        /// have no first byte yet.
         WeightedChoice = 0,
         /// Smooth weighted round robin. Among equal hosts worse than plain round robin, because weights
         /// are never quite equal; for those who need an even order.
