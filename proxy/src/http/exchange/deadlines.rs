@@ -226,6 +226,11 @@ impl Deadlines {
         }
     }
 
+    /// Whether attempts may be beside each other for how long one takes.
+    pub(super) fn has_plan(&self) -> bool {
+        self.further.as_ref().is_some_and(|further| further.hedges)
+    }
+
     /// Attempts that may be beside each other have their own limits, which are taken from here.
     pub(super) fn take_plan(&mut self) -> Option<Plan> {
         let further = self.further.as_mut().filter(|further| further.hedges)?;

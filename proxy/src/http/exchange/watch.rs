@@ -62,7 +62,9 @@ impl Exchange {
         breaker: Arc<Breaker>,
         host: &Host,
     ) -> Result<(), Refused> {
-        self.watch = None; // the attempt before was not sent
+        if self.watch.is_some() {
+            self.watch = None; // the attempt before was not sent
+        }
         let began = self.attempt_began();
         let admitted = match breaker.admit(began) {
             Ok(ticket) => ticket,

@@ -77,7 +77,10 @@ impl Exchange {
         let retries = &forward.retries;
         let after = hedge_after(forward, parts);
         let avoids_first = after.is_some();
-        let plan = self.plan(after);
+        let plan = match after.is_some() || self.deadlines.has_plan() {
+            true => self.plan(after).map(Box::new),
+            false => None,
+        };
         let buffered = self.connection.manager.allowance.buffer_bytes;
         let bytes_max = retries.body_bytes_max.bytes(buffered);
         let progress = self.deadlines.progress.as_ref();
@@ -86,7 +89,9 @@ impl Exchange {
         let body = body.map_or_else(RequestBody::empty, |body| body.read().into());
         let is_for_member = forward.host_rewrite == HostRewrite::Auto;
         let copies_head = plan.is_some() || is_for_member;
-        self.kept_head = copies_head.then(|| parts.clone());
+        if copies_head {
+            self.kept_head = Some(parts.clone());
+        }
         let every = state.policy().priority_update_frequency;
         self.retrying = Some(Retrying {
             state,
@@ -101,7 +106,7 @@ impl Exchange {
             priority: forward.priority,
             request_tells_attempts: retries.request_tells_attempts,
             request_tells_timeouts: retries.request_tells_timeouts,
-            plan: plan.map(Box::new),
+            plan,
             avoids_first,
         });
         body

@@ -20,6 +20,9 @@ const BYTES_EXPECTED: usize = 512;
 /// section 7.1.3).
 const SENSITIVE: u32 = 1 << 31;
 
+/// Of a piece; the head of a request is much smaller.
+const LENGTH_MAX: u64 = 1 << 31;
+
 /// A head as bytes, each piece with its length before it; empty if there is none.
 ///
 /// Scheme, authority and version are not part of it: each attempt gets its own.
@@ -74,15 +77,11 @@ impl HeadCopy {
 
 /// Appends two pieces; false if they are too long, which what a codec lets pass is not.
 fn write(bytes: &mut Vec<u8>, one: &[u8], other: &[u8], mark: u32) -> bool {
-    let (Ok(length), Ok(other_length)) = (u32::try_from(one.len()), u32::try_from(other.len()))
-    else {
-        return false;
-    };
-    if other_length >= SENSITIVE {
+    let (length, other_length) = (one.len() as u64, other.len() as u64);
+    if length.max(other_length) >= LENGTH_MAX {
         return false;
     }
-    let lengths = u64::from(length) << 32 | u64::from(other_length | mark);
-    bytes.reserve(size_of::<u64>() + one.len() + other.len());
+    let lengths = length << 32 | other_length | u64::from(mark);
     bytes.extend_from_slice(&lengths.to_be_bytes());
     bytes.extend_from_slice(one);
     bytes.extend_from_slice(other);

@@ -127,12 +127,19 @@ impl Breaker {
     ///
     /// # Errors
     /// It is refused, because of this.
+    #[inline]
     pub fn admit(self: Arc<Self>, now: Instant) -> Result<Ticket, Cause> {
-        let word = self.refuses.load(Ordering::Acquire);
-        if word == CLOSED {
-            let era = self.era.load(Ordering::Acquire);
-            return Ok(Ticket::new(self, era, false));
+        match self.refuses.load(Ordering::Acquire) {
+            CLOSED => {
+                let era = self.era.load(Ordering::Acquire);
+                Ok(Ticket::new(self, era, false))
+            }
+            word => self.admit_to_try(word, now),
         }
+    }
+
+    #[inline(never)]
+    fn admit_to_try(self: Arc<Self>, word: u64, now: Instant) -> Result<Ticket, Cause> {
         let now = self.age(now);
         if let Some(cause) = refused(word, now) {
             self.refused.fetch_add(1, Ordering::Relaxed);
@@ -176,15 +183,21 @@ impl Breaker {
         }
     }
 
+    #[inline]
     fn end(&self, era: u32, (failed, slow): (bool, bool), now: Duration) {
         if self.era.load(Ordering::Acquire) != era {
             return; // it began before the last change
         }
         let step = self.step(now);
         self.window.add(step, failed, slow);
-        if !self.window.has_bad(step) {
-            return; // nothing opens it
+        if self.window.has_bad(step) {
+            self.look(era, step, now); // else nothing opens it
         }
+    }
+
+    /// Opens if it saw too much.
+    #[inline(never)]
+    fn look(&self, era: u32, step: u64, now: Duration) {
         let seen = self.window.sum(step);
         let Some(cause) = machine::cause(&self.config, seen) else {
             return;
@@ -244,9 +257,10 @@ impl Ticket {
     }
 
     /// Its response has begun after this time, or it failed.
+    #[inline]
     pub fn end(mut self, failed: bool, took: impl Fn() -> Duration, now: Duration) {
         let breaker = &*self.breaker;
-        let slow = breaker.config.slow;
+        let slow = breaker.config.slow.as_ref();
         let slow = slow.is_some_and(|rule| took() > rule.slower_than);
         if std::mem::take(&mut self.is_probe) {
             breaker.end_probe(self.era, !failed && !slow, now);
