@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use super::draws::Draws;
+use super::draws::split;
 use crate::upstream::in_flight::InFlight;
 use crate::upstream::in_flight::Total;
 
@@ -23,6 +24,17 @@ pub(super) struct BoundedLoad {
     /// Places on the circle, a prime number: steps of any length come to all of them.
     circle: usize,
 }
+
+/// Equal steps around the circle.
+#[derive(Debug)]
+struct Walk {
+    next: usize,
+    step: usize,
+    circle: usize,
+}
+
+/// Members that are looked at without a decision between them, which would be as good as a guess.
+const AT_ONCE: usize = 2;
 
 /// One member.
 #[derive(Debug)]
@@ -61,28 +73,39 @@ impl BoundedLoad {
         if has_room(first) {
             return first;
         }
-        let mut others = self.others(first, hash);
-        others
-            .find(|place| has_room(*place))
-            .unwrap_or_else(|| self.least_loaded(first, hash, slots))
+        let mut walk = self.walk(first, hash);
+        for _ in 0..self.circle.div_ceil(AT_ONCE) {
+            let places: [usize; AT_ONCE] = std::array::from_fn(|_| walk.next());
+            let have_room = places.map(|place| self.is_other(place, first) & has_room(place));
+            let all = have_room.into_iter().rev();
+            let bits = all.fold(0_u32, |bits, has_room| bits << 1 | u32::from(has_room));
+            if let Some(place) = places.get(bits.trailing_zeros() as usize) {
+                return *place;
+            }
+        }
+        self.least_loaded(first, hash, slots)
     }
 
-    /// The places of all but `first`, each once: begun at any of them alike.
+    const fn is_other(&self, place: usize, first: usize) -> bool {
+        place < self.hosts.len() && place != first
+    }
+
+    /// Around the circle, begun at any member but `first` alike.
+    fn walk(&self, first: usize, hash: u64) -> Walk {
+        let any = Draws::new(hash).any();
+        let (next, rest) = split(any, self.hosts.len().saturating_sub(1));
+        Walk {
+            next: next + usize::from(next >= first),
+            step: 1 + split(rest, self.circle - 1).0,
+            circle: self.circle,
+        }
+    }
+
+    /// The places of all but `first`, each once, in the order of the walk.
     fn others(&self, first: usize, hash: u64) -> impl Iterator<Item = usize> {
-        let (count, circle) = (self.hosts.len(), self.circle);
-        let mut draws = Draws::new(hash);
-        let mut next = draws.below(count.saturating_sub(1));
-        next += usize::from(next >= first);
-        let step = 1 + draws.below(circle - 1);
-        let around = (0..circle).map(move |_| {
-            let place = next;
-            next += step;
-            if next >= circle {
-                next -= circle;
-            }
-            place
-        });
-        around.filter(move |place| *place < count && *place != first)
+        let mut walk = self.walk(first, hash);
+        let around = (0..self.circle).map(move |_| walk.next());
+        around.filter(move |place| self.is_other(*place, first))
     }
 
     /// Of equals the one that comes first.
@@ -104,12 +127,22 @@ impl BoundedLoad {
     }
 }
 
+impl Walk {
+    /// The next place, which may be one that nobody is at.
+    fn next(&mut self) -> usize {
+        let place = self.next;
+        let next = place + self.step;
+        self.next = next.checked_sub(self.circle).unwrap_or(next);
+        place
+    }
+}
+
 impl Load {
     /// Whether it has no more than its bound, which is rounded up and at least 1. Without rounding and
     /// division: a whole number is not above what another is rounded up to if one less is below that.
     fn has_room(&self, slots: f64) -> bool {
-        let in_flight = self.in_flight.amount();
-        in_flight <= 1.0 || in_flight - 1.0 < slots * self.share
+        let bound = (slots * self.share).max(f64::MIN_POSITIVE); // so that one is never too many
+        self.in_flight.amount() - 1.0 < bound
     }
 
     /// In parts of the bound.

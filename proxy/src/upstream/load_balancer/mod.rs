@@ -218,11 +218,11 @@ impl Group {
         }
     }
 
-    /// Asks for the time only where it counts.
+    /// New members take less, where the policy says so.
     fn slowly(&self, random: u64, mut pick: impl FnMut(u64) -> usize) -> usize {
         match &self.slow_start {
             None => pick(random),
-            Some(slow_start) => slow_start.pick(Instant::now(), random, pick),
+            Some(slow_start) => slow_start.pick(Instant::now, random, pick),
         }
     }
 }

@@ -27,14 +27,12 @@ use crate::upstream::load_report::Told;
 const CHOICES: u64 = 7;
 
 /// Drawn beside those that answered last. In the simulator's S8 two are as good as six.
-const CHOICES_BESIDE: u64 = 3;
+const CHOICES_BESIDE: usize = 3;
 
-/// How far what a host said is believed, from the latest that spoke to the one six before: the rest is what hosts
-/// say usually, as a queue is soon another. In the simulator that takes 0.1 % off the p99 and p99.9 of S8.
-const TRUST: [f64; RECENT] = [1.0, 0.8, 0.64, 0.51, 0.41, 0.33];
-
-/// The same of one that spoke some time before.
-const TRUST_BESIDE: f64 = 0.3;
+/// How far what a host said is believed, those drawn, who spoke some time before, and then from the latest that
+/// spoke to the one six before: the rest is what hosts say usually, as a queue is soon another. In the simulator
+/// that takes 0.1 % off the p99 and p99.9 of S8.
+const TRUST: [f64; CHOICES_BESIDE + RECENT] = [0.3, 0.3, 0.3, 1.0, 0.8, 0.64, 0.51, 0.41, 0.33];
 
 /// Of so many picks that would explore a host that has something to answer, one does. It is being explored
 /// already: one that takes seconds would only make more requests wait. Not none, because a request
@@ -244,23 +242,27 @@ impl Tables {
             let said = partial.usual + (said - partial.usual) * trust;
             (said + one.host.amount() * partial.proxies + 1.0) * one.cost
         };
-        let mut spread = draws.spread::<CHOICES_BESIDE>();
-        let mut best = self.draws.at(spread.next());
-        let mut least = cost(best, TRUST_BESIDE);
-        let mut compare = |place, trust| {
-            let cost = cost(place, trust);
-            if cost < least {
-                (best, least) = (place, cost);
-            }
-        };
-        for (place, trust) in recent.places().into_iter().zip(TRUST) {
-            compare(place, trust);
-        }
-        for _ in 1..CHOICES_BESIDE {
-            compare(self.draws.at(spread.next()), TRUST_BESIDE);
-        }
-        best
+        let mut spread = draws.spread::<{ CHOICES_BESIDE as u64 }>();
+        let recent = recent.places();
+        let places: [usize; TRUST.len()] = std::array::from_fn(|at| {
+            let recent = at.checked_sub(CHOICES_BESIDE).and_then(|at| recent.get(at));
+            recent.map_or_else(|| self.draws.at(spread.next()), |place| *place)
+        });
+        let costs: [f64; TRUST.len()] = std::array::from_fn(|at| cost(places[at], TRUST[at]));
+        places[least(&costs) % TRUST.len()]
     }
+}
+
+/// Where the least cost is, the first of those that differ by a rounding. Found without a branch for each that is
+/// less than those before, which nobody can foresee: numbers that are not negative compare like their bits, and the
+/// last of them are its place.
+fn least<const COUNT: usize>(costs: &[f64; COUNT]) -> usize {
+    const { assert!(COUNT <= 16, "four bits") };
+    let numbered = costs.iter().zip(0..);
+    let least = numbered
+        .map(|(cost, at)| (cost.to_bits() & !0xf) | at)
+        .min();
+    usize::try_from(least.unwrap_or(0) & 0xf).unwrap_or(0)
 }
 
 #[cfg(test)]

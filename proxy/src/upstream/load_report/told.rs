@@ -12,6 +12,9 @@ use crate::upstream::in_flight::InFlight;
 /// Hosts that are remembered. In the simulator's S8 four are enough, and more than six no better.
 pub(in crate::upstream) const RECENT: usize = 6;
 
+/// Places that are kept of them: a power of two, so that the next one is found without a division.
+const KEPT: usize = RECENT.next_power_of_two();
+
 /// Balancers of one host that remember who spoke last: each answer writes into all of them. There is one for
 /// the policy, one for a policy that looks on, and one for each subset the host is in.
 const SEATS_MAX: usize = 32;
@@ -81,7 +84,7 @@ impl Told {
 pub(in crate::upstream) struct Recent {
     is_wanted: AtomicBool,
     next: AtomicUsize,
-    places: [AtomicUsize; RECENT],
+    places: [AtomicUsize; KEPT],
 }
 
 impl Recent {
@@ -92,26 +95,19 @@ impl Recent {
 
     /// All of them, who spoke last first.
     pub(in crate::upstream) fn places(&self) -> [usize; RECENT] {
-        let oldest = self.oldest();
+        let next = self.next.load(Ordering::Relaxed);
         std::array::from_fn(|back| {
-            let place = self.places.get((oldest + RECENT - 1 - back) % RECENT);
-            place.map_or(0, |place| place.load(Ordering::Relaxed))
+            let place = &self.places[next.wrapping_sub(1 + back) % KEPT];
+            place.load(Ordering::Relaxed)
         })
-    }
-
-    /// Where the next one is written.
-    fn oldest(&self) -> usize {
-        self.next.load(Ordering::Relaxed) % RECENT
     }
 
     fn push(&self, place: usize) {
         if !self.is_wanted.load(Ordering::Relaxed) {
             return;
         }
-        if let Some(oldest) = self.places.get(self.oldest()) {
-            oldest.store(place, Ordering::Relaxed);
-        }
         let next = self.next.load(Ordering::Relaxed);
+        self.places[next % KEPT].store(place, Ordering::Relaxed);
         self.next.store(next.wrapping_add(1), Ordering::Relaxed);
     }
 }
