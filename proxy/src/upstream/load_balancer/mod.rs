@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `alias` | draws by weight |
 //! | `bounded_load` | hashing that spares who has too much |
+//! | `choice` | the best of a few, over weights that change |
 //! | `consistent` | what policies that hash have in common |
 //! | `detour` | attempts avoid priorities that were tried |
 //! | `draws` | random numbers |
@@ -31,6 +32,7 @@
 
 mod alias;
 mod bounded_load;
+mod choice;
 mod consistent;
 mod detour;
 mod draws;

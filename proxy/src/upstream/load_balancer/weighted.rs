@@ -1,38 +1,21 @@
 //! Weights that change while members stay: the picker of policies with feedback.
 //!
-//! Two selectors over the same weights. `WeightedChoice` draws seven hosts by weight, if it can all different ones, and takes the one
-//! with the least `(in flight + 1) / weight`; `Smooth` is weighted round robin. In flight is what has no
-//! first byte yet: a stream that goes on for long is no work that waits. A small part of all
-//! picks goes to any host alike, so that one with a low weight is seen to recover.
-//!
-//! Where a proxy makes only a small part of what hosts have to do, `WeightedChoice` counts what they say they
-//! have in flight, and prefers those that said it last: a queue is gone when its latency is known.
+//! Two selectors over the same weights: the best of a few that are drawn by weight (`choice`), and weighted round
+//! robin (`stride`). A small part of all picks goes to any host alike, so that one with a low weight is seen to
+//! recover.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
 
-use super::alias::Alias;
+use super::choice::Choice;
 use super::draws::Draws;
 use super::stride::Stride;
 use crate::config::latency::Selector;
 use crate::upstream::in_flight::InFlight;
-use crate::upstream::load_report::RECENT;
-use crate::upstream::load_report::Recent;
 use crate::upstream::load_report::Told;
-
-/// Drawn for one choice, apart from each other. In the simulator that leaves a p99.9 of 76.1 ms among ten equal
-/// hosts at load 0.95, where nobody can come below 73.7; six that may be the same leave 77.1, eight of those
-/// 76.0. Each costs some nanoseconds.
-const CHOICES: u64 = 7;
-
-/// Drawn beside those that answered last. In the simulator's S8 two are as good as six.
-const CHOICES_BESIDE: usize = 3;
-
-/// How far what a host said is believed, those drawn, who spoke some time before, and then from the latest that
-/// spoke to the one six before: the rest is what hosts say usually, as a queue is soon another. In the simulator
-/// that takes 0.1 % off the p99 and p99.9 of S8.
-const TRUST: [f64; CHOICES_BESIDE + RECENT] = [0.3, 0.3, 0.3, 1.0, 0.8, 0.64, 0.51, 0.41, 0.33];
 
 /// Of so many picks that would explore a host that has something to answer, one does. It is being explored
 /// already: one that takes seconds would only make more requests wait. Not none, because a request
@@ -40,10 +23,7 @@ const TRUST: [f64; CHOICES_BESIDE + RECENT] = [0.3, 0.3, 0.3, 1.0, 0.8, 0.64, 0.
 const BUSY: usize = 8;
 
 /// The heaviest host's weight in the tables.
-const SCALE: f64 = 1e6;
-
-/// What an idle host of the greatest weight costs: nobody costs less.
-const COST_MIN: f64 = 1.0 / SCALE;
+pub(super) const SCALE: f64 = 1e6;
 
 /// What feedback makes of the weights of all members of a cluster.
 #[derive(Clone, Debug, Default)]
@@ -68,54 +48,45 @@ pub struct Partial {
 /// What a pick reads.
 #[derive(Debug)]
 pub(super) struct Weighted {
-    hosts: Box<[Arc<InFlight>]>,
     configured: Box<[u32]>,
-    selector: Selector,
-    tables: ArcSwap<Tables>,
-    /// Hosts say what they have in flight, and the policy asks.
-    has_reports: bool,
-    recent: Arc<Recent>,
-}
-
-/// Made anew for each change of weights.
-#[derive(Debug)]
-struct Tables {
     /// Part of picks that goes to anybody, of 2^32.
-    exploration: u64,
-    partial: Option<Partial>,
-    draws: Alias,
-    order: Stride,
-    candidates: Box<[Candidate]>,
+    exploration: AtomicU64,
+    order: Order,
 }
 
-/// What is compared of a host.
+/// A selector with its members.
 #[derive(Debug)]
-struct Candidate {
-    host: Arc<InFlight>,
-    /// 1 over the weight. Where what hosts say counts, with its factor squared: a host that is slow has few
-    /// requests in flight because it gets few, which must not make it look better.
-    cost: f64,
+enum Order {
+    Choice(Choice),
+    Smooth(Box<[Arc<InFlight>]>, ArcSwap<Stride>),
 }
 
-impl Tables {
-    fn new(weights: &[f64], hosts: &[Arc<InFlight>], exploration: f64) -> Self {
-        let largest = weights.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
-        let scaled: Vec<u32> = weights
-            .iter()
-            .map(|weight| scaled(weight / largest))
-            .collect();
-        let candidate = |(host, weight): (&Arc<InFlight>, &u32)| Candidate {
-            host: Arc::clone(host),
-            cost: f64::from(*weight).recip(),
-        };
-        Self {
-            exploration: of_whole(exploration),
-            partial: None,
-            draws: Alias::new(&scaled),
-            order: Stride::new(&scaled),
-            candidates: hosts.iter().zip(&scaled).map(candidate).collect(),
+impl Order {
+    fn host(&self, place: usize) -> Option<&InFlight> {
+        match self {
+            Self::Choice(choice) => choice.host(place),
+            Self::Smooth(hosts, _) => hosts.get(place).map(|host| &**host),
         }
     }
+}
+
+/// Weights as parts of the largest.
+fn scaled(weights: &[f64]) -> Vec<u32> {
+    let largest = weights.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+    weights
+        .iter()
+        .map(|weight| of_scale(weight / largest))
+        .collect()
+}
+
+/// Never zero: whoever is a member can be picked.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to what fits"
+)]
+fn of_scale(share: f64) -> u32 {
+    (share * SCALE).clamp(1.0, SCALE) as u32
 }
 
 /// A share as the number of 32 bits that a draw is below as often.
@@ -128,39 +99,29 @@ fn of_whole(share: f64) -> u64 {
     (share.clamp(0.0, 1.0) * 2_f64.powi(32)).ceil() as u64
 }
 
-/// Never zero: whoever is a member can be picked.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "clamped to what fits"
-)]
-fn scaled(share: f64) -> u32 {
-    (share * SCALE).clamp(1.0, SCALE) as u32
-}
-
 impl Weighted {
     /// Prepares picks over hosts with these numbers in flight and configured weights.
     pub(super) fn new(selector: Selector, hosts: Box<[Arc<InFlight>]>, configured: &[u32]) -> Self {
         let weights: Vec<f64> = configured.iter().copied().map(f64::from).collect();
+        let scaled = scaled(&weights);
         Self {
-            tables: ArcSwap::from_pointee(Tables::new(&weights, &hosts, 0.0)),
-            hosts,
             configured: configured.into(),
-            selector,
-            has_reports: false,
-            recent: Arc::default(),
+            exploration: AtomicU64::new(0),
+            order: match selector {
+                Selector::Smooth => {
+                    Order::Smooth(hosts, ArcSwap::from_pointee(Stride::new(&scaled)))
+                }
+                Selector::WeightedChoice => Order::Choice(Choice::new(&hosts, &scaled)),
+            },
         }
     }
 
-    /// The same over hosts that say what they have in flight, in their order.
-    pub(super) fn with_reports<'h>(self, told: impl Iterator<Item = &'h Told>) -> Self {
-        for (place, told) in told.enumerate() {
-            told.join(&self.recent, place);
+    /// The same over hosts that say what they have in flight, in their order, if that makes a difference.
+    pub(super) fn with_reports<'h>(mut self, told: impl Iterator<Item = &'h Told>) -> Self {
+        if let Order::Choice(choice) = &mut self.order {
+            choice.listen(told);
         }
-        Self {
-            has_reports: true,
-            ..self
-        }
+        self
     }
 
     /// Multiplies each configured weight by the factor of its member, whose place is in `members`; one
@@ -171,98 +132,36 @@ impl Weighted {
         let given = of_members.filter_map(|place| factors.of_members.get(*place).copied());
         let (exploration, partial) = (factors.exploration, factors.partial);
         let given = given.map(|factor| if is_usable(&factor) { factor } else { 1.0 });
-        let factors: Vec<f64> = given.take(self.hosts.len()).collect();
-        let weight = |(configured, factor): (&u32, &f64)| f64::from(*configured) * factor;
-        let weights = self.configured.iter().zip(&factors).map(weight);
-        let weights: Vec<f64> = weights.collect();
-        if weights.len() == self.hosts.len() {
-            let partial = partial.filter(|_| self.has_reports);
-            self.recent.set_wanted(partial.is_some());
-            let mut tables = Tables::new(&weights, &self.hosts, exploration);
-            tables.partial = partial;
-            if partial.is_some() {
-                let both = weights.iter().zip(&factors);
-                for (candidate, (weight, factor)) in tables.candidates.iter_mut().zip(both) {
-                    candidate.cost = 1.0 / weight / factor;
-                }
-            }
-            self.tables.store(Arc::new(tables));
+        let factors: Vec<f64> = given.take(self.configured.len()).collect();
+        if factors.len() < self.configured.len() {
+            return;
         }
+        let weight = |(configured, factor): (&u32, &f64)| f64::from(*configured) * factor;
+        let weights: Vec<f64> = self.configured.iter().zip(&factors).map(weight).collect();
+        let scaled = scaled(&weights);
+        match &self.order {
+            Order::Choice(choice) => choice.set(&scaled, (&weights, &factors), partial),
+            Order::Smooth(_, order) => order.store(Arc::new(Stride::new(&scaled))),
+        }
+        let exploration = of_whole(exploration);
+        self.exploration.store(exploration, Ordering::Relaxed);
     }
 
     /// A place.
     pub(super) fn pick(&self, cursor: &mut u64, draws: &mut Draws) -> usize {
-        let tables = self.tables.load();
-        if tables.exploration > 0 && draws.any() >> 32 < tables.exploration {
-            let place = draws.below(self.hosts.len());
-            let is_idle = self.hosts.get(place).is_some_and(|host| host.value() == 0);
+        let exploration = self.exploration.load(Ordering::Relaxed);
+        if exploration > 0 && draws.any() >> 32 < exploration {
+            let place = draws.below(self.configured.len());
+            let is_idle = (self.order.host(place)).is_some_and(|host| host.value() == 0);
             if is_idle || draws.below(BUSY) == 0 {
                 return place;
             }
         }
-        match self.selector {
-            Selector::Smooth => tables.order.pick(cursor),
-            Selector::WeightedChoice => match &tables.partial {
-                None => tables.choose(draws),
-                Some(partial) => tables.choose_told(partial, &self.recent, draws),
-            },
+        match &self.order {
+            Order::Choice(choice) => choice.pick(draws),
+            Order::Smooth(_, order) => order.load().pick(cursor),
         }
     }
-}
-
-impl Tables {
-    fn choose(&self, draws: &mut Draws) -> usize {
-        let cost = |place: usize| {
-            let candidate = self.candidates.get(place);
-            candidate.map_or(f64::MAX, |one| (one.host.amount() + 1.0) * one.cost)
-        };
-        let mut spread = draws.spread::<CHOICES>();
-        let mut best = self.draws.at(spread.next());
-        let mut least = cost(best);
-        for _ in 1..CHOICES {
-            if least <= COST_MIN {
-                break;
-            }
-            let place = self.draws.at(spread.next());
-            let cost = cost(place);
-            if cost < least {
-                (best, least) = (place, cost);
-            }
-        }
-        best
-    }
-
-    fn choose_told(&self, partial: &Partial, recent: &Recent, draws: &mut Draws) -> usize {
-        // What the host said, and what it has from here since; whoever is like this proxy chooses alike.
-        let cost = |place: usize, trust: f64| {
-            let Some(one) = self.candidates.get(place) else {
-                return f64::MAX;
-            };
-            let said = one.host.said().unwrap_or(partial.usual);
-            let said = partial.usual + (said - partial.usual) * trust;
-            (said + one.host.amount() * partial.proxies + 1.0) * one.cost
-        };
-        let mut spread = draws.spread::<{ CHOICES_BESIDE as u64 }>();
-        let recent = recent.places();
-        let places: [usize; TRUST.len()] = std::array::from_fn(|at| {
-            let recent = at.checked_sub(CHOICES_BESIDE).and_then(|at| recent.get(at));
-            recent.map_or_else(|| self.draws.at(spread.next()), |place| *place)
-        });
-        let costs: [f64; TRUST.len()] = std::array::from_fn(|at| cost(places[at], TRUST[at]));
-        places[least(&costs) % TRUST.len()]
-    }
-}
-
-/// Where the least cost is, the first of those that differ by a rounding. Found without a branch for each that is
-/// less than those before, which nobody can foresee: numbers that are not negative compare like their bits, and the
-/// last of them are its place.
-fn least<const COUNT: usize>(costs: &[f64; COUNT]) -> usize {
-    const { assert!(COUNT <= 16, "four bits") };
-    let numbered = costs.iter().zip(0..);
-    let least = numbered
-        .map(|(cost, at)| (cost.to_bits() & !0xf) | at)
-        .min();
-    usize::try_from(least.unwrap_or(0) & 0xf).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -273,18 +172,21 @@ mod tests {
 
     const PICKS: u32 = 50_000;
 
-    fn weighted(selector: Selector, busy: &[u32]) -> Weighted {
+    fn hosts(busy: &[u32]) -> Box<[Arc<InFlight>]> {
         let in_flight = |busy: &u32| {
             let value = Arc::new(InFlight::default());
             (0..*busy).for_each(|_| value.inc());
             value
         };
-        let hosts = busy.iter().map(in_flight).collect();
-        Weighted::new(selector, hosts, &vec![1; busy.len()])
+        busy.iter().map(in_flight).collect()
+    }
+
+    fn weighted(selector: Selector, busy: &[u32]) -> Weighted {
+        Weighted::new(selector, hosts(busy), &vec![1; busy.len()])
     }
 
     fn set(weighted: &Weighted, factors: &[f64], exploration: f64) {
-        let members: Vec<usize> = (0..weighted.hosts.len()).collect();
+        let members: Vec<usize> = (0..weighted.configured.len()).collect();
         let factors = Factors {
             of_members: factors.to_vec(),
             exploration,
@@ -294,7 +196,7 @@ mod tests {
     }
 
     fn shares(weighted: &Weighted) -> Vec<f64> {
-        let mut counts = vec![0_u32; weighted.hosts.len()];
+        let mut counts = vec![0_u32; weighted.configured.len()];
         let (mut draws, mut cursor) = (Draws::new(3), 0);
         (0..PICKS).for_each(|_| counts[weighted.pick(&mut cursor, &mut draws)] += 1);
         counts
@@ -326,8 +228,9 @@ mod tests {
 
     #[test]
     fn what_hosts_say_counts_more_than_what_is_known_here() {
-        let weighted = weighted(Selector::WeightedChoice, &[0, 0, 0, 1]);
-        let told: Vec<Told> = weighted.hosts.iter().map(Told::new).collect();
+        let hosts = hosts(&[0, 0, 0, 1]);
+        let told: Vec<Told> = hosts.iter().map(Told::new).collect();
+        let weighted = Weighted::new(Selector::WeightedChoice, hosts, &[1; 4]);
         let weighted = weighted.with_reports(told.iter());
         let members = [0, 1, 2, 3];
         let factors = |of_members: &[f64], partial| Factors {
