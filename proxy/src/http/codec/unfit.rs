@@ -9,11 +9,9 @@ use http::HeaderName;
 use http::response::Parts;
 
 use crate::http::codec::Protocol;
+use crate::http::headers::lookup;
 
 const FAIL: HeaderName = HeaderName::from_static("x-envoy-immediate-health-check-fail");
-
-/// To look at so many names takes about as long as to hash this one.
-const FEW: usize = 10;
 
 /// The note of HTTP/1.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +31,6 @@ pub(in crate::http) fn note(head: &mut Parts) {
 pub(in crate::http) fn is_said(head: &Parts, protocol: Protocol) -> bool {
     match protocol {
         Protocol::Http1 => head.extensions.get::<Noted>().is_some(),
-        Protocol::Http2 if head.headers.len() > FEW => head.headers.contains_key(FAIL),
-        Protocol::Http2 => head.headers.keys().any(|name| *name == FAIL),
+        Protocol::Http2 => lookup::has(&head.headers, &FAIL),
     }
 }

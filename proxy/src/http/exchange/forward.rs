@@ -46,6 +46,7 @@ use crate::http::exchange::retry::Retrying;
 use crate::http::exchange::upgrade;
 use crate::http::exchange::watch::Refused;
 use crate::http::headers;
+use crate::http::headers::lookup;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
 use crate::upstream::Picked;
@@ -221,7 +222,7 @@ fn address(
                 }
             }
             *request.version_mut() = Version::HTTP_2;
-            request.headers_mut().remove(HOST);
+            lookup::remove(request.headers_mut(), &HOST);
         }
     }
 }
@@ -235,6 +236,9 @@ fn can_be_authority(value: &HeaderValue) -> bool {
 
 /// HTTP/2 may cut a cookie into fields that only it may join again (RFC 9113 section 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
+    if !lookup::has(headers, &COOKIE) {
+        return;
+    }
     let mut crumbs = headers.get_all(COOKIE).iter();
     if crumbs.next().is_none() || crumbs.next().is_none() {
         return;
@@ -260,8 +264,8 @@ fn frame(request: &mut Request<RequestBody>, protocol: Protocol) {
         Method::CONNECT | Method::DELETE | Method::GET | Method::HEAD | Method::TRACE
     );
     let headers = request.headers_mut();
-    headers.remove(TRANSFER_ENCODING); // of an attempt over another protocol
-    if protocol == Protocol::Http2 || headers.contains_key(CONTENT_LENGTH) {
+    lookup::remove(headers, &TRANSFER_ENCODING); // of an attempt over another protocol
+    if protocol == Protocol::Http2 || lookup::has(headers, &CONTENT_LENGTH) {
         return;
     }
     if has_body {

@@ -57,6 +57,7 @@ use crate::http::codec::RequestBody;
 use crate::http::connection_manager::Connection;
 use crate::http::connection_manager::Routes;
 use crate::http::hash::Hashed;
+use crate::http::headers::lookup;
 use crate::http::local_reply;
 use crate::http::local_reply::LocalReply;
 use crate::http::router::Match;
@@ -259,7 +260,7 @@ impl Exchange {
         body: Incoming,
     ) {
         let state = retry::begin(self, (forward, authority), may_ask, &mut parts);
-        parts.headers.remove(EXPECT); // answered by the codec when the body is first read
+        lookup::remove(&mut parts.headers, &EXPECT); // answered by the codec when the body is first read
         let body = match state {
             None => {
                 self.deadlines.take_plan(); // without retries nothing is hedged, either

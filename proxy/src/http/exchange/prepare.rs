@@ -20,6 +20,7 @@ use crate::http::hash::Client;
 use crate::http::hash::Hashed;
 use crate::http::headers;
 use crate::http::headers::X_FORWARDED_PROTO;
+use crate::http::headers::lookup;
 use crate::http::local_reply;
 use crate::http::local_reply::LocalReply;
 use crate::http::path;
@@ -109,7 +110,7 @@ fn canonicalize(exchange: &Exchange, parts: &mut Parts) -> Result<bool, ProxyErr
 }
 
 fn authority_of(parts: &Parts) -> Option<Authority> {
-    if let Some(host) = parts.headers.get(http::header::HOST) {
+    if let Some(host) = lookup::first(&parts.headers, &http::header::HOST) {
         return Some(Authority(host.clone()));
     }
     let authority = parts.uri.authority();
@@ -145,7 +146,7 @@ fn strip_port(strip: StripHostPort, exchange: &Exchange, authority: &mut Authori
 }
 
 fn is_grpc(parts: &Parts) -> bool {
-    let content_type = parts.headers.get(http::header::CONTENT_TYPE);
+    let content_type = lookup::first(&parts.headers, &http::header::CONTENT_TYPE);
     content_type.is_some_and(|value| {
         value
             .as_bytes()

@@ -5,11 +5,15 @@
 
 use std::net::Ipv6Addr;
 
+use http::HeaderMap;
+use http::HeaderValue;
 use http::Method;
 use http::Uri;
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::Authority;
+
+use super::lookup;
 
 /// Envoy's response code detail for a host that is none.
 const INVALID_AUTHORITY: &str = "http.invalid_authority";
@@ -66,12 +70,7 @@ pub fn validate_authority(authority: &str) -> bool {
 /// Envoy's response code detail; the status is 400.
 pub fn validate_request(parts: &Parts) -> Result<(), &'static str> {
     check_target(&parts.method, &parts.uri)?;
-    let mut hosts = parts.headers.get_all(HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() {
-        return Err(INVALID_AUTHORITY);
-    }
-    let host = match host {
+    let host = match the_host(&parts.headers)? {
         Some(value) => Some(value.to_str().map_err(|_not_ascii| INVALID_AUTHORITY)?),
         None => None,
     };
@@ -85,6 +84,19 @@ pub fn validate_request(parts: &Parts) -> Result<(), &'static str> {
         Ok(())
     } else {
         Err(INVALID_AUTHORITY)
+    }
+}
+
+/// The one there is; with HTTP/2 there mostly is none.
+fn the_host(headers: &HeaderMap) -> Result<Option<&HeaderValue>, &'static str> {
+    if !lookup::has(headers, &HOST) {
+        return Ok(None);
+    }
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = hosts.next();
+    match hosts.next() {
+        None => Ok(host),
+        Some(_) => Err(INVALID_AUTHORITY),
     }
 }
 

@@ -7,6 +7,7 @@
 //! | `edits` | header edits of the route table, compiled |
 //! | `forwarded` | `x-forwarded-for`: who the client is |
 //! | `hop` | headers that end at the next hop |
+//! | `lookup` | fields that are mostly not there |
 //! | `request` | the way to the upstream |
 //! | `request_id` | `x-request-id` |
 //! | `response` | the way to the downstream |
@@ -20,6 +21,7 @@ mod client_certificate;
 mod edits;
 mod forwarded;
 mod hop;
+pub(crate) mod lookup;
 mod names;
 mod request;
 mod request_id;

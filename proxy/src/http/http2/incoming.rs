@@ -13,6 +13,7 @@ use http_body::Frame;
 use http_body::SizeHint;
 
 use crate::http::codec::Error;
+use crate::http::headers::lookup;
 use crate::http::http2::client::Upload;
 use crate::overload::held::Unread;
 
@@ -33,7 +34,7 @@ pub(in crate::http) struct Http2Incoming {
 
 impl Http2Incoming {
     pub(super) fn new(stream: RecvStream, headers: &HeaderMap, upload: Option<Upload>) -> Self {
-        let length = headers.get(CONTENT_LENGTH);
+        let length = lookup::first(headers, &CONTENT_LENGTH);
         Self {
             is_end: stream.is_end_stream(),
             stream,

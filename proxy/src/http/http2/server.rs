@@ -12,11 +12,15 @@ use h2::Reason;
 use h2::server;
 use h2::server::SendResponse;
 use http::HeaderMap;
+use http::HeaderName;
 use http::Request;
 use http::Response;
 use http::StatusCode;
+use http::header::CONNECTION;
 use http::header::CONTENT_LENGTH;
 use http::header::DATE;
+use http::header::TRANSFER_ENCODING;
+use http::header::UPGRADE;
 use http_body::Body;
 
 use crate::config::limits;
@@ -28,6 +32,7 @@ use crate::http::codec::ServerIo;
 use crate::http::codec::ServerOptions;
 use crate::http::codec::Switch;
 use crate::http::date;
+use crate::http::headers::lookup;
 use crate::http::http2::extended::from_client;
 use crate::http::http2::incoming::Http2Incoming;
 use crate::http::http2::keepalive::Keepalive;
@@ -193,11 +198,11 @@ where
 /// Takes away what HTTP/2 has no place for, and adds the date and the length if it is known.
 pub(super) fn complete<B: Body>(headers: &mut HeaderMap, body: &B) {
     remove_connection_fields(headers);
-    if !headers.contains_key(DATE) {
+    if !lookup::has(headers, &DATE) {
         headers.insert(DATE, date::value());
     }
     if !body.is_end_stream()
-        && !headers.contains_key(CONTENT_LENGTH)
+        && !lookup::has(headers, &CONTENT_LENGTH)
         && let Some(length) = body.size_hint().exact()
     {
         headers.insert(CONTENT_LENGTH, length.into());
@@ -206,16 +211,16 @@ pub(super) fn complete<B: Body>(headers: &mut HeaderMap, body: &B) {
 
 /// Only edits of a route can have put them there (RFC 9113 section 8.2.2).
 fn remove_connection_fields(headers: &mut HeaderMap) {
-    const FIELDS: [&str; 5] = [
-        "connection",
-        "keep-alive",
-        "proxy-connection",
-        "transfer-encoding",
-        "upgrade",
+    static FIELDS: [HeaderName; 5] = [
+        CONNECTION,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+        TRANSFER_ENCODING,
+        UPGRADE,
     ];
-    let is_one = |name: &http::HeaderName| FIELDS.contains(&name.as_str());
+    let is_one = |name: &HeaderName| FIELDS.contains(name);
     if headers.keys().any(is_one) {
-        for field in FIELDS {
+        for field in &FIELDS {
             headers.remove(field);
         }
     }

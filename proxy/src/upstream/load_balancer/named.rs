@@ -17,10 +17,8 @@ use crate::config::load_balancing::HealthStatuses;
 use crate::config::load_balancing::LoadBalancing;
 use crate::config::load_balancing::NameSource;
 use crate::downstream::Label;
+use crate::http::headers::lookup;
 use crate::upstream::host::Member;
-
-/// Of so many headers, looking at all takes less time than the hash of a name.
-const FEW_HEADERS: usize = 8;
 
 /// Finds members by their addresses.
 #[derive(Debug)]
@@ -121,13 +119,7 @@ fn text<'r>(source: &NameSource, asked: Asked<'r>) -> Option<&'r [u8]> {
 }
 
 fn first_line<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
-    let found = if headers.len() <= FEW_HEADERS {
-        let mut lines = headers.iter();
-        lines.find(|(own, _)| *own == name).map(|(_, value)| value)
-    } else {
-        headers.get(name)
-    };
-    found.map(|value| value.as_bytes())
+    lookup::first(headers, name).map(|value| value.as_bytes())
 }
 
 #[cfg(test)]
@@ -255,7 +247,7 @@ mod tests {
         };
         assert_eq!(at(2, &second).as_deref(), Some("127.0.0.1:1"));
         let many = |headers: &mut HeaderMap| {
-            for number in 0..2 * FEW_HEADERS {
+            for number in 0..20 {
                 let name = HeaderName::from_bytes(format!("x-{number}").as_bytes());
                 headers.insert(name.expect("a name"), "1".parse().expect("a value"));
             }
