@@ -1,9 +1,17 @@
+use std::collections::HashSet;
+
 use super::*;
+use crate::config::Endpoints;
 use crate::config::endpoint::Endpoint;
+use crate::config::endpoint::HealthStatus;
 use crate::config::endpoint::LocalityEndpoints;
 use crate::config::load_balancing::Hashing;
+use crate::config::load_balancing::LbPolicy;
+use crate::config::load_balancing::LoadBalancing;
 use crate::config::load_balancing::Maglev;
 use crate::config::load_balancing::PickFirst;
+use crate::upstream::departure::Cause;
+use crate::upstream::transport::Transports;
 
 fn endpoints(ports: &[u16]) -> Endpoints {
     let endpoints = ports.iter().map(|port| Endpoint {

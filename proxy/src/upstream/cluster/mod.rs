@@ -2,12 +2,18 @@
 //!
 //! Routes hold the cell; configuration and membership change the value inside with one swap, so an
 //! attempt sees one configuration with one host set and one balancer.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `cell` | what stays while the value changes, and who is told |
+//! | `change` | the changes |
+
+mod cell;
+mod change;
 
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::MutexGuard;
 use std::sync::OnceLock;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,12 +22,10 @@ use arc_swap::ArcSwap;
 use arc_swap::ArcSwapOption;
 use arc_swap::Guard;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use crate::config;
 use crate::config::Endpoints;
 use crate::config::Name;
-use crate::config::endpoint::Address;
 use crate::config::endpoint::Traits;
 use crate::error::Reason;
 use crate::telemetry::stats::BalancerStats;
@@ -33,15 +37,11 @@ use crate::upstream::Breakers;
 use crate::upstream::Host;
 use crate::upstream::HostSet;
 use crate::upstream::breaker::outcome::Breaker as OutcomeBreaker;
-use crate::upstream::departure;
-use crate::upstream::departure::Cause;
 use crate::upstream::departure::Departures;
 use crate::upstream::departure::Drained;
 use crate::upstream::dropped::Dropped;
 use crate::upstream::health::Care;
 use crate::upstream::host::Beside;
-use crate::upstream::host::Fitness;
-use crate::upstream::host::Moves;
 use crate::upstream::latency::Standing;
 use crate::upstream::learned::Learned;
 use crate::upstream::load_balancer::Asked;
@@ -50,6 +50,7 @@ use crate::upstream::shadow;
 use crate::upstream::shadow::Watch;
 use crate::upstream::transport::Transports;
 use crate::upstream::zone::Zone;
+use change::count_subsets;
 
 /// Who takes a request, with what goes with that.
 #[derive(Debug)]
@@ -397,77 +398,6 @@ impl ClusterHandle {
         member.and_then(|member| member.traits.clone())
     }
 
-    /// Changes the members only; those that stay keep their connections. Called by `apply`.
-    pub fn set_endpoints(&self, endpoints: Arc<Endpoints>) {
-        let mut drained = self.0.drained();
-        drained.follow(&endpoints);
-        self.replace_endpoints(&drained, endpoints, Cause::Removed);
-    }
-
-    /// Drains a member, or takes it back; it stays so while it is a member. What runs on it has the
-    /// drain time to end.
-    ///
-    /// # Errors
-    /// It is no member, or there is nothing to take back; in a sentence.
-    pub fn set_drained(&self, address: &Address, drain: bool) -> Result<(), String> {
-        let mut drained = self.0.drained();
-        let endpoints = Arc::clone(&self.load().endpoints);
-        let known = departure::addresses(&endpoints);
-        if !known.into_iter().any(|known| known == address) {
-            let name = self.name();
-            return Err(format!("cluster {name:?} has no endpoint at this address"));
-        }
-        if drain {
-            drained.insert(address.clone())?;
-        } else if !drained.remove(address) {
-            return Err("the endpoint is not drained".to_owned());
-        }
-        self.replace_endpoints(&drained, endpoints, Cause::Drained);
-        Ok(())
-    }
-
-    /// Members that are drained by hand.
-    pub fn drained(&self) -> Vec<Address> {
-        self.0.drained().iter().cloned().collect()
-    }
-
-    fn replace_endpoints(&self, drained: &Drained, endpoints: Arc<Endpoints>, cause: Cause) {
-        let old = self.0.current.load_full();
-        self.swap(&old, old.with_endpoints(endpoints, drained), cause);
-    }
-
-    /// Changes how members are chosen and how much may be on its way, and nothing else: connections,
-    /// health and what was learned of latency stay. Called by `apply`.
-    pub fn set_policy(
-        &self,
-        config: Arc<config::Cluster>,
-        endpoints: Arc<Endpoints>,
-        stats: Arc<BalancerStats>,
-    ) {
-        let mut drained = self.0.drained();
-        drained.follow(&endpoints);
-        let old = self.0.current.load_full();
-        let transports = Arc::clone(&old.transports);
-        let kept = Kept {
-            drained: &drained,
-            care: old.care.clone(),
-            zone: old.zone.clone(),
-            previous: Some(&old.hosts),
-            stats,
-        };
-        let new = UpstreamCluster::new(config, transports, endpoints, kept);
-        self.swap(&old, new, Cause::Removed);
-    }
-
-    /// Members that were found unfit take no load from now on, those that are fit again do. Called by
-    /// the health checks.
-    pub fn refresh_health(&self) {
-        let drained = self.0.drained();
-        let old = self.load_full();
-        let new = old.with_endpoints(Arc::clone(&old.endpoints), &drained);
-        self.replace(&old, new); // nobody has come or gone
-    }
-
     /// Weights follow what was learned, if the policy wants it and its period is over. Called by the
     /// control side, which brings the time.
     pub fn feed_back(&self, now: Duration) {
@@ -503,48 +433,6 @@ impl ClusterHandle {
         self.0.shadow().as_ref()?.share(host)
     }
 
-    /// Changes the configuration; connections made under the old one are not used again. Called by
-    /// `apply`.
-    pub fn set_config(
-        &self,
-        (config, care): (Arc<config::Cluster>, Option<Arc<Care>>),
-        transports: Arc<Transports>,
-        endpoints: Arc<Endpoints>,
-        stats: Arc<BalancerStats>,
-    ) {
-        let mut drained = self.0.drained();
-        drained.follow(&endpoints);
-        let old = self.0.current.load_full();
-        let kept = Kept {
-            drained: &drained,
-            care,
-            zone: old.zone.clone(),
-            previous: None,
-            stats,
-        };
-        let new = UpstreamCluster::new(config, transports, endpoints, kept);
-        self.swap(&old, new, Cause::Removed);
-    }
-
-    /// Becomes what `warm` is, whose members were checked, with the members of now. Called by `apply`.
-    pub fn become_warm(&self, warm: &Self, endpoints: Arc<Endpoints>, stats: Arc<BalancerStats>) {
-        let mut drained = self.0.drained();
-        drained.follow(&endpoints);
-        let old = self.load_full();
-        let warm = warm.load_full();
-        let kept = Kept {
-            drained: &drained,
-            care: warm.care.clone(),
-            zone: warm.zone.clone(),
-            previous: Some(&warm.hosts),
-            stats,
-        };
-        let config = Arc::clone(&warm.config);
-        let transports = Arc::clone(&warm.transports);
-        let new = UpstreamCluster::new(config, transports, endpoints, kept);
-        self.swap(&old, new, Cause::Removed);
-    }
-
     /// Done when the value was swapped since the last call. For one caller at a time.
     pub(super) async fn changed(&self) {
         self.0.changed.notified().await;
@@ -562,139 +450,5 @@ impl ClusterHandle {
         let at = fields.position(|field| field.name == "upstream_cx_total");
         let reading = at.and_then(|at| stats.read(at));
         reading.is_some_and(|reading| reading.is_used())
-    }
-
-    /// Says that the cluster is no longer part of the configuration. Called by `apply`.
-    pub fn retire(&self) {
-        let current = self.load();
-        let moves = current.hosts.retire(None, self.0.cut_at());
-        self.set_fallback(None); // two may have had each other
-        self.0.tell(&current.config, moves, Cause::Removed);
-    }
-
-    fn swap(&self, old: &UpstreamCluster, new: UpstreamCluster, cause: Cause) {
-        let new = self.replace(old, new);
-        let moves = old.hosts.retire(Some(&new.hosts), self.0.cut_at());
-        self.0.tell(&new.config, moves, cause);
-        self.0.stats.membership_change().inc();
-    }
-
-    /// The swap alone, where the members are the same.
-    fn replace(&self, old: &UpstreamCluster, new: UpstreamCluster) -> Arc<UpstreamCluster> {
-        debug_assert_eq!(old.config.name, new.config.name);
-        count_subsets(Some(old), &new);
-        self.0.inform(&new);
-        self.0.breakers.configure(new.config.circuit_breakers);
-        let outcomes = kept_outcomes(&new.config, old.outcomes.as_ref());
-        let new = Arc::new(UpstreamCluster { outcomes, ..new });
-        self.0.current.store(Arc::clone(&new));
-        self.0.record_membership();
-        self.0.changed.notify_one();
-        new
-    }
-}
-
-/// With another configuration all subsets are others, as with Envoy.
-fn count_subsets(old: Option<&UpstreamCluster>, new: &UpstreamCluster) {
-    match old {
-        Some(old) if Arc::ptr_eq(&old.config, &new.config) => {
-            new.hosts.count_subsets(Some(&old.hosts), &new.stats);
-        }
-        Some(old) => {
-            let gone = old.hosts.subsets();
-            old.stats.count_subsets(0, gone, 0);
-            new.hosts.count_subsets(None, &new.stats);
-        }
-        None => new.hosts.count_subsets(None, &new.stats),
-    }
-}
-
-impl Cell {
-    fn learned(&self) -> MutexGuard<'_, Learned> {
-        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn shadow(&self) -> MutexGuard<'_, Option<Watch>> {
-        self.shadow.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn drained(&self) -> MutexGuard<'_, Drained> {
-        self.drained.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// When what runs on members that leave now is cut.
-    fn cut_at(&self) -> Option<Instant> {
-        self.departures.get().map(|departures| departures.cut_at())
-    }
-
-    /// Tells who has left, and why those did that were removed.
-    fn tell(&self, config: &config::Cluster, moves: Moves, cause: Cause) {
-        let Some(departures) = self.departures.get() else {
-            return;
-        };
-        for host in moves.returned {
-            departures.returned(&host);
-        }
-        if moves.left.is_empty() {
-            departures.ring(); // connections of hosts that were only made anew are idle now
-            return;
-        }
-        let with_cause = |(host, found)| match found {
-            Cause::Removed => (host, cause),
-            Cause::Drained | Cause::Draining => (host, found),
-        };
-        let left = moves.left.into_iter().map(with_cause).collect();
-        let stats = departures.add((&self.name, &config.stat_name), left);
-        let _ = self.drain_stats.set(stats); // it is the same each time
-    }
-
-    /// Tells new balancers what is known already.
-    fn inform(&self, new: &UpstreamCluster) {
-        if let Some(learned) = self.inform_shadow(new) {
-            self.learned().adopt(learned);
-        }
-        let policy = &new.config.load_balancing.policy;
-        let members = new.hosts.members();
-        if policy.has_feedback()
-            && let Some(factors) = self.learned().begin(policy, members)
-        {
-            new.hosts.set_factors(&factors);
-        }
-    }
-
-    /// Who looks on. What one learned that does so no more is for the policy that chooses now.
-    fn inform_shadow(&self, new: &UpstreamCluster) -> Option<Learned> {
-        let wanted = new.config.load_balancing.shadow.as_deref();
-        let mut shadow = self.shadow();
-        let is_other = |watch: &mut Watch| wanted.is_none_or(|wanted| !watch.is_of(wanted));
-        let learned = shadow.take_if(is_other).map(Watch::into_learned);
-        if let Some(wanted) = wanted {
-            let watch = shadow.get_or_insert_with(|| Watch::new(wanted));
-            if let Some(factors) = watch.begin(new.hosts.members()) {
-                new.hosts.set_shadow_factors(&factors);
-            }
-        }
-        learned
-    }
-
-    fn record_membership(&self) {
-        let current = self.current.load();
-        let members = current.hosts.members();
-        if let Some(zone) = current.zone.as_ref().filter(|zone| zone.is_of(&self.name)) {
-            zone.update(members, &current.serving);
-        }
-        let count = |fitness| {
-            let members = members.iter();
-            members.filter(|member| member.fitness() == fitness).count()
-        };
-        let excluded = members.iter().filter(|member| member.flags.is_excluded());
-        self.stats.membership_total().set_count(members.len());
-        self.stats
-            .membership_healthy()
-            .set_count(count(Fitness::Fit));
-        self.stats
-            .membership_degraded()
-            .set_count(count(Fitness::Degraded));
-        self.stats.membership_excluded().set_count(excluded.count());
     }
 }
