@@ -14,6 +14,7 @@ use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
 use crate::http::codec::frames::Frames;
+use crate::http::codec::linger::Linger;
 use crate::http::http1::decode::Violation;
 use crate::net::NetStream;
 
@@ -63,6 +64,8 @@ pub(in crate::http) struct ServerIo {
     replayed: usize,
     frames: Frames,
     facts: Rc<IoFacts>,
+    /// Once the last byte was sent.
+    linger: Option<Box<Linger>>,
 }
 
 impl ServerIo {
@@ -73,6 +76,7 @@ impl ServerIo {
             replayed: 0,
             frames: Frames::default(),
             facts,
+            linger: None,
         }
     }
 
@@ -139,8 +143,14 @@ impl AsyncWrite for ServerIo {
         Pin::new(&mut self.get_mut().stream).poll_flush(cx)
     }
 
+    /// Over once the peer has closed, too, or did not for a while.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        let this = self.get_mut();
+        if this.linger.is_none() {
+            std::task::ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+        }
+        let linger = this.linger.get_or_insert_with(|| Box::new(Linger::new()));
+        linger.poll_over(&mut this.stream, cx).map(Ok)
     }
 
     fn poll_write_vectored(

@@ -7,6 +7,7 @@
 //! | `frames` | where the bytes of an HTTP/2 client stand |
 //! | `held` | bytes that wait for whoever is to take them |
 //! | `io` | the downstream socket: replayed first bytes, facts for the deadlines |
+//! | `linger` | reading on after the last byte was sent |
 //! | `replay` | request bodies that can be sent again |
 //! | `sent` | what became of a request |
 //! | `server` | a downstream connection, driven to its end |
@@ -18,6 +19,7 @@ mod error;
 mod frames;
 mod held;
 mod io;
+mod linger;
 mod replay;
 mod sent;
 mod server;
