@@ -15,7 +15,7 @@ use crate::world;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Between two looks.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// Numbers of the proxy.
 pub(crate) struct Stats {

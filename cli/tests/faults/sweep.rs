@@ -20,7 +20,8 @@ const CALLS_MAX: u64 = 2000;
 /// Failures told of one sweep.
 const TOLD_MAX: usize = 10;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+// On one thread: hyper never answers a request that is queued while another thread ends its connection.
+#[tokio::test]
 async fn s05_whichever_call_breaks_nothing_is_left() {
     let Some(mut world) = World::start().await else {
         return;
