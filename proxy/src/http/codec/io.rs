@@ -146,9 +146,6 @@ impl AsyncWrite for ServerIo {
     /// Over once the peer has closed, too, or did not for a while.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.linger.is_none() {
-            std::task::ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-        }
         let linger = this.linger.get_or_insert_with(|| Box::new(Linger::new()));
         linger.poll_over(&mut this.stream, cx).map(Ok)
     }

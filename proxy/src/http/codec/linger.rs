@@ -1,4 +1,5 @@
-//! Reading on after the last byte was sent, until the peer has closed as well.
+//! The end of a downstream connection: its sending side is closed, and what comes is thrown away until the peer
+//! has closed as well.
 //!
 //! Closing a socket that has unread bytes resets it: a peer that is just writing, a window update or one more
 //! request, fails then before it has read what it was sent (RFC 9112 section 9.6; Envoy's
@@ -11,12 +12,13 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use tokio::time::Sleep;
 
 use crate::net::NetStream;
 
-/// How long is read on: a peer that reads at all has read by then.
+/// How long all of it takes: a peer that reads at all has read by then.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Bytes that are thrown away meanwhile; whoever sends more does not mean to end.
@@ -25,26 +27,40 @@ const DISCARD_MAX: usize = 256 * 1024;
 /// Thrown away at once.
 const PIECE: usize = 2 * 1024;
 
-/// A socket whose sending side is closed.
+/// A connection whose last byte was written.
 #[derive(Debug)]
-pub(super) struct Linger {
+pub(in crate::http) struct Linger {
     end: Pin<Box<Sleep>>,
     left: usize,
+    is_shut: bool,
 }
 
 impl Linger {
     /// From now on.
-    pub(super) fn new() -> Self {
+    pub(in crate::http) fn new() -> Self {
         Self {
             end: Box::pin(tokio::time::sleep(LINGER)),
             left: DISCARD_MAX,
+            is_shut: false,
         }
     }
 
-    /// Ready when the peer has closed or failed, or enough was waited for.
-    pub(super) fn poll_over(&mut self, stream: &mut NetStream, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when the peer has closed or failed, or enough was waited for: however it ends, the connection
+    /// is over.
+    pub(in crate::http) fn poll_over(
+        &mut self,
+        stream: &mut NetStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
         if self.end.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
+        }
+        if !self.is_shut {
+            let shut = std::task::ready!(Pin::new(&mut *stream).poll_shutdown(cx));
+            if shut.is_err() {
+                return Poll::Ready(());
+            }
+            self.is_shut = true;
         }
         let mut piece = [0; PIECE];
         while self.left > 0 {
@@ -62,6 +78,7 @@ impl Linger {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt;
     use tokio::io::AsyncWriteExt;
     use tokio::net::UnixStream;
     use tokio::time::Instant;
@@ -85,6 +102,8 @@ mod tests {
         theirs.write_all(&sent).await.expect("there is room");
         let mut cx = Context::from_waker(std::task::Waker::noop());
         assert!(linger.poll_over(&mut ours, &mut cx).is_pending());
+        let end = theirs.read(&mut [0]).await;
+        assert_eq!(end.expect("nothing failed"), 0, "it is told the end");
         drop(theirs);
         over(&mut linger, &mut ours).await;
         assert!(!linger.end.is_elapsed());

@@ -7,7 +7,7 @@
 //! | `frames` | where the bytes of an HTTP/2 client stand |
 //! | `held` | bytes that wait for whoever is to take them |
 //! | `io` | the downstream socket: replayed first bytes, facts for the deadlines |
-//! | `linger` | reading on after the last byte was sent |
+//! | `linger` | the end: reading on after the last byte was sent |
 //! | `replay` | request bodies that can be sent again |
 //! | `sent` | what became of a request |
 //! | `server` | a downstream connection, driven to its end |
@@ -40,6 +40,7 @@ pub use error::ErrorKind;
 pub use held::Held;
 pub use io::IoFacts;
 pub(super) use io::ServerIo;
+pub(super) use linger::Linger;
 pub use replay::Reading;
 pub use replay::Replay;
 pub use sent::Sent;

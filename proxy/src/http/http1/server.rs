@@ -13,7 +13,6 @@ use std::rc::Rc;
 use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -34,6 +33,7 @@ use crate::http::codec::ErrorKind;
 use crate::http::codec::Held;
 use crate::http::codec::Incoming;
 use crate::http::codec::IoFacts;
+use crate::http::codec::Linger;
 use crate::http::codec::Switch;
 use crate::http::http1::decode::BodyLength;
 use crate::http::http1::decode::DecodeLimits;
@@ -41,7 +41,6 @@ use crate::http::http1::decode::RequestDecoder;
 use crate::http::http1::encode;
 use crate::http::http1::encode::ResponseTo;
 use crate::http::http1::head;
-use crate::http::http1::input;
 use crate::http::http1::outgoing::Outgoing;
 use crate::http::http1::reader::ReadError;
 use crate::http::http1::reader::Reader;
@@ -51,12 +50,8 @@ use crate::net::NetStream;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// Request bytes thrown away so that a connection whose request nobody read can go on, or so that
-/// its client sees the answer before the end (RFC 9112 section 9.6).
+/// Request bytes thrown away so that a connection whose request nobody read can go on.
 const DISCARD_MAX: u64 = 256 * 1024;
-
-/// How long a connection that was told its last answer is read from before it is cut.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// Whether a connection is to end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd)]
@@ -450,23 +445,8 @@ impl ServerIo {
             self.say_end();
             return;
         }
-        let reading = async {
-            std::future::poll_fn(|cx| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx))
-                .await?;
-            let mut discarded = 0;
-            while discarded < DISCARD_MAX {
-                let read = |cx: &mut Context<'_>| {
-                    input::poll_read(&mut self.stream.borrow_mut(), cx, |bytes| bytes.len())
-                };
-                match std::future::poll_fn(read).await? {
-                    0 => break,
-                    len => discarded += len as u64,
-                }
-            }
-            Ok::<(), io::Error>(())
-        };
-        // However it ends, the connection is over.
-        let _ = tokio::time::timeout(LINGER, reading).await;
+        let mut linger = Linger::new();
+        std::future::poll_fn(|cx| linger.poll_over(&mut self.stream.borrow_mut(), cx)).await;
     }
 }
 
