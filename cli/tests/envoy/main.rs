@@ -10,6 +10,7 @@
 //! | `channel` | how a control plane is spoken to |
 //! | `breakers` | one request too many, refused alike |
 //! | `chains` | generated filter chains and connections, equal choices |
+//! | `closing` | how long the client of a connection that has said its last is waited for |
 //! | `handshake` | whom TLS lets in, in every cell of a matrix of clients |
 //! | `health` | which members are fit |
 //! | `identity` | who the client is, told to upstreams, routes and logs alike |
@@ -30,6 +31,7 @@ mod balancing;
 mod breakers;
 mod chains;
 mod channel;
+mod closing;
 mod follow;
 mod handshake;
 mod health;

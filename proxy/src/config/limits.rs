@@ -50,6 +50,9 @@ pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// No byte moved on a stream, either way: Envoy's `stream_idle_timeout` default.
 pub const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// Until the peer of a connection that has said its last closes, too: Envoy's `delayed_close_timeout` default.
+pub const DELAYED_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// No stream on a connection: Envoy's `idle_timeout` default.
 pub const CONNECTION_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 

@@ -121,6 +121,8 @@ pub struct HttpConnectionManager {
     pub request_headers_timeout: Option<Duration>,
     /// No byte on a stream; `None` is no limit.
     pub stream_idle_timeout: Option<Duration>,
+    /// From the last byte of a connection until its client has closed it, too; `None` does not wait.
+    pub delayed_close_timeout: Option<Duration>,
     /// A connection without stream; `None` is no limit.
     pub idle_timeout: Option<Duration>,
     /// How long a request may take, all in all, when its route does not say; `None` is no limit.

@@ -271,7 +271,7 @@ pub async fn serve(
     let Some((protocol, first)) = find_protocol(&manager, &downstream, &mut stream).await else {
         return Carried::default();
     };
-    let facts = Rc::new(IoFacts::new());
+    let facts = Rc::new(IoFacts::new(manager.config.delayed_close_timeout));
     let connection = Rc::new(Connection {
         peer: peer_of(&downstream),
         worker,
@@ -308,6 +308,10 @@ pub async fn serve(
         Ok(()) => false,
         Err(error) => connection.ended_with(&error),
     };
+    if connection.facts.is_cut.get() {
+        let stats = &connection.manager.stats;
+        stats.downstream_cx_delayed_close_timeout().inc();
+    }
     connection.carried(is_broken)
 }
 

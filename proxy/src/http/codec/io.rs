@@ -7,12 +7,14 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Context;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
+use crate::config::limits;
 use crate::http::codec::frames::Frames;
 use crate::http::codec::linger::Linger;
 use crate::http::http1::decode::Violation;
@@ -33,11 +35,15 @@ pub struct IoFacts {
     pub violation: Cell<Option<Violation>>,
     /// What is spoken is not HTTP any more, and may want to say goodbye.
     pub is_switched: Cell<bool>,
+    /// How long the client may take to close a connection that has said its last; `None` is not waited for.
+    pub linger: Option<Duration>,
+    /// It took longer.
+    pub is_cut: Cell<bool>,
 }
 
 impl IoFacts {
     /// Nothing moved yet.
-    pub fn new() -> Self {
+    pub fn new(linger: Option<Duration>) -> Self {
         Self {
             head_since: Cell::new(None),
             blocked_since: Cell::new(None),
@@ -45,13 +51,15 @@ impl IoFacts {
             sent: Cell::new(0),
             violation: Cell::new(None),
             is_switched: Cell::new(false),
+            linger,
+            is_cut: Cell::new(false),
         }
     }
 }
 
 impl Default for IoFacts {
     fn default() -> Self {
-        Self::new()
+        Self::new(Some(limits::DELAYED_CLOSE_TIMEOUT))
     }
 }
 
@@ -146,8 +154,9 @@ impl AsyncWrite for ServerIo {
     /// Over once the peer has closed, too, or did not for a while.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let linger = this.linger.get_or_insert_with(|| Box::new(Linger::new()));
-        linger.poll_over(&mut this.stream, cx).map(Ok)
+        let new = || Box::new(Linger::new(this.facts.linger));
+        let linger = this.linger.get_or_insert_with(new);
+        linger.poll_over(&mut this.stream, &this.facts, cx).map(Ok)
     }
 
     fn poll_write_vectored(

@@ -16,10 +16,8 @@ use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use tokio::time::Sleep;
 
+use crate::http::codec::IoFacts;
 use crate::net::NetStream;
-
-/// How long all of it takes: a peer that reads at all has read by then.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// Bytes that are thrown away meanwhile; whoever sends more does not mean to end.
 const DISCARD_MAX: usize = 256 * 1024;
@@ -30,16 +28,17 @@ const PIECE: usize = 2 * 1024;
 /// A connection whose last byte was written.
 #[derive(Debug)]
 pub(in crate::http) struct Linger {
-    end: Pin<Box<Sleep>>,
+    /// None if the peer is not waited for.
+    end: Option<Pin<Box<Sleep>>>,
     left: usize,
     is_shut: bool,
 }
 
 impl Linger {
-    /// From now on.
-    pub(in crate::http) fn new() -> Self {
+    /// From now on, all of it.
+    pub(in crate::http) fn new(patience: Option<Duration>) -> Self {
         Self {
-            end: Box::pin(tokio::time::sleep(LINGER)),
+            end: patience.map(|patience| Box::pin(tokio::time::sleep(patience))),
             left: DISCARD_MAX,
             is_shut: false,
         }
@@ -50,9 +49,16 @@ impl Linger {
     pub(in crate::http) fn poll_over(
         &mut self,
         stream: &mut NetStream,
+        facts: &IoFacts,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        if self.end.as_mut().poll(cx).is_ready() {
+        let Some(end) = &mut self.end else {
+            // As far as the socket takes it.
+            let _ = Pin::new(stream).poll_shutdown(cx);
+            return Poll::Ready(());
+        };
+        if end.as_mut().poll(cx).is_ready() {
+            facts.is_cut.set(true);
             return Poll::Ready(());
         }
         if !self.is_shut {
@@ -85,28 +91,33 @@ mod tests {
 
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(3);
+
     fn pair() -> (NetStream, UnixStream) {
         let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
         (NetStream::Unix(ours), theirs)
     }
 
-    async fn over(linger: &mut Linger, stream: &mut NetStream) {
-        std::future::poll_fn(|cx| linger.poll_over(stream, cx)).await;
+    /// Whether the peer took too long.
+    async fn over(linger: &mut Linger, stream: &mut NetStream) -> bool {
+        let facts = IoFacts::default();
+        std::future::poll_fn(|cx| linger.poll_over(stream, &facts, cx)).await;
+        facts.is_cut.get()
     }
 
     #[tokio::test]
     async fn it_is_over_when_the_peer_has_closed() {
         let (mut ours, mut theirs) = pair();
-        let mut linger = Linger::new();
+        let mut linger = Linger::new(Some(PATIENCE));
         let sent = [0; 3 * PIECE];
         theirs.write_all(&sent).await.expect("there is room");
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        assert!(linger.poll_over(&mut ours, &mut cx).is_pending());
+        let polled = linger.poll_over(&mut ours, &IoFacts::default(), &mut cx);
+        assert!(polled.is_pending());
         let end = theirs.read(&mut [0]).await;
         assert_eq!(end.expect("nothing failed"), 0, "it is told the end");
         drop(theirs);
-        over(&mut linger, &mut ours).await;
-        assert!(!linger.end.is_elapsed());
+        assert!(!over(&mut linger, &mut ours).await);
         assert_eq!(linger.left, DISCARD_MAX - sent.len());
     }
 
@@ -114,19 +125,27 @@ mod tests {
     async fn a_peer_that_stays_is_left_after_a_while() {
         let (mut ours, _theirs) = pair();
         let before = Instant::now();
-        over(&mut Linger::new(), &mut ours).await;
-        assert!(before.elapsed() >= LINGER);
+        assert!(over(&mut Linger::new(Some(PATIENCE)), &mut ours).await);
+        assert!(before.elapsed() >= PATIENCE);
     }
 
     #[tokio::test]
     async fn a_peer_that_goes_on_is_left_when_it_has_sent_enough() {
         let (mut ours, mut theirs) = pair();
-        let mut linger = Linger::new();
+        let mut linger = Linger::new(Some(PATIENCE));
         let more = vec![0; 2 * DISCARD_MAX];
         tokio::select! {
-            () = over(&mut linger, &mut ours) => {}
+            is_cut = over(&mut linger, &mut ours) => assert!(!is_cut),
             sent = theirs.write_all(&more) => panic!("all of it was taken: {sent:?}"),
         }
         assert_eq!(linger.left, 0);
+    }
+
+    #[tokio::test]
+    async fn nobody_is_waited_for_where_there_is_no_patience() {
+        let (mut ours, mut theirs) = pair();
+        assert!(!over(&mut Linger::new(None), &mut ours).await);
+        let end = theirs.read(&mut [0]).await;
+        assert_eq!(end.expect("nothing failed"), 0, "it is told the end");
     }
 }

@@ -445,8 +445,10 @@ impl ServerIo {
             self.say_end();
             return;
         }
-        let mut linger = Linger::new();
-        std::future::poll_fn(|cx| linger.poll_over(&mut self.stream.borrow_mut(), cx)).await;
+        let mut linger = Linger::new(self.facts.linger);
+        let mut over =
+            |cx: &mut Context<'_>| linger.poll_over(&mut self.stream.borrow_mut(), &self.facts, cx);
+        std::future::poll_fn(&mut over).await;
     }
 }
 

@@ -106,7 +106,7 @@ where
     Fut: Future<Output = Response<B>> + 'static,
     B: Held + 'static,
 {
-    let io = ServerIo::new(stream, Vec::new(), Rc::new(IoFacts::new()));
+    let io = ServerIo::new(stream, Vec::new(), Rc::new(IoFacts::default()));
     let service = move |request| {
         let answer = service(request);
         async move { answer.await.map(Plain) }

@@ -252,21 +252,13 @@ impl Live {
         ] {
             let before = recorded.remove(&resource_type).unwrap_or_default();
             let now = facts.types.get(&resource_type).cloned().unwrap_or_default();
-            stats
-                .update_attempt()
-                .add(now.update_attempt - before.update_attempt);
-            stats
-                .update_success()
-                .add(now.update_success - before.update_success);
-            stats
-                .update_failure()
-                .add(now.update_failure - before.update_failure);
-            stats
-                .update_rejected()
-                .add(now.update_rejected - before.update_rejected);
-            stats
-                .init_fetch_timeout()
-                .add(now.init_fetch_timeout - before.init_fetch_timeout);
+            let came = |count: fn(&TypeStatus) -> u64| count(&now) - count(&before);
+            stats.update_attempt().add(came(|of| of.update_attempt));
+            stats.update_success().add(came(|of| of.update_success));
+            stats.update_failure().add(came(|of| of.update_failure));
+            stats.update_rejected().add(came(|of| of.update_rejected));
+            let timeouts = came(|of| of.init_fetch_timeout);
+            stats.init_fetch_timeout().add(timeouts);
             let since_1970 = now
                 .update_time
                 .and_then(|at| at.duration_since(UNIX_EPOCH).ok());

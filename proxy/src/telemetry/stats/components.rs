@@ -118,6 +118,7 @@ stats! {
         gauge downstream_cx_active: "Connections open.";
         counter downstream_cx_destroy: "Connections closed.";
         counter downstream_cx_drain_close: "Connections closed by draining.";
+        counter downstream_cx_delayed_close_timeout: "Connections whose client did not close them in time after the last byte.";
         counter downstream_cx_http1_total: "HTTP/1 connections accepted.";
         gauge downstream_cx_http1_active: "HTTP/1 connections open.";
         counter downstream_cx_http2_total: "HTTP/2 connections accepted.";

@@ -109,7 +109,7 @@ pub(crate) fn decode(
     // Tuning, observation, and headers that tell more.
     let add_user_agent = value::is_true(add_user_agent);
     unsupported!(context, warn: add_user_agent, tracing, http1_safe_max_connection_duration,
-        http3_protocol_options, stream_flush_timeout, drain_timeout_jitter, delayed_close_timeout,
+        http3_protocol_options, stream_flush_timeout, drain_timeout_jitter,
         access_log_flush_interval, flush_access_log_on_new_request, access_log_options,
         proxy_100_continue,
         represent_ipv4_remote_address_as_ipv4_mapped_ipv6, request_id_extension,
@@ -184,6 +184,12 @@ pub(crate) fn decode(
         stream_idle_timeout,
         Some(limits::STREAM_IDLE_TIMEOUT),
     );
+    let delayed_close_timeout = value::timeout(
+        context,
+        "delayed_close_timeout",
+        delayed_close_timeout,
+        Some(limits::DELAYED_CLOSE_TIMEOUT),
+    );
     let request_headers_kb = value::number(
         context,
         "max_request_headers_kb",
@@ -210,6 +216,7 @@ pub(crate) fn decode(
         request_timeout,
         request_headers_timeout,
         stream_idle_timeout,
+        delayed_close_timeout,
         idle_timeout: common.idle_timeout(),
         max_connection_duration: common.max_connection_duration,
         max_requests_per_connection: common.max_requests_per_connection,

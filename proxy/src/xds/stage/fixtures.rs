@@ -225,6 +225,7 @@ pub(crate) fn listener(name: &str, routes: RouteSource) -> Arc<Listener> {
         request_timeout: None,
         request_headers_timeout: None,
         stream_idle_timeout: None,
+        delayed_close_timeout: None,
         idle_timeout: None,
         max_connection_duration: None,
         max_stream_duration: None,

@@ -72,7 +72,7 @@ fn with_server<T: Future<Output = ()>>(
         .unwrap();
     runtime.block_on(async {
         let (client, server) = UnixStream::pair().unwrap();
-        let (closing, facts) = (Rc::new(Cell::new(Closing::No)), Rc::new(IoFacts::new()));
+        let (closing, facts) = (Rc::new(Cell::new(Closing::No)), Rc::new(IoFacts::default()));
         let stream = (NetStream::Unix(server), Vec::new());
         let limits = (DecodeLimits::default(), usize::MAX);
         let world = World {
@@ -367,7 +367,7 @@ fn a_client_that_leaves_stops_the_work() {
 async fn an_idle_connection_is_not_closed_on_a_request_that_has_just_come() {
     let (client, server) = UnixStream::pair().unwrap();
     let closing = Rc::new(Cell::new(Closing::No));
-    let (stream, facts) = ((NetStream::Unix(server), Vec::new()), IoFacts::new());
+    let (stream, facts) = ((NetStream::Unix(server), Vec::new()), IoFacts::default());
     let limits = (DecodeLimits::default(), usize::MAX);
     let mut serving = Box::pin(serve(
         stream,

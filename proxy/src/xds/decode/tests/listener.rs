@@ -117,6 +117,7 @@ fn defaults_are_envoys() {
     assert_eq!(manager.server_name, HeaderValue::from_static("weir"));
     assert!(manager.generate_request_id && !manager.use_remote_address && !manager.normalize_path);
     assert_eq!(manager.stream_idle_timeout, Some(Duration::from_secs(300)));
+    assert_eq!(manager.delayed_close_timeout, Some(Duration::from_secs(1)));
     assert_eq!(manager.idle_timeout, Some(Duration::from_secs(3600)));
     assert_eq!(manager.request_timeout, None);
     assert_eq!(
@@ -136,6 +137,7 @@ fn settings_of_the_manager() {
         "use_remote_address": true,
         "xff_num_trusted_hops": 2,
         "stream_idle_timeout": "0s",
+        "delayed_close_timeout": "0s",
         "max_request_headers_kb": 8,
         "common_http_protocol_options": {"max_headers_count": 7, "headers_with_underscores_action": "REJECT_REQUEST"},
         "http_protocol_options": {"accept_http_10": true},
@@ -144,8 +146,12 @@ fn settings_of_the_manager() {
     }));
     assert!(matches!(&manager.routes, RouteSource::Rds(name) if &**name == "r"));
     assert_eq!(
-        (manager.codec, manager.stream_idle_timeout),
-        (Codec::Http2, None)
+        (
+            manager.codec,
+            manager.stream_idle_timeout,
+            manager.delayed_close_timeout
+        ),
+        (Codec::Http2, None, None)
     );
     assert_eq!(
         (manager.request_headers_bytes_max, manager.header_count_max),
