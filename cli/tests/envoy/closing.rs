@@ -94,8 +94,7 @@ async fn active_is(admin: &Admin, name: &str, wanted: u64) {
             active => Err(format!("{active} connections of {name}, not {wanted}")),
         }
     };
-    let reached = until(active).await;
-    reached.unwrap_or_else(|excuse| panic!("{excuse}"));
+    until(active).await.expect("connections end");
 }
 
 /// The number of connections that were cut.
