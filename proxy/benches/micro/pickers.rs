@@ -139,7 +139,7 @@ fn told(hosts: usize) -> Picker {
     let picker = with("latency_told", of(policy), hosts);
     picker.set.set_factors(&Factors {
         of_members: vec![1.0; hosts],
-        exploration: 0.01,
+        explored: Vec::new(),
         partial: Some(Partial {
             proxies: 8.0,
             usual: 2.0,

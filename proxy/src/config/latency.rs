@@ -44,7 +44,7 @@ pub struct Guards {
     pub retry_after_max: Duration,
     /// Samples that weigh as much as what was believed before; at least 1.
     pub samples_min: f64,
-    /// Part of all requests that go to anybody, 0 to 0.5.
+    /// Part of a fair share of requests that goes to hosts that get fewer, 0 to 0.5.
     pub exploration: f64,
     /// Factor by which a weight may change at once; above 1.
     pub step_max: f64,

@@ -80,11 +80,11 @@ impl Learned {
         self.latency.as_ref()?.standing(host.id)
     }
 
-    fn factors(&self, policy: &LbPolicy, members: &[Member]) -> Option<Factors> {
+    fn factors(&mut self, policy: &LbPolicy, members: &[Member]) -> Option<Factors> {
         match policy {
-            LbPolicy::Latency(_) => self.latency.as_ref().map(|feedback| Factors {
+            LbPolicy::Latency(_) => self.latency.as_mut().map(|feedback| Factors {
                 of_members: feedback.weights(members),
-                exploration: feedback.exploration(),
+                explored: feedback.explored(members),
                 partial: feedback.partial(members),
             }),
             LbPolicy::PeakEwma(_) => self.peak_ewma.as_ref().map(|peak| Factors {

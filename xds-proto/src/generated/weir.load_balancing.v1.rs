@@ -150,9 +150,10 @@ pub struct Guards {
     pub min_samples: ::core::option::Option<
         ::envoy_types::pb::google::protobuf::UInt32Value,
     >,
-    /// At most so many percent of all requests go to any host alike, so that a slow one is seen to recover;
-    /// fewer where one request per host and second is less, and an eighth of that to a host that has something to
-    /// answer. 0 to 50; 1 by default.
+    /// At most so many percent of what would be a fair share of requests goes to a host that gets fewer by its weight,
+    /// so that a slow one is seen to recover: one a second where that is less, an eighth of that while it has something
+    /// to answer, and a tenth of a fair share once it has answered well, until it is believed. 0 is none of it. 0 to
+    /// 50; 1 by default.
     #[prost(message, optional, tag = "4")]
     pub exploration: ::core::option::Option<
         ::envoy_types::pb::google::protobuf::DoubleValue,

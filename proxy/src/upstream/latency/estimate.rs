@@ -18,6 +18,17 @@ const HOPELESS: f64 = 30.0;
 /// What chance makes of the ratio of equal hosts.
 const NOISE: f64 = 0.1;
 
+/// A host that got no request for so long is sent one, if that is not too much of all.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Of a fair share so much is sent to a host that answered well the last time and is believed to be worse. Half a share
+/// is no better for who heals, and worse in the simulator's S8, as it goes past those that have less to do.
+const LOOK_AGAIN: f64 = 0.1;
+
+/// Whoever has something to answer is looked at so many times less often: one that takes seconds would only make
+/// more requests wait. Not never, because a request that never ends must not hide its host.
+const BUSY: f64 = 8.0;
+
 /// Within which a slow host that answers well is believed.
 const RECOVERY: Duration = Duration::from_secs(2);
 
@@ -35,6 +46,8 @@ pub(super) struct Fresh {
     pub(super) us: f64,
     /// Attempts that have no first byte yet.
     pub(super) is_waiting: bool,
+    /// Attempts began, or could not.
+    pub(super) was_asked: bool,
 }
 
 /// What all hosts have in common in one period.
@@ -66,6 +79,13 @@ pub(super) struct Estimate {
     us: f64,
     count: f64,
     sampled_at: Duration,
+    /// When it got its last request, as far as is known.
+    asked_at: Duration,
+    is_waiting: bool,
+    /// It answered well the last time, and is believed to be worse.
+    is_better: bool,
+    /// It got so few requests that the next one is sent whatever its weight.
+    is_explored: bool,
     waiting_since: Option<Duration>,
     joined_at: Option<Duration>,
     pub(super) spared_until: Option<Duration>,
@@ -89,6 +109,10 @@ impl Estimate {
             us: 0.0,
             count: 0.0,
             sampled_at: now,
+            asked_at: now,
+            is_waiting: false,
+            is_better: false,
+            is_explored: false,
             waiting_since: None,
             joined_at,
             spared_until: None,
@@ -134,9 +158,14 @@ impl Estimate {
 
     fn learn(&mut self, fresh: &Fresh, common: &Common, guards: &Guards) {
         let now = common.now;
+        self.is_waiting = fresh.is_waiting;
+        if fresh.was_asked {
+            self.asked_at = now;
+        }
         if fresh.count > 0.0 {
             let mut gain = fresh.count / (fresh.count + guards.samples_min);
-            if fresh.ratio < self.ratio && self.ratio > SLOW {
+            let slow = if self.is_explored { 1.0 + NOISE } else { SLOW };
+            if fresh.ratio < self.ratio && self.ratio > slow {
                 let silence = now.saturating_sub(self.sampled_at);
                 gain = gain.max(1.0 - fade(silence, RECOVERY));
                 if fresh.ratio < HOPELESS {
@@ -144,6 +173,8 @@ impl Estimate {
                 }
             }
             self.ratio += gain * (fresh.ratio - self.ratio);
+            self.is_explored = false;
+            self.is_better = fresh.ratio < SLOW && self.ratio > 1.0 + NOISE;
             self.seen += fresh.count;
             self.sampled_at = now;
             self.waiting_since = None;
@@ -160,6 +191,25 @@ impl Estimate {
                 self.ratio += gain * (1.0 - self.ratio);
             }
         }
+    }
+
+    /// How long it may get no request until it is sent one, where `fair` a second are a fair share.
+    pub(super) fn patience(&self, fair: f64, exploration: f64) -> Duration {
+        let (least, part) = match self.is_better {
+            true => (Duration::ZERO, LOOK_AGAIN),
+            false => (LOOK_EVERY, exploration),
+        };
+        let busy = if self.is_waiting { BUSY } else { 1.0 };
+        let seconds = (part * fair).max(f64::MIN_POSITIVE).recip();
+        Duration::try_from_secs_f64(least.as_secs_f64().max(seconds) * busy)
+            .unwrap_or(Duration::MAX)
+    }
+
+    /// Whether it got no request for so long, which is to change.
+    pub(super) fn explore(&mut self, now: Duration, patience: Duration) -> bool {
+        let is_forgotten = now.saturating_sub(self.asked_at) >= patience;
+        self.is_explored |= is_forgotten;
+        is_forgotten
     }
 
     fn wanted(&self, common: &Common, config: &LatencyWeighted, guards: &Guards) -> f64 {

@@ -17,9 +17,6 @@ use crate::upstream::load_balancer::Partial;
 /// The baseline is the latency that so many requests do not exceed.
 const BASELINE: f64 = 0.9;
 
-/// Enough to see within a few seconds that a host has recovered.
-const EXPLORED_PER_SECOND: f64 = 1.0;
-
 /// What hosts say counts where they serve so many times as many requests as come from here. With fewer, a proxy's
 /// own requests say as much: in the simulator two proxies gain a percent in some scenarios and lose two in S5.
 const PROXIES_MIN: f64 = 4.0;
@@ -167,13 +164,30 @@ impl Feedback {
         members.iter().map(weight).collect()
     }
 
-    /// Part of all requests that should go to any host alike: what makes one per host and second, so
-    /// that a busy proxy does not send more than is needed to hosts that are slow.
-    pub fn exploration(&self) -> f64 {
-        let most = self.config.guards.map_or(0.0, |guards| guards.exploration);
-        let hosts = f64::from(u32::try_from(self.hosts.len()).unwrap_or(u32::MAX));
-        let wanted = hosts * EXPLORED_PER_SECOND / self.rate.max(f64::MIN_POSITIVE);
-        wanted.min(most)
+    /// Members that got no request for so long that they are to get one whatever their weight, in ascending order of
+    /// their places. Told again until they got it.
+    pub fn explored(&mut self, members: &[Member]) -> Vec<usize> {
+        let (Some(guards), Some(now)) = (self.config.guards, self.folded_at) else {
+            return Vec::new();
+        };
+        if guards.exploration <= 0.0 {
+            return Vec::new();
+        }
+        let fair = self.fair();
+        let mut is_forgotten = |member: &Member| {
+            let estimate = self.hosts.get_mut(&member.host.id);
+            estimate.is_some_and(|estimate| {
+                estimate.explore(now, estimate.patience(fair, guards.exploration))
+            })
+        };
+        let places = members.iter().enumerate();
+        let forgotten = places.filter(|(_, member)| is_forgotten(member));
+        forgotten.map(|(place, _)| place).collect()
+    }
+
+    /// Requests per second of a host if all had as many.
+    fn fair(&self) -> f64 {
+        self.rate / real(self.hosts.len() as u64).max(1.0)
     }
 
     /// What is known of requests that others make, if they make most of them and hosts say so.
@@ -221,10 +235,20 @@ impl Feedback {
             guard: self.config.guards.map(|guards| Guard {
                 penalty: duration(guards.failure_penalty * common.baseline_us),
                 floor: self.config.weight_min,
-                explored: self.exploration() / real(self.hosts.len() as u64).max(1.0),
+                explored: self.explored_part(estimate),
                 step_max: guards.step_max,
             }),
         })
+    }
+
+    /// Of all requests, what a host gets at least.
+    fn explored_part(&self, estimate: &Estimate) -> f64 {
+        let exploration = self.config.guards.map_or(0.0, |guards| guards.exploration);
+        if exploration <= 0.0 || self.rate <= 0.0 {
+            return 0.0;
+        }
+        let patience = estimate.patience(self.fair(), exploration);
+        (patience.as_secs_f64() * self.rate).recip()
     }
 
     /// Makes room for new members and forgets who is gone.
@@ -323,6 +347,7 @@ impl Feedback {
             ratio: (good_ratio + failed_ratio) / count.max(1.0),
             us,
             is_waiting: reading.is_waiting(),
+            was_asked: reading.begun > estimate.before.begun || count > 0.0,
         }
     }
 }

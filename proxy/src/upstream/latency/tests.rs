@@ -289,6 +289,53 @@ fn whoever_does_not_answer_at_all_loses_weight() {
 }
 
 #[test]
+fn a_host_that_gets_nothing_is_sent_one_and_more_once_it_answers_well() {
+    let mut world = World::new(3, LatencyWeighted::default());
+    world.first_answers(good(100), 50, 8);
+    let mut explored = |world: &mut World, periods: usize| {
+        world.first_answers(good(0), 0, periods);
+        world.feedback.explored(world.set.members())
+    };
+    assert!(explored(&mut world, 3).is_empty(), "a second is not over");
+    assert_eq!(explored(&mut world, 1), [0]);
+    assert_eq!(explored(&mut world, 1), [0], "nobody came");
+    world.counts[0].begin_sample();
+    assert!(explored(&mut world, 1).is_empty());
+    assert!(
+        explored(&mut world, 31).is_empty(),
+        "it has something to do"
+    );
+    assert_eq!(
+        explored(&mut world, 1),
+        [0],
+        "it must not be hidden by that"
+    );
+    world.counts[0].end_sample(Some(&good(10)));
+    assert!(explored(&mut world, 1).is_empty());
+    assert_eq!(explored(&mut world, 1), [0], "it looks better");
+}
+
+#[test]
+fn nobody_is_sent_anything_where_that_is_off() {
+    let guards = Guards {
+        exploration: 0.0,
+        ..Guards::default()
+    };
+    for guards in [Some(guards), None] {
+        let mut world = World::new(
+            3,
+            LatencyWeighted {
+                guards,
+                ..LatencyWeighted::default()
+            },
+        );
+        world.first_answers(good(100), 50, 8);
+        world.first_answers(good(0), 0, 40);
+        assert!(world.feedback.explored(world.set.members()).is_empty());
+    }
+}
+
+#[test]
 fn a_host_that_asks_for_it_is_spared_as_long_as_is_allowed() {
     let mut world = World::new(3, LatencyWeighted::default());
     world.first_answers(good(10), 50, 4);
@@ -342,7 +389,8 @@ proptest! {
             prop_assert!(
                 weights.iter().all(|weight| (1.0..=100.0).contains(weight)), "{:?}", weights
             );
-            prop_assert!((0.0..=0.01).contains(&world.feedback.exploration()));
+            let explored = world.feedback.explored(world.set.members());
+            prop_assert!(explored.iter().all(|place| *place < world.set.members().len()));
         }
     }
 }

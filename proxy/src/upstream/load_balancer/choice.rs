@@ -126,11 +126,6 @@ impl Choice {
         self.proxies.set(proxies);
     }
 
-    /// The requests of a host.
-    pub(super) fn host(&self, place: usize) -> Option<&InFlight> {
-        self.candidates.get(place).map(|one| &*one.host)
-    }
-
     /// A place.
     pub(super) fn pick(&self, draws: &mut Draws) -> usize {
         let proxies = self.proxies.get();

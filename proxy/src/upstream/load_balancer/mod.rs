@@ -505,7 +505,7 @@ impl Ingredients<'_> {
         let picker = match &self.config.policy {
             LbPolicy::Latency(config) => {
                 let hosts = chosen().map(|member| Arc::clone(member.host.waiting()));
-                let picker = Weighted::new(config.selector, hosts.collect(), &weights);
+                let picker = Weighted::new(config.selector, &hosts.collect::<Vec<_>>(), &weights);
                 Picker::Weighted(if config.reads_reports {
                     picker.with_reports(chosen().map(|member| &**member.host.told()))
                 } else {
@@ -526,7 +526,11 @@ impl Ingredients<'_> {
             LbPolicy::Reported(_) => {
                 // What is configured does not count, as in Envoy.
                 let equal = vec![1; weights.len()];
-                Picker::Weighted(Weighted::new(Selector::Smooth, hosts().collect(), &equal))
+                Picker::Weighted(Weighted::new(
+                    Selector::Smooth,
+                    &hosts().collect::<Vec<_>>(),
+                    &equal,
+                ))
             }
             LbPolicy::Maglev(_) | LbPolicy::RingHash(_) | LbPolicy::RoundRobin => {
                 Picker::RoundRobin(Stride::new(&weights))

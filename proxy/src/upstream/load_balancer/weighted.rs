@@ -1,11 +1,11 @@
 //! Weights that change while members stay: the picker of policies with feedback.
 //!
 //! Two selectors over the same weights: the best of a few that are drawn by weight (`choice`), and weighted round
-//! robin (`stride`). A small part of all picks goes to any host alike, so that one with a low weight is seen to
-//! recover.
+//! robin (`stride`). Now and then a pick goes to a host that got none for a while, whatever its weight, so that it is
+//! seen to recover.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
@@ -17,11 +17,6 @@ use crate::config::latency::Selector;
 use crate::upstream::in_flight::InFlight;
 use crate::upstream::load_report::Told;
 
-/// Of so many picks that would explore a host that has something to answer, one does. It is being explored
-/// already: one that takes seconds would only make more requests wait. Not none, because a request
-/// that never ends must not hide its host.
-const BUSY: usize = 8;
-
 /// The heaviest host's weight in the tables.
 pub(super) const SCALE: f64 = 1e6;
 
@@ -30,8 +25,8 @@ pub(super) const SCALE: f64 = 1e6;
 pub struct Factors {
     /// By which the weight of each is multiplied, in the order of the members.
     pub of_members: Vec<f64>,
-    /// Part of all picks that goes to any of them.
-    pub exploration: f64,
+    /// Who gets one of the next picks each: places of members, in ascending order.
+    pub explored: Vec<usize>,
     /// There, if what hosts say they have in flight counts.
     pub partial: Option<Partial>,
 }
@@ -49,8 +44,7 @@ pub struct Partial {
 #[derive(Debug)]
 pub(super) struct Weighted {
     configured: Box<[u32]>,
-    /// Part of picks that goes to anybody, of 2^32.
-    exploration: AtomicU64,
+    explored: Explored,
     order: Order,
 }
 
@@ -58,16 +52,7 @@ pub(super) struct Weighted {
 #[derive(Debug)]
 enum Order {
     Choice(Choice),
-    Smooth(Box<[Arc<InFlight>]>, ArcSwap<Stride>),
-}
-
-impl Order {
-    fn host(&self, place: usize) -> Option<&InFlight> {
-        match self {
-            Self::Choice(choice) => choice.host(place),
-            Self::Smooth(hosts, _) => hosts.get(place).map(|host| &**host),
-        }
-    }
+    Smooth(ArcSwap<Stride>),
 }
 
 /// Weights as parts of the largest.
@@ -89,29 +74,53 @@ fn of_scale(share: f64) -> u32 {
     (share * SCALE).clamp(1.0, SCALE) as u32
 }
 
-/// A share as the number of 32 bits that a draw is below as often.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "clamped to what fits"
-)]
-fn of_whole(share: f64) -> u64 {
-    (share.clamp(0.0, 1.0) * 2_f64.powi(32)).ceil() as u64
+/// Places that get a pick each, whoever comes next.
+#[derive(Debug)]
+struct Explored {
+    places: Box<[AtomicUsize]>,
+    left: AtomicUsize,
+}
+
+impl Explored {
+    fn new(len: usize) -> Self {
+        Self {
+            places: (0..len).map(|_| AtomicUsize::new(0)).collect(),
+            left: AtomicUsize::new(0),
+        }
+    }
+
+    /// Others from now on. A pick meanwhile may still get one of those before.
+    fn set(&self, places: impl Iterator<Item = usize>) {
+        self.left.store(0, Ordering::Relaxed);
+        let mut count = 0;
+        for (cell, place) in self.places.iter().zip(places) {
+            cell.store(place, Ordering::Relaxed);
+            count += 1;
+        }
+        self.left.store(count, Ordering::Release);
+    }
+
+    /// The next one; none for a worker that meets another one here, which is no loss.
+    fn take(&self) -> Option<usize> {
+        let left = self.left.load(Ordering::Acquire);
+        let next = left.checked_sub(1)?;
+        let taken = (self.left).compare_exchange(left, next, Ordering::Relaxed, Ordering::Relaxed);
+        taken.ok()?;
+        Some(self.places.get(next)?.load(Ordering::Relaxed))
+    }
 }
 
 impl Weighted {
     /// Prepares picks over hosts with these numbers in flight and configured weights.
-    pub(super) fn new(selector: Selector, hosts: Box<[Arc<InFlight>]>, configured: &[u32]) -> Self {
+    pub(super) fn new(selector: Selector, hosts: &[Arc<InFlight>], configured: &[u32]) -> Self {
         let weights: Vec<f64> = configured.iter().copied().map(f64::from).collect();
         let scaled = scaled(&weights);
         Self {
             configured: configured.into(),
-            exploration: AtomicU64::new(0),
+            explored: Explored::new(configured.len()),
             order: match selector {
-                Selector::Smooth => {
-                    Order::Smooth(hosts, ArcSwap::from_pointee(Stride::new(&scaled)))
-                }
-                Selector::WeightedChoice => Order::Choice(Choice::new(&hosts, &scaled)),
+                Selector::Smooth => Order::Smooth(ArcSwap::from_pointee(Stride::new(&scaled))),
+                Selector::WeightedChoice => Order::Choice(Choice::new(hosts, &scaled)),
             },
         }
     }
@@ -130,36 +139,32 @@ impl Weighted {
         let is_usable = |factor: &f64| factor.is_finite() && *factor > 0.0;
         let of_members = members.iter();
         let given = of_members.filter_map(|place| factors.of_members.get(*place).copied());
-        let (exploration, partial) = (factors.exploration, factors.partial);
         let given = given.map(|factor| if is_usable(&factor) { factor } else { 1.0 });
-        let factors: Vec<f64> = given.take(self.configured.len()).collect();
-        if factors.len() < self.configured.len() {
+        let of_own: Vec<f64> = given.take(self.configured.len()).collect();
+        if of_own.len() < self.configured.len() {
             return;
         }
         let weight = |(configured, factor): (&u32, &f64)| f64::from(*configured) * factor;
-        let weights: Vec<f64> = self.configured.iter().zip(&factors).map(weight).collect();
+        let weights: Vec<f64> = self.configured.iter().zip(&of_own).map(weight).collect();
         let scaled = scaled(&weights);
         match &self.order {
-            Order::Choice(choice) => choice.set(&scaled, (&weights, &factors), partial),
-            Order::Smooth(_, order) => order.store(Arc::new(Stride::new(&scaled))),
+            Order::Choice(choice) => choice.set(&scaled, (&weights, &of_own), factors.partial),
+            Order::Smooth(order) => order.store(Arc::new(Stride::new(&scaled))),
         }
-        let exploration = of_whole(exploration);
-        self.exploration.store(exploration, Ordering::Relaxed);
+        let explored = (members.iter().enumerate())
+            .filter(|(_, member)| factors.explored.binary_search(member).is_ok())
+            .map(|(place, _)| place);
+        self.explored.set(explored);
     }
 
     /// A place.
     pub(super) fn pick(&self, cursor: &mut u64, draws: &mut Draws) -> usize {
-        let exploration = self.exploration.load(Ordering::Relaxed);
-        if exploration > 0 && draws.any() >> 32 < exploration {
-            let place = draws.below(self.configured.len());
-            let is_idle = (self.order.host(place)).is_some_and(|host| host.value() == 0);
-            if is_idle || draws.below(BUSY) == 0 {
-                return place;
-            }
+        if let Some(place) = self.explored.take() {
+            return place;
         }
         match &self.order {
             Order::Choice(choice) => choice.pick(draws),
-            Order::Smooth(_, order) => order.load().pick(cursor),
+            Order::Smooth(order) => order.load().pick(cursor),
         }
     }
 }
@@ -182,14 +187,14 @@ mod tests {
     }
 
     fn weighted(selector: Selector, busy: &[u32]) -> Weighted {
-        Weighted::new(selector, hosts(busy), &vec![1; busy.len()])
+        Weighted::new(selector, &hosts(busy), &vec![1; busy.len()])
     }
 
-    fn set(weighted: &Weighted, factors: &[f64], exploration: f64) {
+    fn set(weighted: &Weighted, factors: &[f64], explored: &[usize]) {
         let members: Vec<usize> = (0..weighted.configured.len()).collect();
         let factors = Factors {
             of_members: factors.to_vec(),
-            exploration,
+            explored: explored.to_vec(),
             partial: None,
         };
         weighted.set_factors(&members, &factors);
@@ -208,34 +213,46 @@ mod tests {
     #[test]
     fn in_turn_shares_follow_the_factors() {
         let weighted = weighted(Selector::Smooth, &[0, 0, 0]);
-        set(&weighted, &[1.0, 3.0, 6.0], 0.0);
+        set(&weighted, &[1.0, 3.0, 6.0], &[]);
         for (found, expected) in shares(&weighted).iter().zip([0.1, 0.3, 0.6]) {
             assert!((found - expected).abs() < 0.01, "{found} {expected}");
         }
     }
 
     #[test]
-    fn a_busy_or_light_host_is_hardly_chosen_but_explored() {
+    fn a_busy_or_light_host_is_hardly_chosen() {
         let weighted = weighted(Selector::WeightedChoice, &[0, 0, 0, 40]);
-        set(&weighted, &[20.0, 20.0, 1.0, 20.0], 0.02);
+        set(&weighted, &[20.0, 20.0, 1.0, 20.0], &[]);
         let shares = shares(&weighted);
-        // A quarter of the explored picks, and when its only rivals are draws of the busy one.
-        assert!((0.004..0.009).contains(&shares[2]), "{shares:?}");
-        // An eighth of that: somebody else is drawn always.
-        assert!((0.0003..0.001).contains(&shares[3]), "{shares:?}");
+        assert!(shares[2] < 0.001 && shares[3] < 0.001, "{shares:?}");
         assert!((shares[0] - shares[1]).abs() < 0.02, "{shares:?}");
+    }
+
+    #[test]
+    fn who_is_explored_gets_a_pick_each_by_either_selector() {
+        for selector in [Selector::WeightedChoice, Selector::Smooth] {
+            let weighted = weighted(selector, &[0, 0, 40, 40]);
+            set(&weighted, &[20.0, 20.0, 1.0, 1.0], &[2, 3]);
+            let (mut draws, mut cursor) = (Draws::new(5), 0);
+            let mut pick = || weighted.pick(&mut cursor, &mut draws);
+            let mut first = [pick(), pick()];
+            first.sort_unstable();
+            assert_eq!(first, [2, 3]);
+            let rest = [pick(), pick(), pick()];
+            assert!(rest.iter().all(|place| *place < 2), "{rest:?}");
+        }
     }
 
     #[test]
     fn what_hosts_say_counts_more_than_what_is_known_here() {
         let hosts = hosts(&[0, 0, 0, 1]);
         let told: Vec<Told> = hosts.iter().map(Told::new).collect();
-        let weighted = Weighted::new(Selector::WeightedChoice, hosts, &[1; 4]);
+        let weighted = Weighted::new(Selector::WeightedChoice, &hosts, &[1; 4]);
         let weighted = weighted.with_reports(told.iter());
         let members = [0, 1, 2, 3];
         let factors = |of_members: &[f64], partial| Factors {
             of_members: of_members.to_vec(),
-            exploration: 0.0,
+            explored: Vec::new(),
             partial,
         };
         let partial = Some(Partial {
@@ -264,9 +281,9 @@ mod tests {
     #[test]
     fn factors_that_are_no_numbers_change_nothing() {
         let weighted = weighted(Selector::Smooth, &[0, 0]);
-        set(&weighted, &[f64::NAN, f64::INFINITY], 0.0);
+        set(&weighted, &[f64::NAN, f64::INFINITY], &[]);
         assert_eq!(shares(&weighted), [0.5, 0.5]);
-        set(&weighted, &[1.0], 0.0); // not one for each
+        set(&weighted, &[1.0], &[]); // not one for each
         assert_eq!(shares(&weighted), [0.5, 0.5]);
     }
 
@@ -277,7 +294,7 @@ mod tests {
         ) {
             let selector = if smooth { Selector::Smooth } else { Selector::WeightedChoice };
             let weighted = weighted(selector, &vec![0; factors.len()]);
-            set(&weighted, &factors, 0.1);
+            set(&weighted, &factors, &[0]);
             let mut cursor = u64::from(start);
             prop_assert!(weighted.pick(&mut cursor, &mut Draws::new(random)) < factors.len());
         }

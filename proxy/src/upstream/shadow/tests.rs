@@ -191,7 +191,7 @@ fn a_policy_that_looks_on_leaves_the_other_its_list_of_who_spoke_last() {
     let set = set_of(400, &config, &Transports::default(), None);
     let factors = Factors {
         of_members: vec![1.0; set.members().len()],
-        exploration: 0.0,
+        explored: Vec::new(),
         partial: Some(Partial {
             proxies: 50.0,
             usual: 9.0,

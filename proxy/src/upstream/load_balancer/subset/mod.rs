@@ -93,9 +93,11 @@ impl Part {
     fn set_factors(&self, factors: &Factors) {
         let own = self.places.iter();
         let own = own.filter_map(|place| factors.of_members.get(*place).copied());
+        let explored = self.places.iter().enumerate();
+        let explored = explored.filter(|(_, place)| factors.explored.binary_search(place).is_ok());
         self.balancer.set_factors(&Factors {
             of_members: own.collect(),
-            exploration: factors.exploration,
+            explored: explored.map(|(place, _)| place).collect(),
             partial: factors.partial,
         });
     }

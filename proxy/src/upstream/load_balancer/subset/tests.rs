@@ -386,7 +386,7 @@ fn feedback_reaches_the_members_of_subsets() {
     set.set_factors(&Factors {
         partial: None,
         of_members: vec![1e-5, 1.0, 1.0, 1e-5, 1.0, 1.0],
-        exploration: 0.0,
+        explored: Vec::new(),
     });
     assert_eq!(who(&set, Some(&criteria(&[("version", "1")]))), [2]);
     assert_eq!(who(&set, Some(&criteria(&[("version", "2")]))), [3]);
