@@ -85,7 +85,7 @@ impl Client {
     }
 
     /// Asks until it is over, and once more. A connection keeps the chain it began with; only that of
-    /// the changed chain has to go: none is left of it.
+    /// the changed chain has to go, and asks until it is told: none is left of it.
     async fn load(mut self, is_over: Arc<AtomicBool>) -> Option<Self> {
         loop {
             let is_last = is_over.load(Ordering::Relaxed);
@@ -98,7 +98,8 @@ impl Client {
                 assert_eq!(self.chain, CHANGED, "told to go");
                 return None;
             }
-            if is_last {
+            // The changed chain's worker may hear of it a little later than that of a new connection.
+            if is_last && self.chain != CHANGED {
                 return Some(self);
             }
         }

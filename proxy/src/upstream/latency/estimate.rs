@@ -81,6 +81,8 @@ pub(super) struct Estimate {
     sampled_at: Duration,
     /// When it got its last request, as far as is known.
     asked_at: Duration,
+    /// When it was told since that it is to get one.
+    told_at: Option<Duration>,
     is_waiting: bool,
     /// It answered well the last time, and is believed to be worse.
     is_better: bool,
@@ -110,6 +112,7 @@ impl Estimate {
             count: 0.0,
             sampled_at: now,
             asked_at: now,
+            told_at: None,
             is_waiting: false,
             is_better: false,
             is_explored: false,
@@ -161,6 +164,7 @@ impl Estimate {
         self.is_waiting = fresh.is_waiting;
         if fresh.was_asked {
             self.asked_at = now;
+            self.told_at = None;
         }
         if fresh.count > 0.0 {
             let mut gain = fresh.count / (fresh.count + guards.samples_min);
@@ -205,11 +209,18 @@ impl Estimate {
             .unwrap_or(Duration::MAX)
     }
 
-    /// Whether it got no request for so long, which is to change.
+    /// Whether it got no request for so long, which is to change. It may be that there is none to send, or that it
+    /// cannot be sent there: that is tried again a second later. Whoever asked to be spared is.
     pub(super) fn explore(&mut self, now: Duration, patience: Duration) -> bool {
-        let is_forgotten = now.saturating_sub(self.asked_at) >= patience;
-        self.is_explored |= is_forgotten;
-        is_forgotten
+        let over = |at: Duration, time| now.saturating_sub(at) >= time;
+        let was_told = self.told_at.is_some_and(|at| !over(at, LOOK_EVERY));
+        let is_spared = self.spared_until.is_some_and(|until| now < until);
+        if was_told || is_spared || !over(self.asked_at, patience) {
+            return false;
+        }
+        self.told_at = Some(now);
+        self.is_explored = true;
+        true
     }
 
     fn wanted(&self, common: &Common, config: &LatencyWeighted, guards: &Guards) -> f64 {

@@ -165,7 +165,7 @@ impl Feedback {
     }
 
     /// Members that got no request for so long that they are to get one whatever their weight, in ascending order of
-    /// their places. Told again until they got it.
+    /// their places.
     pub fn explored(&mut self, members: &[Member]) -> Vec<usize> {
         let (Some(guards), Some(now)) = (self.config.guards, self.folded_at) else {
             return Vec::new();

@@ -298,6 +298,7 @@ fn a_host_that_gets_nothing_is_sent_one_and_more_once_it_answers_well() {
     };
     assert!(explored(&mut world, 3).is_empty(), "a second is not over");
     assert_eq!(explored(&mut world, 1), [0]);
+    assert!(explored(&mut world, 3).is_empty(), "it was told");
     assert_eq!(explored(&mut world, 1), [0], "nobody came");
     world.counts[0].begin_sample();
     assert!(explored(&mut world, 1).is_empty());
