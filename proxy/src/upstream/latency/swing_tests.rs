@@ -108,7 +108,7 @@ impl World {
                 self.end_until(self.next_fold);
                 self.fold(self.next_fold);
                 self.next_fold += PERIOD;
-                if self.next_fold % SECOND == 0 {
+                if self.next_fold.is_multiple_of(SECOND) {
                     let all: f64 = counts.iter().sum();
                     shares.push(counts.iter().map(|count| count / all).collect());
                     counts.fill(0.0);

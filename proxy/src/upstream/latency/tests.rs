@@ -292,7 +292,7 @@ fn whoever_does_not_answer_at_all_loses_weight() {
 fn a_host_that_gets_nothing_is_sent_one_and_more_once_it_answers_well() {
     let mut world = World::new(3, LatencyWeighted::default());
     world.first_answers(good(100), 50, 8);
-    let mut explored = |world: &mut World, periods: usize| {
+    let explored = |world: &mut World, periods: usize| {
         world.first_answers(good(0), 0, periods);
         world.feedback.explored(world.set.members())
     };

@@ -201,8 +201,8 @@ pub(crate) fn inline(clusters: &[&str]) -> RouteSource {
     RouteSource::Inline(routes("inline", clusters))
 }
 
-pub(crate) fn listener(name: &str, routes: RouteSource) -> Arc<Listener> {
-    let manager = HttpConnectionManager {
+fn manager(routes: RouteSource) -> HttpConnectionManager {
+    HttpConnectionManager {
         upgrades: Vec::new(),
         stat_prefix: "".into(),
         codec: Codec::Auto,
@@ -240,7 +240,10 @@ pub(crate) fn listener(name: &str, routes: RouteSource) -> Arc<Listener> {
         strip_host_port: StripHostPort::None,
         accept_http_10: false,
         http2: Http2Options::default(),
-    };
+    }
+}
+
+pub(crate) fn listener(name: &str, routes: RouteSource) -> Arc<Listener> {
     let chain = FilterChain {
         name: "".into(),
         conditions: FilterChainMatch::default(),
@@ -249,7 +252,7 @@ pub(crate) fn listener(name: &str, routes: RouteSource) -> Arc<Listener> {
         connection_limits: Vec::new(),
         state: crate::config::filter_state::ConnectionState::default(),
         allowance: Allowance::default(),
-        filter: NetworkFilter::HttpConnectionManager(Arc::new(manager)),
+        filter: NetworkFilter::HttpConnectionManager(Arc::new(manager(routes))),
     };
     Arc::new(Listener {
         name: name.into(),
