@@ -30,16 +30,17 @@ const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\
 const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0";
 const PONG: &[u8] = b"\0\0\x08\x06\x01\0\0\0\0";
 
-fn listener(port: u16, name: &str, patience: &str) -> Value {
+/// Named by how long it waits.
+fn listener(port: u16, patience: &str) -> Value {
     let answer = json!({"status": 200, "body": {"inline_string": "early"}});
     let routes = json!([{"match": {"prefix": "/"}, "direct_response": answer}]);
     let more = json!({
-        "stat_prefix": name,
+        "stat_prefix": patience,
         "delayed_close_timeout": patience,
         "common_http_protocol_options": {"max_requests_per_connection": 1},
     });
     json!({
-        "name": name,
+        "name": patience,
         "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
         "filter_chains": [{"filters": [{"name": "http", "typed_config": manager(&routes, &more)}]}],
     })
@@ -125,7 +126,7 @@ async fn clients_are_waited_for_alike() {
     let numbers: Vec<u16> = ports.iter().map(|port| port.number()).collect();
     let listeners = numbers.iter().zip(PATIENCE);
     let listeners: Vec<Value> = listeners
-        .map(|(port, (patience, _, _))| listener(*port, patience, patience))
+        .map(|(port, (patience, _, _))| listener(*port, patience))
         .collect();
     let text = bootstrap(&listeners, &[]);
     let look = |admin: Admin| {

@@ -49,7 +49,8 @@ const WAYS: [&str; 4] = ["h1", "h2", "h1s", "h2s"];
 /// Clusters of streams, which succeed or fail in no other way than connections do.
 pub(crate) const STREAMS: [&str; 3] = ["echo", "resets", "told"];
 
-/// Looks at the sockets of a process that has nothing to do: a tenth of a second, however busy the machine.
+/// Looks at the sockets of a process that has nothing to do: they take a tenth of a second at least, and longer the
+/// busier the machine is.
 const REST_LOOKS: usize = 100;
 
 /// Where clients connect.

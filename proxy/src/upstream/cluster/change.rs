@@ -20,9 +20,9 @@ use crate::upstream::transport::Transports;
 impl ClusterHandle {
     /// Changes the members only; those that stay keep their connections. Called by `apply`.
     pub fn set_endpoints(&self, endpoints: Arc<Endpoints>) {
-        let mut drained = self.0.drained();
-        drained.follow(&endpoints);
-        self.replace_endpoints(&drained, endpoints, Cause::Removed);
+        self.renew(endpoints, |old, endpoints, drained| {
+            old.with_endpoints(endpoints, drained)
+        });
     }
 
     /// Drains a member, or takes it back; it stays so while it is a member. What runs on it has the
@@ -43,18 +43,18 @@ impl ClusterHandle {
         } else if !drained.remove(address) {
             return Err("the endpoint is not drained".to_owned());
         }
-        self.replace_endpoints(&drained, endpoints, Cause::Drained);
+        let old = self.load_full();
+        self.swap(
+            &old,
+            old.with_endpoints(endpoints, &drained),
+            Cause::Drained,
+        );
         Ok(())
     }
 
     /// Members that are drained by hand.
     pub fn drained(&self) -> Vec<Address> {
         self.0.drained().iter().cloned().collect()
-    }
-
-    fn replace_endpoints(&self, drained: &Drained, endpoints: Arc<Endpoints>, cause: Cause) {
-        let old = self.0.current.load_full();
-        self.swap(&old, old.with_endpoints(endpoints, drained), cause);
     }
 
     /// Changes how members are chosen and how much may be on its way, and nothing else: connections,
@@ -65,19 +65,16 @@ impl ClusterHandle {
         endpoints: Arc<Endpoints>,
         stats: Arc<BalancerStats>,
     ) {
-        let mut drained = self.0.drained();
-        drained.follow(&endpoints);
-        let old = self.0.current.load_full();
-        let transports = Arc::clone(&old.transports);
-        let kept = Kept {
-            drained: &drained,
-            care: old.care.clone(),
-            zone: old.zone.clone(),
-            previous: Some(&old.hosts),
-            stats,
-        };
-        let new = UpstreamCluster::new(config, transports, endpoints, kept);
-        self.swap(&old, new, Cause::Removed);
+        self.renew(endpoints, |old, endpoints, drained| {
+            let kept = Kept {
+                drained,
+                care: old.care.clone(),
+                zone: old.zone.clone(),
+                previous: Some(&old.hosts),
+                stats,
+            };
+            UpstreamCluster::new(config, Arc::clone(&old.transports), endpoints, kept)
+        });
     }
 
     /// Members that were found unfit take no load from now on, those that are fit again do. Called by
@@ -98,36 +95,44 @@ impl ClusterHandle {
         endpoints: Arc<Endpoints>,
         stats: Arc<BalancerStats>,
     ) {
-        let mut drained = self.0.drained();
-        drained.follow(&endpoints);
-        let old = self.0.current.load_full();
-        let kept = Kept {
-            drained: &drained,
-            care,
-            zone: old.zone.clone(),
-            previous: None,
-            stats,
-        };
-        let new = UpstreamCluster::new(config, transports, endpoints, kept);
-        self.swap(&old, new, Cause::Removed);
+        self.renew(endpoints, |old, endpoints, drained| {
+            let kept = Kept {
+                drained,
+                care,
+                zone: old.zone.clone(),
+                previous: None,
+                stats,
+            };
+            UpstreamCluster::new(config, transports, endpoints, kept)
+        });
     }
 
     /// Becomes what `warm` is, whose members were checked, with the members of now. Called by `apply`.
     pub fn become_warm(&self, warm: &Self, endpoints: Arc<Endpoints>, stats: Arc<BalancerStats>) {
+        let warm = warm.load_full();
+        self.renew(endpoints, |_, endpoints, drained| {
+            let kept = Kept {
+                drained,
+                care: warm.care.clone(),
+                zone: warm.zone.clone(),
+                previous: Some(&warm.hosts),
+                stats,
+            };
+            let config = Arc::clone(&warm.config);
+            UpstreamCluster::new(config, Arc::clone(&warm.transports), endpoints, kept)
+        });
+    }
+
+    /// Becomes what `make` makes of what it is, with these members and those of them that are drained.
+    fn renew(
+        &self,
+        endpoints: Arc<Endpoints>,
+        make: impl FnOnce(&UpstreamCluster, Arc<Endpoints>, &Drained) -> UpstreamCluster,
+    ) {
         let mut drained = self.0.drained();
         drained.follow(&endpoints);
         let old = self.load_full();
-        let warm = warm.load_full();
-        let kept = Kept {
-            drained: &drained,
-            care: warm.care.clone(),
-            zone: warm.zone.clone(),
-            previous: Some(&warm.hosts),
-            stats,
-        };
-        let config = Arc::clone(&warm.config);
-        let transports = Arc::clone(&warm.transports);
-        let new = UpstreamCluster::new(config, transports, endpoints, kept);
+        let new = make(&old, endpoints, &drained);
         self.swap(&old, new, Cause::Removed);
     }
 

@@ -197,8 +197,12 @@ impl Estimate {
         }
     }
 
-    /// How long it may get no request until it is sent one, where `fair` a second are a fair share.
+    /// How long it may get no request until it is sent one, where `fair` a second are a fair share; for ever where
+    /// nobody is explored.
     pub(super) fn patience(&self, fair: f64, exploration: f64) -> Duration {
+        if exploration <= 0.0 {
+            return Duration::MAX;
+        }
         let (least, part) = match self.is_better {
             true => (Duration::ZERO, LOOK_AGAIN),
             false => (LOOK_EVERY, exploration),

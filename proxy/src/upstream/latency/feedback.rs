@@ -170,9 +170,6 @@ impl Feedback {
         let (Some(guards), Some(now)) = (self.config.guards, self.folded_at) else {
             return Vec::new();
         };
-        if guards.exploration <= 0.0 {
-            return Vec::new();
-        }
         let fair = self.fair();
         let mut is_forgotten = |member: &Member| {
             let estimate = self.hosts.get_mut(&member.host.id);
@@ -235,16 +232,15 @@ impl Feedback {
             guard: self.config.guards.map(|guards| Guard {
                 penalty: duration(guards.failure_penalty * common.baseline_us),
                 floor: self.config.weight_min,
-                explored: self.explored_part(estimate),
+                explored: self.explored_part(estimate, guards.exploration),
                 step_max: guards.step_max,
             }),
         })
     }
 
     /// Of all requests, what a host gets at least.
-    fn explored_part(&self, estimate: &Estimate) -> f64 {
-        let exploration = self.config.guards.map_or(0.0, |guards| guards.exploration);
-        if exploration <= 0.0 || self.rate <= 0.0 {
+    fn explored_part(&self, estimate: &Estimate, exploration: f64) -> f64 {
+        if self.rate <= 0.0 {
             return 0.0;
         }
         let patience = estimate.patience(self.fair(), exploration);
