@@ -113,10 +113,13 @@ pub(super) fn cluster(name: &str, port: u16, tls: Option<&Value>) -> Value {
 /// Everything comes from the control plane. In block style as far as it goes, so that a section can
 /// be put behind it.
 pub(super) fn dynamic(group: &str, api_type: &str, control_plane: SocketAddr) -> String {
+    // By default half a minute can pass between two attempts, which is longer than tests wait.
+    let retries = json!({"retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"}});
+    let service = json!({"cluster_name": "control-plane", "retry_policy": retries});
     let api = json!({
         "api_type": api_type,
         "transport_api_version": "V3",
-        "grpc_services": [{"envoy_grpc": {"cluster_name": "control-plane"}}],
+        "grpc_services": [{"envoy_grpc": service}],
     });
     let source = ads();
     let statics = json!({"clusters": [control_plane_cluster(control_plane)]});
