@@ -73,6 +73,8 @@ pub enum Reason {
     PerTryIdleTimeout,
     /// An attempt took longer than one may.
     PerTryTimeout,
+    /// The overload manager ends connections of HTTP/1 that bring requests.
+    Aborted,
     /// The overload manager refuses requests.
     Overloaded,
     /// The client stopped in the middle of its request.
@@ -249,6 +251,12 @@ impl Reason {
                 "upstream_per_try_timeout",
                 "upstream request timeout",
             ),
+            Self::Aborted => row(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                Some(ResponseFlag::DownstreamProtocolError),
+                "overload",
+                "Internal Server Error",
+            ),
             Self::Overloaded => row(
                 StatusCode::SERVICE_UNAVAILABLE,
                 None,
@@ -305,7 +313,8 @@ impl Reason {
     /// the rest of its request is still on the way.
     pub fn ends_connection(self) -> bool {
         match self {
-            Self::DownstreamGone
+            Self::Aborted
+            | Self::DownstreamGone
             | Self::DownstreamProtocol(_)
             | Self::DownstreamTimeout
             | Self::DownstreamVersion
@@ -348,7 +357,8 @@ impl Reason {
             | Self::Misdirected
             | Self::RequestIdle
             | Self::UpgradeRefused => (Side::Downstream, Retry::No),
-            Self::BreakerOpen(_)
+            Self::Aborted
+            | Self::BreakerOpen(_)
             | Self::Dropped { .. }
             | Self::DurationTimeout
             | Self::HeldTooMuch

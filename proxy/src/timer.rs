@@ -12,6 +12,8 @@ use std::task::Poll;
 use tokio::time::Instant;
 use tokio::time::Sleep;
 
+use crate::overload::waits::Wait;
+
 /// Sleeps kept per worker: as many as exchanges that usually run at once; the rest is freed.
 const SPARE_MAX: usize = 256;
 
@@ -25,9 +27,18 @@ pub struct LazyTimer {
     sleep: Option<Pin<Box<Sleep>>>,
     /// The sleep holds this task's waker.
     is_registered: bool,
+    /// The task is woken, too, when timeouts change.
+    wait: Option<Wait>,
 }
 
 impl LazyTimer {
+    /// Has the task of `cx`, to which it belongs, woken whenever timeouts change because of overload.
+    pub fn heed_changes(&mut self, cx: &Context<'_>) {
+        if self.wait.is_none() {
+            self.wait = Wait::enter(cx);
+        }
+    }
+
     /// Ready once `deadline` has passed. The deadline may differ from call to call.
     pub fn poll_until(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let sleep = self.sleep.get_or_insert_with(|| take_spare(deadline));

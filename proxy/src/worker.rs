@@ -28,6 +28,7 @@ use crate::net::BoundSocket;
 use crate::overload::Loads;
 use crate::overload::held;
 use crate::overload::held::Order;
+use crate::overload::waits;
 use crate::overload::watchdog::Beat;
 use crate::telemetry::stats::worker;
 use crate::upstream::pool::Pools;
@@ -56,6 +57,8 @@ pub enum Command {
     FollowHosts,
     /// A connection that another worker accepted.
     Serve(Handed),
+    /// Timeouts have changed.
+    Retime,
     /// Give back what memory is not needed.
     Shrink,
     /// Streams that hold much are given up.
@@ -112,7 +115,7 @@ impl WorkerContext {
     /// Nothing runs yet.
     pub fn new(options: WorkerOptions) -> Self {
         Self {
-            pools: Pools::new(options.drain_time),
+            pools: Pools::new(options.drain_time, Arc::clone(&options.loads)),
             peers: Peers::new(options.drain_time),
             all: DrainSignal::default(),
             goodbye: DrainSignal::default(),
@@ -128,6 +131,11 @@ impl WorkerContext {
 
     /// What is done because of overload.
     pub fn loads(&self) -> &Loads {
+        &self.options.loads
+    }
+
+    /// The same, to be kept.
+    pub fn shared_loads(&self) -> &Arc<Loads> {
         &self.options.loads
     }
 
@@ -316,6 +324,7 @@ fn obey(
         Command::FollowHosts => context.pools.follow_hosts(),
         Command::SayGoodbye => context.goodbye.start(),
         Command::ResetStreams(order) => held::reset(&order),
+        Command::Retime => waits::wake_all(),
         Command::Serve(handed) => handed.spawn(context),
         Command::Shrink => context.shrink(),
         Command::VerifyAgain(chain) => {

@@ -112,6 +112,13 @@ impl Applier {
         }
     }
 
+    /// Has workers look anew for how long they wait.
+    pub async fn retime(&self) {
+        for worker in &self.workers {
+            worker.send(Command::Retime).await;
+        }
+    }
+
     /// Workers give back what memory they can.
     pub async fn shrink(&self) {
         for worker in &self.workers {

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use xds_proto::pb::envoy::config::overload::v3 as pb;
 use xds_proto::pb::envoy::config::overload::v3::resource_monitor::ConfigType;
+use xds_proto::pb::envoy::config::overload::v3::scale_timers_overload_action_config::ScaleTimer;
+use xds_proto::pb::envoy::config::overload::v3::scale_timers_overload_action_config::TimerType;
+use xds_proto::pb::envoy::config::overload::v3::scale_timers_overload_action_config::scale_timer::OverloadAdjust;
 use xds_proto::pb::envoy::config::overload::v3::trigger::TriggerOneof;
 use xds_proto::pb::envoy::extensions::resource_monitors::cgroup_memory::v3::CgroupMemoryConfig;
 use xds_proto::pb::envoy::extensions::resource_monitors::cpu_utilization::v3::CpuUtilizationConfig;
@@ -15,14 +18,20 @@ use xds_proto::pb::envoy::extensions::resource_monitors::cpu_utilization::v3::cp
 use xds_proto::pb::envoy::extensions::resource_monitors::downstream_connections::v3::DownstreamConnectionsConfig;
 use xds_proto::pb::envoy::extensions::resource_monitors::fixed_heap::v3::FixedHeapConfig;
 use xds_proto::pb::envoy::extensions::resource_monitors::injected_resource::v3::InjectedResourceConfig;
+use xds_proto::pb::envoy::r#type::v3::Percent;
 use xds_proto::pb::google::protobuf::Any;
 
 use crate::config::overload::Action;
 use crate::config::overload::ActionRule;
+use crate::config::overload::Least;
 use crate::config::overload::Level;
 use crate::config::overload::Monitor;
 use crate::config::overload::MonitorKind;
 use crate::config::overload::Overload;
+use crate::config::overload::PointRule;
+use crate::config::overload::ShedPoint;
+use crate::config::overload::Timeout;
+use crate::config::overload::Triggers;
 use crate::xds::decode::Context;
 use crate::xds::decode::extension;
 use crate::xds::decode::unsupported;
@@ -52,7 +61,6 @@ pub(super) fn decode(context: &mut Context, manager: pb::OverloadManager) -> Opt
         loadshed_points,
         buffer_factory_config,
     } = manager;
-    unsupported!(context, reject: loadshed_points);
     let power = context.field("buffer_factory_config", |context| {
         tracked_from(context, buffer_factory_config)
     });
@@ -74,8 +82,10 @@ pub(super) fn decode(context: &mut Context, manager: pb::OverloadManager) -> Opt
         },
     );
     let mut rules: Vec<ActionRule> = Vec::new();
+    let mut timeouts = Vec::new();
     context.each("actions", actions, |context, action| {
-        let rule = self::action(context, action, &monitors)?;
+        let (rule, reduced) = self::action(context, action, &monitors)?;
+        timeouts.extend(reduced);
         if rules.iter().any(|known| known.action == rule.action) {
             context.reject("name", "is there twice");
         }
@@ -86,10 +96,21 @@ pub(super) fn decode(context: &mut Context, manager: pb::OverloadManager) -> Opt
         rules.push(rule);
         Some(())
     });
+    let mut points: Vec<PointRule> = Vec::new();
+    context.each("loadshed_points", loadshed_points, |context, point| {
+        let rule = self::point(context, point, &monitors)?;
+        if points.iter().any(|known| known.point == rule.point) {
+            context.reject("name", "is there twice");
+        }
+        points.push(rule);
+        Some(())
+    });
     Some(Overload {
         refresh_interval: interval.unwrap_or(REFRESH).max(REFRESH_MIN),
         monitors,
         actions: rules,
+        points,
+        timeouts,
         connections_max,
         tracked_from_power: power.unwrap_or_default(),
     })
@@ -182,33 +203,126 @@ fn kind(context: &mut Context, any: &Any) -> Option<Kind> {
     None
 }
 
+/// An action, and what it does to timeouts.
 fn action(
     context: &mut Context,
     action: pb::OverloadAction,
     monitors: &[Monitor],
-) -> Option<ActionRule> {
+) -> Option<(ActionRule, Vec<(Timeout, Least)>)> {
     let pb::OverloadAction {
         name,
         triggers,
         typed_config,
     } = action;
-    unsupported!(context, reject: typed_config);
     let found = Action::ALL.into_iter().find(|known| known.as_str() == name);
     let Some(action) = found else {
         context.reject_unsupported("name", format!("{name:?} is not supported"));
         return None;
     };
+    let timeouts = if action == Action::ReduceTimeouts {
+        let Some(any) = typed_config else {
+            context.reject_missing("typed_config");
+            return None;
+        };
+        context.field("typed_config", |context| timeouts(context, &any))?
+    } else {
+        unsupported!(context, reject: typed_config);
+        Vec::new()
+    };
+    let triggers = self::triggers(context, triggers, monitors, action.scales());
+    Some((ActionRule { action, triggers }, timeouts))
+}
+
+fn point(
+    context: &mut Context,
+    point: pb::LoadShedPoint,
+    monitors: &[Monitor],
+) -> Option<PointRule> {
+    let pb::LoadShedPoint { name, triggers } = point;
+    let mut all = ShedPoint::ALL.into_iter();
+    let Some(point) = all.find(|known| known.as_str() == name) else {
+        context.reject_unsupported("name", format!("{name:?} is not supported"));
+        return None;
+    };
+    let triggers = self::triggers(context, triggers, monitors, true);
+    Some(PointRule { point, triggers })
+}
+
+fn timeouts(context: &mut Context, any: &Any) -> Option<Vec<(Timeout, Least)>> {
+    if !extension::holds::<pb::ScaleTimersOverloadActionConfig>(any) {
+        extension::unknown(context, any, false);
+        return None;
+    }
+    let pb::ScaleTimersOverloadActionConfig {
+        timer_scale_factors,
+    } = extension::unpack(context, any)?;
+    let mut known = Vec::new();
+    let field = "timer_scale_factors";
+    if timer_scale_factors.is_empty() {
+        context.reject(field, "must not be empty");
+    }
+    let timeouts = context.each(field, timer_scale_factors, |context, scaled| {
+        let (timeout, least) = timeout(context, scaled)?;
+        if known.contains(&timeout) {
+            context.reject("timer", "is there twice");
+        }
+        known.push(timeout);
+        Some((timeout, least))
+    });
+    Some(timeouts)
+}
+
+fn timeout(context: &mut Context, scaled: ScaleTimer) -> Option<(Timeout, Least)> {
+    let ScaleTimer {
+        timer,
+        overload_adjust,
+    } = scaled;
+    let timeout = match value::enumeration(context, "timer", timer)? {
+        TimerType::HttpDownstreamConnectionIdle => Timeout::ConnectionIdle,
+        TimerType::HttpDownstreamConnectionMax => Timeout::ConnectionMax,
+        TimerType::HttpDownstreamStreamIdle => Timeout::StreamIdle,
+        TimerType::TransportSocketConnect => Timeout::TransportConnect,
+        TimerType::HttpDownstreamStreamFlush => {
+            let reason = "HTTP_DOWNSTREAM_STREAM_FLUSH is not supported: the idle timeout holds";
+            context.reject_unsupported("timer", reason);
+            return None;
+        }
+        TimerType::Unspecified => return context.missing("timer"),
+    };
+    let least = match overload_adjust {
+        None => return context.missing("min_timeout"),
+        Some(OverloadAdjust::MinTimeout(time)) => {
+            Least::Time(value::duration(context, "min_timeout", Some(time))?)
+        }
+        Some(OverloadAdjust::MinScale(Percent { value })) => {
+            context.field("min_scale", |context| {
+                if !(0.0..=100.0).contains(&value) {
+                    context.reject("value", "must be between 0 and 100");
+                }
+            });
+            Least::Part(value / 100.0)
+        }
+    };
+    Some((timeout, least))
+}
+
+/// `scales`: it may be done by halves.
+fn triggers(
+    context: &mut Context,
+    triggers: Vec<pb::Trigger>,
+    monitors: &[Monitor],
+    scales: bool,
+) -> Triggers {
     if triggers.is_empty() {
         context.reject("triggers", "must not be empty");
     }
-    let triggers = context.each("triggers", triggers, |context, trigger| {
+    context.each("triggers", triggers, |context, trigger| {
         let (place, level) = self::trigger(context, trigger, monitors)?;
-        if !action.scales() && matches!(level, Level::Between(..)) {
+        if !scales && matches!(level, Level::Between(..)) {
             context.reject("scaled", "this action has no half measures, use threshold");
         }
         Some((place, level))
-    });
-    Some(ActionRule { action, triggers })
+    })
 }
 
 fn trigger(
@@ -356,6 +470,10 @@ mod tests {
         );
         check(
             &action("reduce_timeouts", at),
+            "overload_manager.actions[0].typed_config",
+        );
+        check(
+            &action("close_idle_http_connections", at),
             "overload_manager.actions[0].name",
         );
         check(
@@ -378,12 +496,55 @@ mod tests {
             "triggers[0].scaled",
         );
         check(
-            "{loadshed_points: [{name: x, triggers: [{name: a, threshold: {value: 1}}]}]}",
-            "loadshed_points",
+            &format!(
+                "{{resource_monitors: [{HEAP}], loadshed_points: [{{name: x, triggers: [{at}]}}]}}"
+            ),
+            "loadshed_points[0].name",
         );
         check(
             &format!("{{resource_monitors: [{HEAP}, {HEAP}]}}"),
             "resource_monitors[1].name",
+        );
+    }
+    #[test]
+    fn timeouts_are_reduced_as_far_as_is_said() {
+        let at = "{name: heap, threshold: {value: 0.5}}";
+        let reduced = |timers: &str| {
+            format!(
+                "{{resource_monitors: [{HEAP}], actions: [{{name: envoy.overload_actions.reduce_timeouts, triggers: [{at}], typed_config: {{'@type': type.googleapis.com/envoy.config.overload.v3.ScaleTimersOverloadActionConfig, timer_scale_factors: [{timers}]}}}}]}}"
+            )
+        };
+        let factors = "actions[0].typed_config.timer_scale_factors";
+        let both = "{timer: HTTP_DOWNSTREAM_STREAM_IDLE, min_scale: {value: 10}}, {timer: TRANSPORT_SOCKET_CONNECT, min_timeout: 2s}";
+        let overload = load(&reduced(both)).unwrap().unwrap();
+        let expected = [
+            (Timeout::StreamIdle, Least::Part(0.1)),
+            (
+                Timeout::TransportConnect,
+                Least::Time(Duration::from_secs(2)),
+            ),
+        ];
+        assert_eq!(overload.timeouts, expected);
+        let check = |manager: &str, field: &str| {
+            let told = load(manager).unwrap_err();
+            assert!(told.contains(field), "{told}");
+        };
+        check(&reduced(""), factors);
+        check(
+            &reduced("{min_timeout: 1s}"),
+            &format!("{factors}[0].timer"),
+        );
+        check(
+            &reduced("{timer: HTTP_DOWNSTREAM_STREAM_FLUSH, min_timeout: 1s}"),
+            &format!("{factors}[0].timer"),
+        );
+        check(
+            &reduced("{timer: HTTP_DOWNSTREAM_STREAM_IDLE}"),
+            &format!("{factors}[0].min_timeout"),
+        );
+        check(
+            &reduced("{timer: HTTP_DOWNSTREAM_STREAM_IDLE, min_scale: {value: 101}}"),
+            &format!("{factors}[0].min_scale.value"),
         );
     }
 }

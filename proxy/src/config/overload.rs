@@ -15,6 +15,10 @@ pub struct Overload {
     pub monitors: Vec<Monitor>,
     /// What is done.
     pub actions: Vec<ActionRule>,
+    /// Where load is shed.
+    pub points: Vec<PointRule>,
+    /// How short timeouts get when they are reduced.
+    pub timeouts: Vec<(Timeout, Least)>,
     /// Downstream connections of the process, if a monitor limits them.
     pub connections_max: Option<usize>,
     /// Streams that hold less than this power of two are not reset.
@@ -60,6 +64,8 @@ pub enum MonitorKind {
 pub enum Action {
     /// Connections end after the answers to what they brought.
     DisableKeepalive,
+    /// Less time is given to those who are silent.
+    ReduceTimeouts,
     /// New connections are closed at once.
     RejectConnections,
     /// Streams that hold much are reset.
@@ -74,8 +80,9 @@ pub enum Action {
 
 impl Action {
     /// All of them, in the order of [`Action::place`].
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::DisableKeepalive,
+        Self::ReduceTimeouts,
         Self::RejectConnections,
         Self::ResetStreams,
         Self::ShrinkHeap,
@@ -88,6 +95,7 @@ impl Action {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::DisableKeepalive => "envoy.overload_actions.disable_http_keepalive",
+            Self::ReduceTimeouts => "envoy.overload_actions.reduce_timeouts",
             Self::RejectConnections => "envoy.overload_actions.reject_incoming_connections",
             Self::ResetStreams => "envoy.overload_actions.reset_high_memory_stream",
             Self::ShrinkHeap => "envoy.overload_actions.shrink_heap",
@@ -107,6 +115,7 @@ impl Action {
     pub const fn scales(self) -> bool {
         match self {
             Self::DisableKeepalive
+            | Self::ReduceTimeouts
             | Self::RejectConnections
             | Self::ResetStreams
             | Self::StopAcceptingRequests => true,
@@ -115,14 +124,135 @@ impl Action {
     }
 }
 
+/// A place on the way of a connection or a request where it may be refused (`LoadShedPoint`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShedPoint {
+    /// A connection that was accepted is closed.
+    Accept,
+    /// A connection whose first byte came is closed; over TLS where ALPN agreed, before that byte.
+    Codec,
+    /// A request of HTTP/1 is answered with 500, and its connection is closed. It is asked once the head
+    /// of a request is there.
+    Http1Dispatch,
+    /// A connection that brings something is closed at once.
+    GoAwayAndClose,
+    /// A connection that brings a request ends after it: HTTP/2 is told by GOAWAY.
+    GoAway,
+    /// A request is answered with 503.
+    Headers,
+    /// The same, once it has a route and a cluster.
+    Routed,
+    /// No connection to an upstream is made: a request that needs one is answered with 503.
+    NewConnection,
+}
+
+impl ShedPoint {
+    /// All of them, in the order of [`ShedPoint::place`].
+    pub const ALL: [Self; 8] = [
+        Self::Accept,
+        Self::Codec,
+        Self::Http1Dispatch,
+        Self::GoAwayAndClose,
+        Self::GoAway,
+        Self::Headers,
+        Self::Routed,
+        Self::NewConnection,
+    ];
+
+    /// Envoy's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accept => "envoy.load_shed_points.tcp_listener_accept",
+            Self::Codec => "envoy.load_shed_points.hcm_ondata_creating_codec",
+            Self::Http1Dispatch => "envoy.load_shed_points.http1_server_abort_dispatch",
+            Self::GoAwayAndClose => {
+                "envoy.load_shed_points.http2_server_go_away_and_close_on_dispatch"
+            }
+            Self::GoAway => "envoy.load_shed_points.http2_server_go_away_on_dispatch",
+            Self::Headers => "envoy.load_shed_points.http_connection_manager_decode_headers",
+            Self::Routed => "envoy.load_shed_points.http_downstream_filter_check",
+            Self::NewConnection => "envoy.load_shed_points.connection_pool_new_connection",
+        }
+    }
+
+    /// Its place in [`ShedPoint::ALL`].
+    #[must_use]
+    pub const fn place(self) -> usize {
+        self as usize
+    }
+}
+
+/// A timeout that can be reduced (`ScaleTimersOverloadActionConfig.TimerType`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timeout {
+    /// Of a client's connection without requests.
+    ConnectionIdle,
+    /// Of a client's connection, whatever it does.
+    ConnectionMax,
+    /// Of a stream on which nothing moves.
+    StreamIdle,
+    /// Of a client's handshake, as it is when that begins.
+    TransportConnect,
+}
+
+impl Timeout {
+    /// All of them, in the order of [`Timeout::place`].
+    pub const ALL: [Self; 4] = [
+        Self::ConnectionIdle,
+        Self::ConnectionMax,
+        Self::StreamIdle,
+        Self::TransportConnect,
+    ];
+
+    /// Its place in [`Timeout::ALL`].
+    #[must_use]
+    pub const fn place(self) -> usize {
+        self as usize
+    }
+}
+
+/// What is left of a timeout when it is reduced in full force.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Least {
+    /// So much of it: 1 is all.
+    Part(f64),
+    /// So long, if it is not shorter anyway.
+    Time(Duration),
+}
+
+impl Least {
+    /// What is left of `max` at this strength, which is between 0 and 1.
+    #[must_use]
+    pub fn of(self, max: Duration, strength: f64) -> Duration {
+        let least = match self {
+            Self::Part(part) => max.mul_f64(part),
+            Self::Time(time) => time.min(max),
+        };
+        max - (max - least).mul_f64(strength)
+    }
+}
+
 /// When an action is taken: as much as the strongest of its triggers says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ActionRule {
     /// What is done.
     pub action: Action,
-    /// When; the place of a monitor, and how much of it.
-    pub triggers: Vec<(usize, Level)>,
+    /// When.
+    pub triggers: Triggers,
 }
+
+/// When load is shed somewhere: as much as the strongest of its triggers says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PointRule {
+    /// Where.
+    pub point: ShedPoint,
+    /// When.
+    pub triggers: Triggers,
+}
+
+/// Places of monitors, and how much is done at which pressure.
+pub type Triggers = Vec<(usize, Level)>;
 
 /// How pressure, which is 1 when nothing is left, becomes action, which is 1 when it is in full force.
 #[derive(Clone, Copy, Debug, PartialEq)]

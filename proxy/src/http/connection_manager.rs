@@ -22,6 +22,8 @@ use crate::config::listener::Codec;
 use crate::config::listener::HttpConnectionManager;
 use crate::config::listener::HttpFilter;
 use crate::config::overload::Action;
+use crate::config::overload::ShedPoint;
+use crate::config::overload::Timeout;
 use crate::config::session::SessionFilter;
 use crate::downstream::Downstream;
 use crate::http::codec;
@@ -38,6 +40,7 @@ use crate::http::http1::decode::Violation;
 use crate::http::logged::LoggedHeaders;
 use crate::http::router::RouteTable;
 use crate::net::NetStream;
+use crate::overload::Loads;
 use crate::overload::held::OfConnection;
 use crate::telemetry::access_log::Logger;
 use crate::telemetry::stats::HttpStats;
@@ -181,6 +184,12 @@ pub struct Connection {
     served: Cell<u32>,
     idle_since: Cell<Instant>,
     closing: Cell<bool>,
+    /// It ends after its exchanges because of overload.
+    shed: Cell<bool>,
+    /// It ends at once, and what it brought is nobody's business.
+    cut_off: Cell<bool>,
+    /// Bytes that had come when it was last looked at.
+    seen: Cell<u64>,
     born: Instant,
     facts: Rc<IoFacts>,
     /// Bytes that the statistics know of.
@@ -195,7 +204,10 @@ impl Connection {
         if !self.closing.get() && self.is_hit_by(Action::DisableKeepalive) {
             let stats = &self.manager.stats;
             stats.downstream_cx_overload_disable_keepalive().inc();
-            self.closing.set(true);
+            self.shed();
+        }
+        if self.sheds(ShedPoint::GoAway) {
+            self.shed();
         }
         if self
             .manager
@@ -232,12 +244,58 @@ impl Connection {
 
     /// Whether it ends after its exchanges because of overload.
     pub fn is_shed(&self) -> bool {
-        self.closing.get() && self.is_hit_by(Action::DisableKeepalive)
+        self.shed.get()
+    }
+
+    fn shed(&self) {
+        self.shed.set(true);
+        self.closing.set(true);
     }
 
     /// Whether this is done to it because of overload.
     pub fn is_hit_by(&self, action: Action) -> bool {
         !self.manager.allowance.ignores_overload && self.worker.loads().hits(action)
+    }
+
+    /// Whether load is shed here because of overload.
+    pub fn sheds(&self, point: ShedPoint) -> bool {
+        !self.manager.allowance.ignores_overload && self.worker.loads().sheds(point)
+    }
+
+    /// Whether it ends at once because it brought a request: over HTTP/1 that is looked at before the
+    /// connection is.
+    pub fn is_cut_off(&self) -> bool {
+        if self.protocol == Protocol::Http1 && self.sheds(ShedPoint::GoAwayAndClose) {
+            self.cut_off.set(true);
+        }
+        self.cut_off.get()
+    }
+
+    /// Whether it ends at once because it brought something since it was last asked.
+    fn is_cut_off_now(&self) -> bool {
+        let received = self.facts.received.get();
+        if self.seen.replace(received) != received
+            && self.protocol == Protocol::Http2
+            && self.sheds(ShedPoint::GoAwayAndClose)
+        {
+            self.cut_off.set(true);
+        }
+        self.cut_off.get()
+    }
+
+    /// How long to wait right now.
+    fn reduced(&self, timeout: Timeout, max: Duration) -> Duration {
+        if self.manager.allowance.ignores_overload {
+            return max;
+        }
+        self.worker.loads().reduced(timeout, max)
+    }
+
+    /// What reduces timeouts of its streams, if anything ever does.
+    pub fn reducing(&self, timeout: Timeout) -> Option<Arc<Loads>> {
+        let loads = self.worker.shared_loads();
+        let is_reduced = !self.manager.allowance.ignores_overload && loads.reduces(timeout);
+        is_reduced.then(|| Arc::clone(loads))
     }
 
     /// Closes the connection once its exchanges have ended.
@@ -268,7 +326,10 @@ pub async fn serve(
     drain: ConnectionGuard,
 ) -> Carried {
     let born = Instant::now();
-    let Some((protocol, first)) = find_protocol(&manager, &downstream, &mut stream).await else {
+    let Some((protocol, first)) = find_protocol(&manager, &downstream, &mut stream)
+        .await
+        .filter(|_| !sends_away(&worker, &manager))
+    else {
         return Carried::default();
     };
     let facts = Rc::new(IoFacts::new(manager.config.delayed_close_timeout));
@@ -283,6 +344,9 @@ pub async fn serve(
         served: Cell::new(0),
         idle_since: Cell::new(Instant::now()),
         closing: Cell::new(false),
+        shed: Cell::new(false),
+        cut_off: Cell::new(false),
+        seen: Cell::new(0),
         born,
         facts: Rc::clone(&facts),
         told: Cell::default(),
@@ -323,6 +387,15 @@ fn peer_of(downstream: &Downstream) -> Peer {
         downstream.tls.as_ref(),
         None,
     )
+}
+
+/// Whether a client that has begun is sent away because of overload.
+fn sends_away(worker: &WorkerContext, manager: &HttpManager) -> bool {
+    let does = !manager.allowance.ignores_overload && worker.loads().sheds(ShedPoint::Codec);
+    if does {
+        manager.stats.downstream_rq_overload_close().inc();
+    }
+    does
 }
 
 /// The protocol, unless the client leaves or stays silent. ALPN decides where it was agreed on.
@@ -413,6 +486,9 @@ impl Control {
         if self.connection.facts.is_switched.get() {
             self.connection.tell_bytes(); // it may be there for days
         }
+        if self.connection.is_cut_off_now() {
+            return Poll::Ready(Stop::Now);
+        }
         if !self.connection.closing.get()
             && let Some(asked) = self.asked(cx)
         {
@@ -434,6 +510,7 @@ impl Control {
             };
             return Poll::Ready(stop);
         }
+        self.heed_changes(cx);
         let Some((deadline, cause)) = self.deadline() else {
             return Poll::Pending;
         };
@@ -451,6 +528,15 @@ impl Control {
         } else {
             Stop::Gracefully
         })
+    }
+
+    /// Has it look again when timeouts change that hold for it.
+    fn heed_changes(&mut self, cx: &Context<'_>) {
+        let loads = self.connection.worker.loads();
+        let reduces = |timeout| loads.reduces(timeout);
+        if reduces(Timeout::ConnectionIdle) || reduces(Timeout::ConnectionMax) {
+            self.timer.heed_changes(cx);
+        }
     }
 
     /// When it is cut: after the drain time, but before a certificate ends it stands on.
@@ -496,10 +582,14 @@ impl Control {
         let idle = (connection.active.get() == 0)
             .then_some(config.idle_timeout)
             .flatten();
-        let idle = idle.map(|max| (connection.idle_since.get() + max, Cause::Idle));
-        let age = config
-            .max_connection_duration
-            .map(|max: Duration| (connection.born + max, Cause::Age));
+        let idle = idle.map(|max| {
+            let max = connection.reduced(Timeout::ConnectionIdle, max);
+            (connection.idle_since.get() + max, Cause::Idle)
+        });
+        let age = config.max_connection_duration.map(|max| {
+            let max = connection.reduced(Timeout::ConnectionMax, max);
+            (connection.born + max, Cause::Age)
+        });
         let blocked = connection.facts.blocked_since.get();
         let blocked = blocked
             .zip(config.stream_idle_timeout)

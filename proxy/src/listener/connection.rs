@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use crate::config::filter_state::StateValue;
 use crate::config::overload::Action;
+use crate::config::overload::ShedPoint;
 use crate::downstream::Downstream;
 use crate::drain::DrainGuard;
 use crate::http::connection_manager;
@@ -45,7 +46,10 @@ pub(super) fn spawn(
     is_stopping: bool,
 ) {
     let chains = listener.chains();
-    if worker.loads().hits(Action::RejectConnections) && !chains.config.ignores_overload {
+    let loads = worker.loads();
+    if !chains.config.ignores_overload
+        && (loads.hits(Action::RejectConnections) || loads.sheds(ShedPoint::Accept))
+    {
         chains.stats.downstream_cx_overload_reject().inc();
         return;
     }
@@ -117,7 +121,8 @@ async fn serve(
     give(&chain.config.state.at_first, &mut downstream);
     let mut ticket = None;
     let learned = (&mut downstream, &mut ticket);
-    let stream = match transport::accept(&chain, &counted.0, stream, learned).await {
+    let around = (&*counted.0, worker.loads());
+    let stream = match transport::accept(&chain, around, stream, learned).await {
         Ok(stream) => stream,
         Err(refused) => return refuse(&chain, downstream, &refused, entry),
     };
@@ -273,11 +278,11 @@ mod tests {
     const CONNECTION_BYTES: usize = 1968;
 
     /// Bytes of an HTTP connection besides; for HTTP/1 with the room of one exchange.
-    const HTTP_BYTES: usize = 2712;
+    const HTTP_BYTES: usize = 2728;
 
     /// Bytes of an exchange while it waits: in the above for HTTP/1, in a task for HTTP/2. The
     /// exchange itself is apart: it goes on in the body of the response.
-    const EXCHANGE_BYTES: usize = 1184;
+    const EXCHANGE_BYTES: usize = 1192;
 
     /// Stands for an argument where only the type of a future matters.
     fn any<T>() -> T {

@@ -8,12 +8,14 @@ use tokio::time::Instant;
 use crate::config::Secrets;
 use crate::config::filter_chain::TransportSocket;
 use crate::config::limits;
+use crate::config::overload::Timeout;
 use crate::config::tls::CommonTls;
 use crate::config::tls::DownstreamTls;
 use crate::downstream::Downstream;
 use crate::listener::ActiveChain;
 use crate::net::NetStream;
 use crate::net::tls::Facts;
+use crate::overload::Loads;
 use crate::telemetry::stats::ListenerStats;
 use crate::telemetry::stats::TlsStats;
 use crate::tls;
@@ -139,7 +141,7 @@ fn make(config: &DownstreamTls, secrets: &Secrets) -> Result<ServerContext, Stri
 /// is open.
 pub(super) async fn accept(
     chain: &ActiveChain,
-    stats: &ListenerStats,
+    (stats, loads): (&ListenerStats, &Loads),
     stream: NetStream,
     (downstream, ticket): (&mut Downstream, &mut Option<Arc<Ticket>>),
 ) -> Result<NetStream, Box<Refused>> {
@@ -147,16 +149,28 @@ pub(super) async fn accept(
         return Ok(stream);
     };
     let connection = downstream.connection_id;
-    let handshake = Box::pin(handshake((chain, tls), stats, stream, connection));
+    let patience = patience(chain, loads);
+    let handshake = Box::pin(handshake((tls, patience), stats, stream, connection));
     let (stream, facts, held) = handshake.await?;
     downstream.tls = Some(Arc::new(facts));
     *ticket = Some(held);
     Ok(stream)
 }
 
+/// How long a handshake that begins now may take. Our own limit is never reduced, as in Envoy.
+fn patience(chain: &ActiveChain, loads: &Loads) -> Duration {
+    let Some(configured) = chain.config.transport_timeout else {
+        return limits::TLS_HANDSHAKE_TIMEOUT;
+    };
+    if chain.config.allowance.ignores_overload {
+        return configured;
+    }
+    loads.reduced(Timeout::TransportConnect, configured)
+}
+
 /// With the secrets of now, whatever they become meanwhile.
 async fn handshake(
-    (chain, tls): (&ActiveChain, &Tls),
+    (tls, patience): (&Tls, Duration),
     stats: &ListenerStats,
     stream: NetStream,
     connection: u64,
@@ -166,8 +180,7 @@ async fn handshake(
         let after = began.elapsed();
         Box::new(Refused { failure, after })
     };
-    let timeout = chain.config.transport_timeout;
-    let deadline = began + timeout.unwrap_or(limits::TLS_HANDSHAKE_TIMEOUT);
+    let deadline = began + patience;
     let current = tls.context.load();
     let Ok(context) = &current.context else {
         stats.downstream_context_secrets_not_ready().inc();

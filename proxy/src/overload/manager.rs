@@ -5,18 +5,25 @@ use std::sync::Arc;
 use crate::config::overload::Action;
 use crate::config::overload::ActionRule;
 use crate::config::overload::Overload;
+use crate::config::overload::PointRule;
+use crate::config::overload::Timeout;
+use crate::config::overload::Triggers;
 use crate::overload::Loads;
 use crate::overload::held::Order;
 use crate::overload::monitor::Gauge;
 use crate::telemetry::stats::OverloadActionStats;
 use crate::telemetry::stats::OverloadResourceStats;
 use crate::telemetry::stats::Registry;
+use crate::telemetry::stats::ShedPointStats;
 
 /// The control side's part.
 #[derive(Debug)]
 pub struct Manager {
     gauges: Vec<Watched>,
     rules: Vec<Rule>,
+    points: Vec<(PointRule, Arc<ShedPointStats>)>,
+    /// Timeouts are others than at the last look.
+    retimed: bool,
     loads: Arc<Loads>,
     tracked_from_power: u32,
 }
@@ -51,6 +58,21 @@ impl Manager {
             stats: registry.overload_action(rule.action.as_str()),
             strength: 0.0,
         });
+        let points = config.points.iter().map(|rule| {
+            let stats = registry.shed_point(rule.point.as_str());
+            if let Some(point) = loads.points.get(rule.point.place()) {
+                let _ = point.stats.set(Arc::clone(&stats)); // each point is there once
+            }
+            (rule.clone(), stats)
+        });
+        let points = points.collect();
+        if !config.timeouts.is_empty() {
+            let _ = loads.timeouts.set(Timeout::ALL.map(|timeout| {
+                let mut all = config.timeouts.iter();
+                all.find(|(known, _)| *known == timeout)
+                    .map(|(_, least)| *least)
+            })); // there is one manager
+        }
         let gauges: Vec<Watched> = watched.collect();
         let limits = gauges
             .iter()
@@ -61,6 +83,8 @@ impl Manager {
         Self {
             gauges,
             rules: rules.collect(),
+            points,
+            retimed: false,
             loads,
             tracked_from_power: config.tracked_from_power,
         }
@@ -86,9 +110,26 @@ impl Manager {
         self.decide(&pressures)
     }
 
+    /// Whether timeouts have changed by the last look.
+    pub fn has_retimed(&self) -> bool {
+        self.retimed
+    }
+
     fn decide(&mut self, pressures: &[f64]) -> bool {
+        self.retimed = false;
         for rule in &mut self.rules {
+            let before = rule.strength;
             rule.decide(pressures, &self.loads);
+            #[expect(clippy::float_cmp, reason = "any change is one")]
+            let has_changed = rule.strength != before;
+            self.retimed |= rule.rule.action == Action::ReduceTimeouts && has_changed;
+        }
+        for (rule, stats) in &self.points {
+            let strength = strength(&rule.triggers, pressures);
+            if let Some(point) = self.loads.points.get(rule.point.place()) {
+                point.strength.set(strength);
+            }
+            stats.scale_percent().set(percent(strength));
         }
         self.loads.is_full(Action::ShrinkHeap)
     }
@@ -114,14 +155,11 @@ impl Watched {
 
 impl Rule {
     fn decide(&mut self, pressures: &[f64], loads: &Loads) {
-        let triggers = self.rule.triggers.iter();
-        let strengths = triggers.map(|(place, level)| {
-            let pressure = pressures.get(*place).copied().unwrap_or_default();
-            level.at(pressure)
-        });
-        let strength = strengths.fold(0.0, f64::max);
+        let strength = strength(&self.rule.triggers, pressures);
         let action = self.rule.action;
-        loads.set(action, strength);
+        if let Some(action) = loads.action(action) {
+            action.set(strength);
+        }
         self.stats.active().set(i64::from(strength >= 1.0));
         self.stats.scale_percent().set(percent(strength));
         if (strength > 0.0) != (self.strength > 0.0) {
@@ -134,6 +172,15 @@ impl Rule {
         }
         self.strength = strength;
     }
+}
+
+/// That of the strongest trigger.
+fn strength(triggers: &Triggers, pressures: &[f64]) -> f64 {
+    let strengths = triggers.iter().map(|(place, level)| {
+        let pressure = pressures.get(*place).copied().unwrap_or_default();
+        level.at(pressure)
+    });
+    strengths.fold(0.0, f64::max)
 }
 
 fn percent(part: f64) -> i64 {
@@ -153,6 +200,9 @@ mod tests {
     use crate::config::overload::Level;
     use crate::config::overload::Monitor;
     use crate::config::overload::MonitorKind;
+    use crate::config::overload::ShedPoint;
+    use crate::telemetry::stats::Group as _;
+    use crate::telemetry::stats::Reading;
 
     #[test]
     fn actions_come_in_their_order_and_go_by_themselves() {
@@ -173,15 +223,31 @@ mod tests {
                 rule(Action::StopAcceptingConnections, Level::From(0.98)),
                 rule(Action::ResetStreams, Level::Between(1.0, 1.5)),
             ],
+            points: vec![PointRule {
+                point: ShedPoint::Headers,
+                triggers: vec![(0, Level::From(0.9))],
+            }],
+            timeouts: Vec::new(),
             connections_max: None,
             tracked_from_power: 20,
         };
         let loads = Arc::<Loads>::default();
         assert_eq!(loads.held_max(), crate::config::limits::HELD_BYTES_TOTAL);
-        let mut manager = Manager::new(&config, Arc::clone(&loads), &Registry::new(1));
+        let registry = Registry::new(1);
+        let mut manager = Manager::new(&config, Arc::clone(&loads), &registry);
+        let stats = registry.shed_point(ShedPoint::Headers.as_str());
         assert_eq!(loads.held_max(), 0, "a quarter of one byte");
+        let count = || match stats.read(1) {
+            Some(Reading::Counter(count)) => count,
+            other => panic!("{other:?}"),
+        };
         let mut at = |pressure: f64| {
             manager.decide(&[pressure]);
+            let before = count();
+            let sheds = loads.sheds(ShedPoint::Headers);
+            assert_eq!(sheds, pressure >= 0.9);
+            assert_eq!(count() - before, u64::from(sheds));
+            assert!(!loads.sheds(ShedPoint::Routed), "each is its own");
             let full = Action::ALL
                 .into_iter()
                 .filter(|action| loads.is_full(*action));

@@ -312,6 +312,9 @@ impl Server {
         if let Some(order) = manager.resets() {
             self.applier.reset_streams(&order).await;
         }
+        if manager.has_retimed() {
+            self.applier.retime().await;
+        }
         if shrinks && self.shrunk_at.is_none_or(|at| at.elapsed() >= SHRINK) {
             self.shrunk_at = Some(Instant::now());
             self.applier.shrink().await;

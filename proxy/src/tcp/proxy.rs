@@ -9,6 +9,7 @@ use tokio::io::AsyncReadExt;
 use crate::config;
 use crate::config::circuit_breakers::Priority;
 use crate::config::hash_policy::HashSource;
+use crate::config::overload::ShedPoint;
 use crate::config::tcp_proxy::ConnectWhen;
 use crate::downstream::Downstream;
 use crate::error::Reason;
@@ -269,6 +270,9 @@ async fn attempt(
     })?;
     let pending = breakers.try_pend(priority);
     let _pending = pending.ok_or_else(ConnectFailure::overflow)?;
+    if worker.loads().sheds(ShedPoint::NewConnection) {
+        return Err(ConnectFailure::overflow());
+    }
     let counts = worker.pools.counts(config, cluster, host);
     let purpose = Purpose {
         client: Some(client),

@@ -27,7 +27,7 @@ use crate::http::codec::io::ServerIo;
 use crate::http::http1;
 use crate::http::http1::decode::DecodeLimits;
 use crate::http::http1::server::Closing;
-use crate::http::http2;
+use crate::http::http2::server::Serving;
 use crate::net::NetStream;
 
 /// What HTTP/2 connections begin with (RFC 9113 section 3.4).
@@ -122,14 +122,17 @@ where
             let limits = decode_limits(options);
             let limits = (limits, options.read_bytes_max);
             let connection = http1::server::serve((stream, first), limits, facts, service, closing);
-            let tell = |_: Pin<&mut _>, stop| told.set(closing_of(stop));
+            let tell = |_: Pin<&mut _>, stop, _: &mut Context<'_>| told.set(closing_of(stop));
             drive(pin!(connection), control, tell).await
         }
         Protocol::Http2 => {
             let io = ServerIo::new(stream, first, facts);
             // Apart, so that a connection of HTTP/1 has no room for it.
-            let mut connection = Box::pin(http2::server::Serving::new(io, options, service));
-            let tell = |connection: Pin<&mut http2::server::Serving<F>>, _| connection.shut_down();
+            let mut connection = Box::pin(Serving::new(io, options, service));
+            let tell = |connection: Pin<&mut Serving<F>>, stop, cx: &mut Context<'_>| match stop {
+                Stop::Now => connection.leave(cx),
+                Stop::AfterAnswer | Stop::Gracefully | Stop::LastWord => connection.shut_down(),
+            };
             drive(connection.as_mut(), control, tell).await
         }
     }
@@ -138,7 +141,7 @@ where
 async fn drive<T, E, C>(
     mut connection: Pin<&mut T>,
     mut control: C,
-    tell: impl Fn(Pin<&mut T>, Stop),
+    tell: impl Fn(Pin<&mut T>, Stop, &mut Context<'_>),
 ) -> Result<(), Error>
 where
     T: Future<Output = Result<(), E>>,
@@ -152,10 +155,13 @@ where
                 return Poll::Ready(result.map_err(Error::from));
             }
             match control(cx) {
-                Poll::Ready(Stop::Now) => return Poll::Ready(Ok(())),
+                Poll::Ready(Stop::Now) => {
+                    tell(connection.as_mut(), Stop::Now, cx);
+                    return Poll::Ready(Ok(()));
+                }
                 Poll::Ready(stop) if told != Some(stop) => {
                     told = Some(stop);
-                    tell(connection.as_mut(), stop);
+                    tell(connection.as_mut(), stop, cx);
                 }
                 Poll::Ready(_) | Poll::Pending => return Poll::Pending,
             }

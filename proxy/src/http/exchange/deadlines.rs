@@ -7,6 +7,7 @@ use std::cell::OnceCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
@@ -16,6 +17,7 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use crate::config::listener::HttpConnectionManager;
+use crate::config::overload::Timeout;
 use crate::config::retry::RetryPolicy;
 use crate::config::route::Forward;
 use crate::config::route::StreamDuration;
@@ -26,6 +28,7 @@ use crate::http::exchange::grpc_timeout;
 use crate::http::exchange::hedge::Plan;
 use crate::http::exchange::retry::Timeouts;
 use crate::http::headers;
+use crate::overload::Loads;
 use crate::overload::held::Account;
 use crate::overload::held::Direction;
 use crate::overload::held::OfConnection;
@@ -42,6 +45,8 @@ pub(super) struct Deadlines {
     request: Option<Duration>,
     route: Option<Duration>,
     idle: Option<Duration>,
+    /// What reduces it, if anything ever does.
+    reducing: Option<Arc<Loads>>,
     further: Option<FurtherLimits>,
     /// How far the request body has come; none if there is none.
     pub(super) progress: Option<Rc<Progress>>,
@@ -145,7 +150,7 @@ impl FurtherLimits {
 impl Deadlines {
     /// Those of the connection manager; a route may add its own.
     pub(super) fn new(
-        config: &HttpConnectionManager,
+        (config, reducing): (&HttpConnectionManager, Option<Arc<Loads>>),
         progress: Option<Rc<Progress>>,
         now: Instant,
     ) -> Self {
@@ -157,6 +162,7 @@ impl Deadlines {
             request: config.request_timeout,
             route: None,
             idle: config.stream_idle_timeout,
+            reducing,
             further: all.map(|_| FurtherLimits {
                 all,
                 ..FurtherLimits::default()
@@ -394,6 +400,9 @@ impl Deadlines {
         {
             return Poll::Ready(left(departure));
         }
+        if self.reducing.is_some() {
+            self.timer.heed_changes(cx);
+        }
         loop {
             let Some((deadline, limit)) = self.nearest() else {
                 return Poll::Pending;
@@ -431,7 +440,10 @@ impl Deadlines {
         if let Some((end, limit)) = of_request {
             nearest.or(end, limit);
         }
-        if let Some(max) = self.idle {
+        if let Some(mut max) = self.idle {
+            if let Some(loads) = &self.reducing {
+                max = loads.reduced(Timeout::StreamIdle, max);
+            }
             nearest.or(moved.max(self.request_moved()) + max, silent);
         }
         nearest.0

@@ -19,6 +19,7 @@ use crate::config::access_log::Template;
 use crate::config::access_log::TemplatePart;
 use crate::config::circuit_breakers::Priority;
 use crate::config::filter_state::StateValue;
+use crate::config::overload::Timeout;
 use crate::error::Reason;
 use crate::given_state::GivenState;
 use crate::http::codec::Incoming;
@@ -71,8 +72,10 @@ impl Exchange {
             .then(|| Rc::new(Progress::new(now, &connection.held)));
         let log =
             (!connection.manager.loggers.is_empty()).then(|| Box::new(LogFacts::new(request)));
+        let reducing = connection.reducing(Timeout::StreamIdle);
+        let limits = (&*connection.manager.config, reducing);
         Self {
-            deadlines: Deadlines::new(&connection.manager.config, progress, now),
+            deadlines: Deadlines::new(limits, progress, now),
             connection,
             route: None,
             cluster: None,

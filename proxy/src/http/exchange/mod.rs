@@ -16,6 +16,7 @@
 //! | `deadlines` | how long each phase may take |
 //! | `retry` | sending a request again |
 //! | `hedge` | attempts beside each other |
+//! | `shed` | requests that are refused because of overload |
 //! | `grpc_timeout` | how long a gRPC client waits |
 //! | `upgrade` | going on as another protocol |
 //! | `finish` | counters and access log |
@@ -30,6 +31,7 @@ mod measure;
 mod prepare;
 mod respond;
 mod retry;
+mod shed;
 mod upgrade;
 mod watch;
 
@@ -37,6 +39,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::HeaderMap;
 use http::HeaderValue;
 use http::Request;
 use http::Response;
@@ -45,7 +48,6 @@ use http::request::Parts;
 
 use crate::config;
 use crate::config::circuit_breakers::Priority;
-use crate::config::overload::Action as Shed;
 use crate::config::route::Action;
 use crate::config::route::Forward;
 use crate::config::subset::Criteria;
@@ -157,6 +159,9 @@ pub struct Exchange {
 
 /// Serves one request.
 pub async fn run(connection: Rc<Connection>, request: Request<Incoming>) -> Response<ExchangeBody> {
+    if connection.is_cut_off() {
+        return std::future::pending().await; // it goes with its connection
+    }
     let mut exchange = Box::new(Exchange::start(connection, &request));
     let error = match exchange.decide(request) {
         Ok(Decision::Reply(reply)) => return exchange.reply(reply),
@@ -185,15 +190,12 @@ impl Exchange {
     fn decide(&mut self, request: Request<Incoming>) -> Result<Decision, ProxyError> {
         let (mut parts, body) = request.into_parts();
         self.upgrading = Upgrading::of(&parts);
+        shed::dispatch(&self.connection)?;
         let (authority, reply) = prepare::prepare(self, &mut parts)?;
         if let Some(reply) = reply {
             return Ok(Decision::Reply(reply));
         }
-        if self.connection.is_hit_by(Shed::StopAcceptingRequests) {
-            let stats = &self.connection.manager.stats;
-            stats.downstream_rq_overload_close().inc();
-            return Err(Reason::Overloaded.into());
-        }
+        shed::head(&self.connection)?;
         let table = self.connection.manager.routes.load();
         let found = prepare::find_route(self, &table, &parts, authority.as_str());
         if self.is_upgrade() {
@@ -213,16 +215,7 @@ impl Exchange {
             } => {
                 let asked = weighted.map_or(&forward.criteria, |choice| &choice.criteria);
                 self.criteria.clone_from(asked);
-                let headers = &mut parts.headers;
-                let respects = self.connection.manager.respects_expected_timeout;
-                let asked = (self.is_internal).then(|| retry::Timeouts::take(headers, respects));
-                self.deadlines
-                    .set_route(forward, headers, (self.is_grpc, asked));
-                if self.is_upgrade() {
-                    self.deadlines.forbid_hedges();
-                }
-                self.priority = forward.priority;
-                self.cluster = cluster.cloned();
+                self.aim(forward, cluster, &mut parts.headers);
                 forward
             }
             Target::DirectResponse { .. } | Target::Redirect(_) => {
@@ -233,6 +226,7 @@ impl Exchange {
             self.connection.manager.stats.no_cluster().inc();
             return Err(Reason::NoCluster.into());
         };
+        shed::routed(&self.connection)?;
         if let Some(dropped) = cluster.drops(|| fastrand::u32(..1_000_000)) {
             return Err(dropped.into());
         }
@@ -248,6 +242,19 @@ impl Exchange {
         let may_ask = self.is_internal || !found.keeps_request_headers();
         self.keep_request((forward, &authority), may_ask, parts, body);
         Ok(Decision::Forward(cluster, authority))
+    }
+
+    /// What the route says of the way the request goes.
+    fn aim(&mut self, forward: &Forward, cluster: Option<&ClusterHandle>, headers: &mut HeaderMap) {
+        let respects = self.connection.manager.respects_expected_timeout;
+        let asked = (self.is_internal).then(|| retry::Timeouts::take(headers, respects));
+        self.deadlines
+            .set_route(forward, headers, (self.is_grpc, asked));
+        if self.is_upgrade() {
+            self.deadlines.forbid_hedges();
+        }
+        self.priority = forward.priority;
+        self.cluster = cluster.cloned();
     }
 
     /// Keeps the request until it is sent, and as long as it may be sent again. `may_ask`: its headers may

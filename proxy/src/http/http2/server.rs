@@ -77,6 +77,14 @@ where
         }
     }
 
+    /// Says GOAWAY to a client whose connection is dropped now, as far as the socket takes it.
+    pub(in crate::http) fn leave(self: Pin<&mut Self>, cx: &mut Context<'_>) {
+        if let State::Open(connection, _) = &mut self.get_mut().state {
+            connection.abrupt_shutdown(Reason::NO_ERROR);
+            let _ = connection.poll_closed(cx); // it goes either way
+        }
+    }
+
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if let State::Handshake(handshake) = &mut self.state {
             let mut connection = std::task::ready!(Pin::new(handshake).poll(cx))?;

@@ -148,6 +148,7 @@ stats! {
         counter downstream_rq_idle_timeout: "Requests on which no byte moved for too long.";
         counter downstream_rq_max_duration_reached: "Requests that took longer, all in all, than they may.";
         counter downstream_rq_overload_close: "Requests refused because of overload.";
+        counter rq_overload_local_reply: "Requests refused because of overload once they had a cluster.";
         counter downstream_rq_redirected_with_normalized_path: "Requests redirected to the canonical form of their path.";
         counter downstream_rq_rx_reset: "Requests reset by the client.";
         histogram downstream_rq_time: "Time from first byte of the request to end of the response.";
@@ -343,6 +344,14 @@ stats! {
         level active: "1 while it is taken in full force.";
         level scale_percent: "How strongly it is taken.";
         counter count: "Streams reset by it.";
+    }
+}
+
+stats! {
+    /// Of one place where load is shed.
+    pub struct ShedPointStats(ShedPointCells) in "overload" by "envoy_load_shed_point" {
+        level scale_percent: "How strongly it is shed.";
+        counter shed_load_count: "Times it was shed.";
     }
 }
 

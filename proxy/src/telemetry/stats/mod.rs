@@ -57,6 +57,7 @@ pub use components::OverloadActionStats;
 pub use components::OverloadResourceStats;
 pub use components::ProxyProtocolStats;
 pub use components::ServerStats;
+pub use components::ShedPointStats;
 pub use components::SubscriptionStats;
 pub use components::TcpStats;
 pub use components::TlsInspectorStats;

@@ -30,6 +30,7 @@ use crate::telemetry::stats::OverloadActionStats;
 use crate::telemetry::stats::OverloadResourceStats;
 use crate::telemetry::stats::Scope;
 use crate::telemetry::stats::ServerStats;
+use crate::telemetry::stats::ShedPointStats;
 use crate::telemetry::stats::SubscriptionStats;
 use crate::telemetry::stats::SubsetStats;
 use crate::telemetry::stats::TcpStats;
@@ -80,6 +81,7 @@ struct Named {
     listener_tls: Instances<TlsStats>,
     overload_actions: Instances<OverloadActionStats>,
     overload_resources: Instances<OverloadResourceStats>,
+    shed_points: Instances<ShedPointStats>,
     tcp: Instances<TcpStats>,
     sources: Vec<Source>,
 }
@@ -231,6 +233,11 @@ impl Registry {
         self.named().overload_resources.get(name, self.workers)
     }
 
+    /// Of the place with this name where load is shed.
+    pub fn shed_point(&self, name: &str) -> Arc<ShedPointStats> {
+        self.named().shed_points.get(name, self.workers)
+    }
+
     /// Of the TCP proxies with this `stat_prefix`.
     pub fn tcp(&self, stat_prefix: &str) -> Arc<TcpStats> {
         self.named().tcp.get(stat_prefix, self.workers)
@@ -260,6 +267,7 @@ impl Registry {
             named.listener_tls.list_among(ListenerStats::SCOPE),
             named.overload_actions.list(),
             named.overload_resources.list(),
+            named.shed_points.list(),
             named.tcp.list(),
         ];
         all.extend(named.sources.iter().map(|source| source()));

@@ -139,6 +139,7 @@ fn every_field_reads_as_declared_and_says_what_it_is() {
         registry.listener_tls("c"),
         registry.overload_action("f"),
         registry.overload_resource("g"),
+        registry.shed_point("h"),
         registry.tcp("d"),
     );
     for list in registry.groups() {

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::config;
 use crate::config::circuit_breakers::Priority;
 use crate::config::limits;
+use crate::config::overload::ShedPoint;
 use crate::downstream::Downstream;
 use crate::drain::DrainGuard;
 use crate::drain::DrainSignal;
@@ -24,6 +25,7 @@ use crate::http::codec::Protocol;
 use crate::net::tls::Facts;
 use crate::net::tls::Tenure;
 use crate::net::tls::unix_now;
+use crate::overload::Loads;
 use crate::telemetry::stats::ClusterStats;
 use crate::upstream::Breakers;
 use crate::upstream::ClusterHandle;
@@ -73,6 +75,7 @@ pub(super) struct HostPool {
     /// What ALPN agreed on last, where it decides.
     agreed: Cell<Option<Protocol>>,
     pub(super) counts: Arc<HostCounts>,
+    loads: Arc<Loads>,
     /// The one used last is at the end, so that the rest can grow old and go.
     pub(super) http1: RefCell<Vec<Http1Connection>>,
     pub(super) http2: RefCell<Vec<Rc<Http2Connection>>>,
@@ -123,7 +126,7 @@ impl HostPool {
         config: Arc<config::Cluster>,
         cluster: &ClusterHandle,
         (host, servers): (Arc<Host>, Servers),
-        counts: Arc<HostCounts>,
+        (counts, loads): (Arc<HostCounts>, Arc<Loads>),
         (request_host, priority): (Option<Rc<str>>, Priority),
     ) -> Self {
         Self {
@@ -131,6 +134,7 @@ impl HostPool {
             stats: Arc::clone(cluster.stats()),
             breakers: Arc::clone(cluster.breakers()),
             counts,
+            loads,
             users: Users::new(&host),
             overlap: Overlap::default(),
             closing: RefCell::default(),
@@ -487,6 +491,9 @@ impl HostPool {
         client: Option<&Downstream>,
         alpn: &'static [&'static [u8]],
     ) -> Result<(Connected, Begun), ConnectFailure> {
+        if self.loads.sheds(ShedPoint::NewConnection) {
+            return Err(ConnectFailure::overflow());
+        }
         let purpose = Purpose {
             client,
             request_host: self.request_host.as_deref(),

@@ -39,6 +39,7 @@ use crate::drain::DrainGuard;
 use crate::error::Reason;
 use crate::http::codec::Protocol;
 use crate::net::tls::Tenure;
+use crate::overload::Loads;
 use crate::telemetry::stats::worker;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
@@ -84,17 +85,19 @@ pub struct Pools {
     pub(crate) servers: Servers,
     /// Somebody waits for a connection, perhaps one that nobody uses here.
     asked: Arc<Notify>,
+    loads: Arc<Loads>,
 }
 
 impl Pools {
     /// None is open yet. What stands on a certificate is asked to go the drain time before its end.
-    pub fn new(drain_time: Duration) -> Self {
+    pub fn new(drain_time: Duration, loads: Arc<Loads>) -> Self {
         Self {
             by_host: RefCell::default(),
             originals: OriginalHosts::default(),
             next_cut: Cell::default(),
             servers: Servers::new(drain_time),
             asked: Arc::default(),
+            loads,
         }
     }
 
@@ -268,6 +271,7 @@ impl Pools {
         breakers.join(worker::current().unwrap_or(0), &self.asked);
         let is_named = request_host.is_some();
         let towards = (Arc::clone(host), self.servers.clone());
+        let counts = (counts, Arc::clone(&self.loads));
         let whose = (request_host, priority);
         let pool = HostPool::new(Arc::clone(config), cluster, towards, counts, whose);
         let pool = Rc::new(pool);

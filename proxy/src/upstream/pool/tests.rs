@@ -54,7 +54,7 @@ impl World {
         let there = members(Some(HealthStatus::Healthy));
         let cluster = ClusterHandle::new(config, Arc::new(transports), there, stats, 1);
         Self {
-            pools: Pools::new(Duration::from_secs(9)),
+            pools: Pools::new(Duration::from_secs(9), Arc::default()),
             cluster: cluster.telling(&departures),
         }
     }

@@ -199,7 +199,8 @@ pub(in crate::http::exchange) fn is_of_attempt(reason: Reason) -> bool {
         | Reason::UpstreamProtocol
         | Reason::UpstreamRefused
         | Reason::UpstreamReset => true,
-        Reason::BreakerOpen(_)
+        Reason::Aborted
+        | Reason::BreakerOpen(_)
         | Reason::DownstreamGone
         | Reason::DownstreamProtocol(_)
         | Reason::DownstreamTimeout

@@ -56,6 +56,10 @@ pub(super) fn base(message: &str) -> Value {
             monitor["name"] = "m".into();
             json!({"resource_monitors": [monitor]})
         }
+        "LoadShedPoint" => json!({
+            "name": "envoy.load_shed_points.tcp_listener_accept",
+            "triggers": [base("Trigger")],
+        }),
         "OverloadAction" => json!({
             "name": "envoy.overload_actions.stop_accepting_requests",
             "triggers": [base("Trigger")],

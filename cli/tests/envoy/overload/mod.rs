@@ -1,6 +1,9 @@
 //! What is refused, and what is reset, because of overload: Envoy and Weir on the same bootstrap, which
 //! gives both less memory than they have, or says how much is left.
 
+mod points;
+mod timeouts;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -131,22 +134,28 @@ fn inject(directory: &Path, pressure: &str) {
     std::fs::rename(new, directory.join("pressure")).expect("the same directory");
 }
 
-fn resets(directory: &Path) -> Value {
+/// A manager that looks at that file often, by the name "file".
+fn watching(directory: &Path) -> Value {
     let file = directory.join("pressure");
     let injected = typed(
         "extensions.resource_monitors.injected_resource.v3.InjectedResourceConfig",
         json!({"filename": file}),
     );
-    let scaled = json!({"scaling_threshold": 0.0, "saturation_threshold": 1.0});
     json!({
         "refresh_interval": "0.05s",
-        "buffer_factory_config": {"minimum_account_to_track_power_of_two": 12},
         "resource_monitors": [{"name": "file", "typed_config": injected}],
-        "actions": [{
-            "name": "envoy.overload_actions.reset_high_memory_stream",
-            "triggers": [{"name": "file", "scaled": scaled}],
-        }],
     })
+}
+
+fn resets(directory: &Path) -> Value {
+    let scaled = json!({"scaling_threshold": 0.0, "saturation_threshold": 1.0});
+    let mut manager = watching(directory);
+    manager["buffer_factory_config"] = json!({"minimum_account_to_track_power_of_two": 12});
+    manager["actions"] = json!([{
+        "name": "envoy.overload_actions.reset_high_memory_stream",
+        "triggers": [{"name": "file", "scaled": scaled}],
+    }]);
+    manager
 }
 
 /// A listener whose requests are kept until they are answered.
