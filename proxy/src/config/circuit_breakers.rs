@@ -1,5 +1,7 @@
 //! How much may be on its way to a cluster at once (`Cluster.circuit_breakers`).
 
+use std::time::Duration;
+
 /// Which limits a request counts against (`RoutingPriority`); its route says so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Priority {
@@ -87,6 +89,9 @@ pub struct RetryBudget {
     pub percent: f64,
     /// So many may always be.
     pub retries_min: u32,
+    /// The share is one of the requests that began so long ago or later, retries included, whether they are
+    /// in progress or not; as with Envoy those that began before do not count then.
+    pub window: Option<Duration>,
 }
 
 impl Default for RetryBudget {
@@ -94,13 +99,14 @@ impl Default for RetryBudget {
         Self {
             percent: 20.0,
             retries_min: 3,
+            window: None,
         }
     }
 }
 
 impl RetryBudget {
-    /// Retries that may be while so many requests are in progress or wait; rounded down, as with
-    /// Envoy.
+    /// Retries that may be while so many requests are in progress or wait, or began within the window;
+    /// rounded down, as with Envoy.
     #[must_use]
     #[expect(
         clippy::cast_possible_truncation,
@@ -128,6 +134,7 @@ mod tests {
         let all = RetryBudget {
             percent: 100.0,
             retries_min: 0,
+            window: None,
         };
         assert_eq!(all.retries_max(u64::MAX), u32::MAX);
         assert_eq!(all.retries_max(0), 0);

@@ -11,6 +11,7 @@
 //! | `priorities` | which priorities another attempt avoids |
 //! | `storm` | how much retries add when every member fails |
 //! | `targets` | which members another attempt avoids |
+//! | `window` | a budget that is a share of what has begun |
 
 mod beside;
 mod cases;
@@ -20,6 +21,7 @@ mod origin;
 mod priorities;
 mod storm;
 mod targets;
+mod window;
 
 use std::path::Path;
 use std::sync::atomic::AtomicU32;

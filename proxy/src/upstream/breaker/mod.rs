@@ -10,6 +10,7 @@
 //! | `permit` | a place inside, given back when dropped |
 //! | `outcome` | opens when too many requests were slow or failed |
 //! | `outcomes` | the same of members |
+//! | `recent` | requests that began within a while |
 //! | `waiters` | those who wait until somebody leaves |
 //! | `gauges` `outcome_gauges` | what metrics show |
 
@@ -19,6 +20,7 @@ pub mod outcome;
 mod outcome_gauges;
 mod outcomes;
 mod permit;
+mod recent;
 #[cfg(test)]
 mod tests;
 mod waiters;
@@ -39,6 +41,7 @@ pub use permit::ConnectionPermit;
 pub use permit::PendingPermit;
 pub use permit::RetryPermit;
 pub use permit::StreamPermit;
+use recent::Recent;
 pub(crate) use waiters::Waiters;
 
 /// The limits of one cluster with what is inside.
@@ -59,6 +62,8 @@ struct Gates {
     connections: Gate,
     pending: Gate,
     retries: Gate,
+    /// Counted once a retry budget is a share of it.
+    recent: OnceLock<Box<Recent>>,
     /// For a connection.
     waiters: Waiters,
 }
@@ -148,12 +153,26 @@ impl Standing {
 
 impl Gates {
     fn new(limits: &Thresholds) -> Self {
-        Self {
+        let gates = Self {
             requests: Alone(Gate::new(limits.requests_max)),
             connections: Gate::new(limits.connections_max),
             pending: Gate::new(limits.pending_max),
             retries: Gate::new(limits.retries_max),
+            recent: OnceLock::new(),
             waiters: Waiters::default(),
+        };
+        gates.set_window(limits);
+        gates
+    }
+
+    /// How long requests count for the retry budget.
+    fn set_window(&self, limits: &Thresholds) {
+        let window = limits.retry_budget.and_then(|budget| budget.window);
+        if window.is_some() {
+            self.recent.get_or_init(Box::default);
+        }
+        if let Some(recent) = self.recent.get() {
+            recent.configure(window);
         }
     }
 
@@ -162,12 +181,15 @@ impl Gates {
         self.connections.set_max(limits.connections_max);
         self.pending.set_max(limits.pending_max);
         self.retries.set_max(limits.retries_max);
+        self.set_window(limits);
         self.waiters.wake_all();
     }
 
-    /// What a retry budget is a share of.
-    fn active(&self) -> u64 {
-        u64::from(self.requests.0.inside()) + u64::from(self.pending.inside())
+    /// What a retry budget is a share of: what has begun within its window, or else what goes on.
+    fn share_of(&self) -> u64 {
+        let active = || u64::from(self.requests.0.inside()) + u64::from(self.pending.inside());
+        let recent = self.recent.get().and_then(|recent| recent.sum());
+        recent.unwrap_or_else(active)
     }
 }
 
@@ -197,9 +219,12 @@ impl Breakers {
     /// many, which is counted.
     #[must_use]
     pub(super) fn enter_request(&self, priority: Priority) -> bool {
-        let entered = self.of(priority).requests.0.enter();
+        let gates = self.of(priority);
+        let entered = gates.requests.0.enter();
         if !entered {
             self.stats.upstream_rq_active_overflow().inc();
+        } else if let Some(recent) = gates.recent.get() {
+            recent.count();
         }
         entered
     }
@@ -310,7 +335,7 @@ impl Breakers {
     fn retries_max(&self, priority: Priority) -> u32 {
         let limits = *self.config.load().of(priority);
         limits.retry_budget.map_or(limits.retries_max, |budget| {
-            budget.retries_max(self.of(priority).active())
+            budget.retries_max(self.of(priority).share_of())
         })
     }
 

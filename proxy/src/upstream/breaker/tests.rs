@@ -47,6 +47,7 @@ fn a_budget_is_a_share_of_requests_and_those_that_wait() {
     let budget = RetryBudget {
         percent: 50.0,
         retries_min: 1,
+        window: None,
     };
     let breakers = breakers(Thresholds {
         retry_budget: Some(budget),
@@ -78,6 +79,7 @@ fn a_budget_of_a_fifth_adds_a_quarter() {
         let budget = RetryBudget {
             percent,
             retries_min: 0,
+            window: None,
         };
         let breakers = breakers(Thresholds {
             retry_budget: Some(budget),

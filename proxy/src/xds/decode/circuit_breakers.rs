@@ -91,7 +91,7 @@ fn budget(context: &mut Context, budget: PbBudget) -> Option<RetryBudget> {
         min_retry_concurrency,
         budget_interval,
     } = budget;
-    unsupported!(context, warn: budget_interval);
+    let window = value::duration(context, "budget_interval", budget_interval);
     let default = RetryBudget::default();
     let percent = budget_percent.map_or(default.percent, |Percent { value }| value);
     // No NaN is within any bounds.
@@ -102,6 +102,7 @@ fn budget(context: &mut Context, budget: PbBudget) -> Option<RetryBudget> {
     Some(RetryBudget {
         percent,
         retries_min,
+        window: window.filter(|window| !window.is_zero()),
     })
 }
 

@@ -40,12 +40,14 @@ fn who_says_nothing_has_the_defaults_of_envoy() {
 fn retries_have_a_limit_or_a_budget_by_priority() {
     let read = valid(of(json!([
         {"priority": "HIGH", "max_retries": 7},
-        {"retry_budget": {"budget_percent": {"value": 12.5}, "min_retry_concurrency": 0}},
+        {"retry_budget": {"budget_percent": {"value": 12.5}, "min_retry_concurrency": 0,
+            "budget_interval": "0.5s"}},
         {"priority": "HIGH", "max_retries": 8},
     ])));
     let budget = RetryBudget {
         percent: 12.5,
         retries_min: 0,
+        window: Some(std::time::Duration::from_millis(500)),
     };
     assert_eq!(
         read.circuit_breakers.of(Priority::Default).retry_budget,
