@@ -185,6 +185,9 @@ pub struct OutlierDetection {
     pub success_rate: SuccessRate,
     /// Members that fail too often.
     pub failure_percentage: FailurePercentage,
+    /// A member whose answer, if it is not 5xx, has `x-envoy-degraded` takes load only where too few others
+    /// do, for as long as an ejection would last.
+    pub detects_degraded: bool,
 }
 
 /// How often, and whether it is acted on.

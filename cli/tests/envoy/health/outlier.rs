@@ -21,12 +21,18 @@ use crate::setting::envoy_is_there;
 use crate::setting::until;
 
 const EJECTED: &str = "/failed_outlier_check";
+const DEGRADED: &str = "/degraded_outlier_detection";
 const FINE: &str = "healthy";
 const FIVE: Fault = Fault::Answers(500, "");
 const GATEWAY: Fault = Fault::Answers(503, "");
 
 /// Unavailable, which stands for 503.
 const GRPC: Fault = Fault::Answers(200, "content-type: application/grpc\r\ngrpc-status: 14\r\n");
+
+/// Whatever the header's value is.
+const SAYS_DEGRADED: Fault = Fault::Answers(200, "x-envoy-degraded: false\r\n");
+const FOUR_SAYS_DEGRADED: Fault = Fault::Answers(404, "x-envoy-degraded: true\r\n");
+const FIVE_SAYS_DEGRADED: Fault = Fault::Answers(500, "x-envoy-degraded: true\r\n");
 
 /// A cluster of one member, what it does with so many requests each, and what is said of it then.
 struct Case {
@@ -49,6 +55,7 @@ fn cases() -> Vec<Case> {
         "consecutive_5xx": 100, "consecutive_gateway_failure": 3,
         "enforcing_consecutive_gateway_failure": 100,
     });
+    let degraded = json!({"detect_degraded_hosts": true, "max_ejection_percent": 0});
     let split = json!({
         "consecutive_5xx": 3, "consecutive_local_origin_failure": 2,
         "split_external_local_origin_errors": true,
@@ -79,6 +86,20 @@ fn cases() -> Vec<Case> {
         case("slow", fives.clone(), &[(Fault::Hangs, 3)], EJECTED),
         // It was reached each time, which ends each row.
         case("slow-split", split.clone(), &[(Fault::Hangs, 3)], FINE),
+        case("silent", fives.clone(), &[(SAYS_DEGRADED, 1)], FINE),
+        case(
+            "degraded",
+            degraded.clone(),
+            &[(UP, 1), (SAYS_DEGRADED, 3), (UP, 1)],
+            DEGRADED,
+        ),
+        case(
+            "degraded-four",
+            degraded.clone(),
+            &[(FOUR_SAYS_DEGRADED, 1)],
+            DEGRADED,
+        ),
+        case("degraded-five", degraded, &[(FIVE_SAYS_DEGRADED, 2)], FINE),
         case("four", fives, &[(Fault::Answers(404, ""), 9)], FINE),
         case(
             "gateway",
@@ -320,6 +341,10 @@ async fn members_worse_than_others_eject_alike_and_return() {
     let back = outlier(&json!({
         "consecutive_5xx": 3, "interval": "0.1s", "base_ejection_time": "0.2s",
     }));
+    let weary = Member::start(SAYS_DEGRADED);
+    let relents = outlier(&json!({
+        "detect_degraded_hosts": true, "interval": "0.1s", "base_ejection_time": "0.2s",
+    }));
     let mut checked = outlier(&json!({"consecutive_5xx": 3}));
     checked["health_checks"] = json!([checks()]);
     let clusters = [
@@ -327,8 +352,9 @@ async fn members_worse_than_others_eject_alike_and_return() {
         cluster("percentage", &ports, &percentage),
         cluster("back", &[alone.port()], &back),
         cluster("checked", &[fit.port()], &checked),
+        cluster("relents", &[weary.port()], &relents),
     ];
-    let names = ["rate", "percentage", "back", "checked"];
+    let names = ["rate", "percentage", "back", "checked", "relents"];
     let both = Both::start(|port| listener(port, &names), &clusters).await;
     members[4].set(FIVE);
     let verdicts: BTreeMap<u16, String> = ports
@@ -351,12 +377,16 @@ async fn members_worse_than_others_eject_alike_and_return() {
             assert!(found.is_ok(), "{who} says of {name}: {found:?}");
         }
         // Ejected for a moment only, so that its counters tell.
-        for (name, port) in [("back", alone.port()), ("checked", fit.port())] {
+        let fives = "ejections_enforced_consecutive_5xx";
+        for (name, port, stat) in [
+            ("back", alone.port(), fives),
+            ("checked", fit.port(), fives),
+            ("relents", weary.port(), "ejections_detected_degradation"),
+        ] {
             for at in 0..3 {
                 get(target, name, &at.to_string()).await;
             }
-            let stat =
-                format!("cluster.{name}.outlier_detection.ejections_enforced_consecutive_5xx");
+            let stat = format!("cluster.{name}.outlier_detection.{stat}");
             let limit = crate::setting::PATIENCE;
             let ejected = admin.wait_for_stat(&stat, limit, |value| value == 1).await;
             assert!(ejected.is_ok(), "{who}: {ejected:?}");

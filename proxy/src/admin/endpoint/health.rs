@@ -32,6 +32,10 @@ pub(super) fn flags(host: &HostView) -> String {
         ),
         (has(HealthFlags::TIMED_OUT), "/active_hc_timeout"),
         (eds(&[HealthStatus::Draining]), "/eds_status_draining"),
+        (
+            has(HealthFlags::ANSWERS_DEGRADED),
+            "/degraded_outlier_detection",
+        ),
     ];
     let set = all.into_iter().filter(|(is_set, _)| *is_set);
     let flags: String = set.map(|(_, name)| name).collect();
@@ -59,6 +63,10 @@ pub(super) fn status(host: &HostView) -> Value {
         (HealthFlags::PENDING, "pending_active_hc"),
         (HealthFlags::EXCLUDED, "excluded_via_immediate_hc_fail"),
         (HealthFlags::TIMED_OUT, "active_hc_timeout"),
+        (
+            HealthFlags::ANSWERS_DEGRADED,
+            "failed_degraded_outlier_detection",
+        ),
     ] {
         if host.flags.has(flag) {
             status[name] = true.into();
@@ -108,6 +116,10 @@ fn event(event: &Event) -> Value {
             })
         }
         What::Spared(kind) => json!({ "event": "spared", "reason": kind.name() }),
+        What::AnsweredDegraded { count } => json!({ "event": "answered_degraded", "count": count }),
+        What::NoLongerDegraded { after } => json!({
+            "event": "no_longer_degraded", "after": format!("{:.3}s", after.as_secs_f64()),
+        }),
         What::Returned { after } => {
             let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
             json!({ "event": "returned", "after_ms": after })

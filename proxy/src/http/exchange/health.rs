@@ -16,6 +16,7 @@ use crate::upstream::health::outlier::Report;
 use crate::upstream::pool::Lease;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const DEGRADED: HeaderName = HeaderName::from_static("x-envoy-degraded");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Statuses of HTTP that stand for those of gRPC, from OK to UNAUTHENTICATED: Envoy's.
@@ -70,6 +71,9 @@ impl Exchange {
         if let Some(judged) = &self.judged {
             let status = self.status_told(head);
             self.report(judged, Report::Answered(status));
+            if health.minds_degraded() && status < 500 && head.headers.contains_key(DEGRADED) {
+                health.say_degraded();
+            }
         }
         if let Some(judged) = &mut self.judged {
             judged.is_answered = true;

@@ -101,6 +101,7 @@ stats! {
         counter detected_local_success_rate as "outlier_detection.ejections_detected_local_origin_success_rate": "Hosts that were reached less often than the others.";
         counter detected_failure_percentage as "outlier_detection.ejections_detected_failure_percentage": "Hosts that failed too often.";
         counter detected_local_failure_percentage as "outlier_detection.ejections_detected_local_origin_failure_percentage": "Hosts that were not reached too often.";
+        counter detected_degradation as "outlier_detection.ejections_detected_degradation": "Hosts that said in an answer that they are degraded.";
         counter enforced_5xx as "outlier_detection.ejections_enforced_consecutive_5xx": "Ejections by reason.";
         counter enforced_gateway as "outlier_detection.ejections_enforced_consecutive_gateway_failure": "Ejections by reason.";
         counter enforced_local_origin as "outlier_detection.ejections_enforced_consecutive_local_origin_failure": "Ejections by reason.";

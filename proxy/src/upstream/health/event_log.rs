@@ -45,7 +45,11 @@ pub(super) fn write(
         }
         What::Degraded(true) => ("degraded_healthy_host", json!({})),
         What::Degraded(false) => ("no_longer_degraded_host", json!({})),
-        What::Ejected { .. } | What::Returned { .. } | What::Spared(_) => return,
+        What::AnsweredDegraded { .. }
+        | What::Ejected { .. }
+        | What::NoLongerDegraded { .. }
+        | What::Returned { .. }
+        | What::Spared(_) => return,
     };
     // What is said first is said of every host at the start.
     if before.has(HealthFlags::UNCHECKED) {

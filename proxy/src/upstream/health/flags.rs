@@ -25,6 +25,9 @@ impl HealthFlags {
     /// There was no answer to a check yet, nor a failure.
     pub const UNCHECKED: Self = Self(64);
 
+    /// It said in an ordinary answer that it is degraded, not long ago.
+    pub const ANSWERS_DEGRADED: Self = Self(128);
+
     /// One of `others` is among them.
     #[must_use]
     pub const fn has(self, others: Self) -> bool {
@@ -61,6 +64,12 @@ impl HealthFlags {
         Self(bits)
     }
 
+    /// It takes load only where too few others do.
+    #[must_use]
+    pub const fn is_degraded(self) -> bool {
+        self.has(Self(Self::DEGRADED.0 | Self::ANSWERS_DEGRADED.0))
+    }
+
     /// It takes no load.
     #[must_use]
     pub const fn is_failed(self) -> bool {
@@ -92,6 +101,7 @@ impl fmt::Debug for HealthFlags {
             (Self::EXCLUDED, "excluded"),
             (Self::TIMED_OUT, "timed_out"),
             (Self::UNCHECKED, "unchecked"),
+            (Self::ANSWERS_DEGRADED, "answers_degraded"),
         ];
         let set = names.into_iter().filter(|(flag, _)| self.has(*flag));
         f.debug_set().entries(set.map(|(_, name)| name)).finish()

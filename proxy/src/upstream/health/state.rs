@@ -56,6 +56,8 @@ pub struct HostHealth {
     /// An ordinary answer said that it is unfit.
     said_unfit: AtomicBool,
     timeline: Mutex<Timeline>,
+    /// An ordinary answer said that it is degraded.
+    said_degraded: AtomicBool,
     /// What workers tell of its answers, if it is judged by them.
     pub streaks: Option<Streaks>,
     /// The bits of a percentage; not a number if there is none.
@@ -107,6 +109,7 @@ impl Care {
             flags: AtomicU8::new(flags.bits()),
             falls: AtomicU32::new(0),
             said_unfit: AtomicBool::new(false),
+            said_degraded: AtomicBool::new(false),
             timeline: Mutex::default(),
             streaks: care.config.outlier.as_ref().map(|_| Streaks::default()),
             success_rate: AtomicU64::new(f64::NAN.to_bits()),
@@ -150,6 +153,13 @@ impl HostHealth {
         self.care.config.outlier.as_deref()
     }
 
+    /// Whether it matters that an answer says it is degraded.
+    #[must_use]
+    pub fn minds_degraded(&self) -> bool {
+        self.outlier()
+            .is_some_and(|outlier| outlier.detects_degraded)
+    }
+
     /// Percent of requests that succeeded in the last interval of outlier detection, if there were
     /// enough.
     #[must_use]
@@ -180,6 +190,19 @@ impl HostHealth {
     pub(super) fn take_said_unfit(&self) -> bool {
         // Mostly nothing was said, and then nothing is written.
         self.said_unfit.load(Ordering::Relaxed) && self.said_unfit.swap(false, Ordering::Relaxed)
+    }
+
+    /// An ordinary answer says that it is degraded. Called by workers; what is known already rings no bell.
+    pub fn say_degraded(&self) {
+        if !self.flags().has(HealthFlags::ANSWERS_DEGRADED) {
+            self.said_degraded.store(true, Ordering::Relaxed);
+            self.care.bell.notify_one();
+        }
+    }
+
+    pub(super) fn take_said_degraded(&self) -> bool {
+        self.said_degraded.load(Ordering::Relaxed)
+            && self.said_degraded.swap(false, Ordering::Relaxed)
     }
 
     pub(super) fn write_down(&self, event: Event) {

@@ -35,6 +35,11 @@ pub enum What {
         /// It was the first check.
         is_first: bool,
     },
+    /// It said in an ordinary answer that it is degraded.
+    AnsweredDegraded {
+        /// So many times by now.
+        count: u32,
+    },
     /// It said that it is degraded, or no longer.
     Degraded(bool),
     /// Outlier detection has, or would have, ejected it.
@@ -47,6 +52,11 @@ pub enum What {
         count: u32,
         /// The requests that were the reason, oldest first.
         requests: Vec<FailedRequest>,
+    },
+    /// It counts among the others again, after it has said that it is degraded.
+    NoLongerDegraded {
+        /// After so long.
+        after: Duration,
     },
     /// Too many are ejected already.
     Spared(Kind),

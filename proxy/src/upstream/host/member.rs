@@ -52,7 +52,7 @@ impl Member {
             }
             HealthStatus::Degraded => Fitness::Degraded,
             HealthStatus::Healthy | HealthStatus::Unknown => {
-                if self.flags.has(HealthFlags::DEGRADED) {
+                if self.flags.is_degraded() {
                     Fitness::Degraded
                 } else {
                     Fitness::Fit

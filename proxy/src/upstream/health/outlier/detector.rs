@@ -13,15 +13,71 @@ use crate::upstream::health::timeline::Kind;
 #[derive(Debug, Default)]
 struct Tracked {
     before: Sums,
-    /// Ejected at, if it is.
-    ejected_at: Option<Duration>,
-    returned_at: Option<Duration>,
-    /// The ejection lasts as many times the base.
-    backoff: u32,
-    jitter: Duration,
-    ejections: u32,
+    /// It takes no load.
+    ejected: Term,
+    /// It takes load only where too few others do.
+    degraded: Term,
     /// Percent, of the last interval, if there were enough requests.
     success_rate: Option<f64>,
+}
+
+/// Something that a host is for a while, longer each time.
+#[derive(Debug, Default)]
+struct Term {
+    /// Since then, if it is.
+    since: Option<Duration>,
+    ended_at: Option<Duration>,
+    /// It lasts as many times the base.
+    backoff: u32,
+    jitter: Duration,
+    /// How often it was.
+    count: u32,
+}
+
+impl Term {
+    fn is_on(&self) -> bool {
+        self.since.is_some()
+    }
+
+    /// Says how often it has begun.
+    fn begin(&mut self, config: &OutlierDetection, now: Duration, rng: &mut fastrand::Rng) -> u32 {
+        let jitter = u64::try_from(config.max_ejection_time_jitter.as_millis());
+        let jitter = rng.u64(0..=jitter.unwrap_or(u64::MAX));
+        self.jitter = Duration::from_millis(jitter);
+        self.since = Some(now);
+        self.count = self.count.saturating_add(1);
+        let base = config.base_ejection_time;
+        let longest = config.max_ejection_time.saturating_add(base);
+        if base.saturating_mul(self.backoff) < longest {
+            self.backoff = self.backoff.saturating_add(1);
+        }
+        self.count
+    }
+
+    fn is_over(&self, config: &OutlierDetection, now: Duration) -> bool {
+        let Some(since) = self.since else {
+            return false;
+        };
+        let wanted = config.base_ejection_time.saturating_mul(self.backoff);
+        let wanted = wanted.min(config.max_ejection_time);
+        wanted.saturating_add(self.jitter) <= now.saturating_sub(since)
+    }
+
+    /// Says how long it was, if it was.
+    fn end(&mut self, now: Duration) -> Option<Duration> {
+        let after = now.saturating_sub(self.since.take()?);
+        self.ended_at = Some(now);
+        Some(after)
+    }
+
+    /// After an interval without it, it is shorter the next time.
+    fn relent(&mut self, config: &OutlierDetection, now: Duration) {
+        let behaved = self.since.is_none()
+            && (self.ended_at).is_some_and(|at| now.saturating_sub(at) >= config.interval);
+        if behaved {
+            self.backoff = self.backoff.saturating_sub(1);
+        }
+    }
 }
 
 /// Everything known of a cluster's hosts.
@@ -47,6 +103,20 @@ pub enum Verdict {
     },
     /// It takes load again.
     Returned {
+        /// Which host.
+        host: u64,
+        /// After so long.
+        after: Duration,
+    },
+    /// It says that it is degraded.
+    Degraded {
+        /// Which host.
+        host: u64,
+        /// So many times by now.
+        count: u32,
+    },
+    /// It counts among the others again.
+    Recovered {
         /// Which host.
         host: u64,
         /// After so long.
@@ -90,7 +160,7 @@ impl Detector {
                 self.order.push(id);
             }
         }
-        let is_ejected = |tracked: &&Tracked| tracked.ejected_at.is_some();
+        let is_ejected = |tracked: &&Tracked| tracked.ejected.is_on();
         self.ejected = self.hosts.values().filter(is_ejected).count();
     }
 
@@ -115,17 +185,31 @@ impl Detector {
         rng: &mut fastrand::Rng,
     ) -> Option<Verdict> {
         let tracked = self.hosts.get(&host)?;
-        if tracked.ejected_at.is_some() {
+        if tracked.ejected.is_on() {
             return None;
         }
         self.detect(config, (host, kind), now, rng)
     }
 
+    /// A host says that it is degraded.
+    pub fn degrade(
+        &mut self,
+        config: &OutlierDetection,
+        host: u64,
+        now: Duration,
+        rng: &mut fastrand::Rng,
+    ) -> Option<Verdict> {
+        let tracked = self.hosts.get_mut(&host)?;
+        if tracked.degraded.is_on() {
+            return None;
+        }
+        let count = tracked.degraded.begin(config, now, rng);
+        Some(Verdict::Degraded { host, count })
+    }
+
     /// A check says that the host is fit.
     pub fn restore(&mut self, host: u64, now: Duration) -> Option<Verdict> {
-        let tracked = self.hosts.get_mut(&host)?;
-        let after = now.saturating_sub(tracked.ejected_at.take()?);
-        tracked.returned_at = Some(now);
+        let after = self.hosts.get_mut(&host)?.ejected.end(now)?;
         self.ejected = self.ejected.saturating_sub(1);
         Some(Verdict::Returned { host, after })
     }
@@ -141,12 +225,17 @@ impl Detector {
         let mut verdicts = Vec::new();
         let mut fresh = Vec::with_capacity(self.order.len());
         for host in self.order.clone() {
-            if self.is_over(config, host, now) {
+            let tracked = self.hosts.get(&host);
+            if tracked.is_some_and(|tracked| tracked.ejected.is_over(config, now)) {
                 verdicts.extend(self.restore(host, now));
             }
             let Some(tracked) = self.hosts.get_mut(&host) else {
                 continue;
             };
+            if tracked.degraded.is_over(config, now) {
+                let ended = tracked.degraded.end(now);
+                verdicts.extend(ended.map(|after| Verdict::Recovered { host, after }));
+            }
             let sums = sums(host);
             fresh.push((
                 host,
@@ -166,18 +255,6 @@ impl Detector {
         self.judge(config, &local, true, (now, rng), &mut verdicts);
         self.relent(config, now);
         verdicts
-    }
-
-    fn is_over(&self, config: &OutlierDetection, host: u64, now: Duration) -> bool {
-        let Some(tracked) = self.hosts.get(&host) else {
-            return false;
-        };
-        let Some(at) = tracked.ejected_at else {
-            return false;
-        };
-        let wanted = config.base_ejection_time.saturating_mul(tracked.backoff);
-        let wanted = wanted.min(config.max_ejection_time);
-        wanted.saturating_add(tracked.jitter) <= now.saturating_sub(at)
     }
 
     /// Looks for hosts that are worse than the others, or too bad.
@@ -200,7 +277,7 @@ impl Detector {
             let Some(tracked) = self.hosts.get_mut(host) else {
                 continue;
             };
-            if tracked.ejected_at.is_some() || sum.total == 0 {
+            if tracked.ejected.is_on() || sum.total == 0 {
                 continue;
             }
             let percent = real(sum.good) * 100.0 / real(sum.total);
@@ -251,7 +328,7 @@ impl Detector {
     ) -> Option<Verdict> {
         let hosts = self.hosts.len();
         let tracked = self.hosts.get_mut(&host)?;
-        if tracked.ejected_at.is_some() {
+        if tracked.ejected.is_on() {
             // For another reason, a moment ago.
             let then = Then::Noted;
             return Some(Verdict::Detected { host, kind, then });
@@ -266,29 +343,16 @@ impl Detector {
         if rng.u32(0..100) >= enforcing(config, kind) {
             return then(Then::Noted);
         }
-        let jitter = u64::try_from(config.max_ejection_time_jitter.as_millis());
-        let jitter = rng.u64(0..=jitter.unwrap_or(u64::MAX));
-        tracked.jitter = Duration::from_millis(jitter);
-        tracked.ejected_at = Some(now);
-        tracked.ejections = tracked.ejections.saturating_add(1);
-        let base = config.base_ejection_time;
-        let longest = config.max_ejection_time.saturating_add(base);
-        if base.saturating_mul(tracked.backoff) < longest {
-            tracked.backoff = tracked.backoff.saturating_add(1);
-        }
+        let ejections = tracked.ejected.begin(config, now, rng);
         self.ejected += 1;
-        then(Then::Ejected(tracked.ejections))
+        then(Then::Ejected(ejections))
     }
 
     /// Who behaved for an interval is ejected for less long the next time.
     fn relent(&mut self, config: &OutlierDetection, now: Duration) {
         for tracked in self.hosts.values_mut() {
-            let behaved = tracked.ejected_at.is_none()
-                && (tracked.returned_at)
-                    .is_some_and(|at| now.saturating_sub(at) >= config.interval);
-            if behaved {
-                tracked.backoff = tracked.backoff.saturating_sub(1);
-            }
+            tracked.ejected.relent(config, now);
+            tracked.degraded.relent(config, now);
         }
     }
 }

@@ -49,6 +49,7 @@ fn config() -> OutlierDetection {
             enforcing: 0,
             enforcing_local_origin: 0,
         },
+        detects_degraded: true,
     }
 }
 
@@ -212,7 +213,7 @@ impl Ward {
             .trip(&self.config, outlier, self.now, &mut self.rng)?;
         match verdict {
             Verdict::Detected { then, .. } => Some(then),
-            Verdict::Returned { .. } => None,
+            other => panic!("{other:?}"),
         }
     }
 
@@ -239,7 +240,10 @@ impl Ward {
         for verdict in verdicts {
             match verdict {
                 Verdict::Detected { host, kind, then } => found.push((host, kind, then)),
-                Verdict::Returned { host, .. } => returned.push(host),
+                Verdict::Returned { host, .. } | Verdict::Recovered { host, .. } => {
+                    returned.push(host);
+                }
+                Verdict::Degraded { .. } => unreachable!("nobody says so"),
             }
         }
         (found, returned)
@@ -384,4 +388,28 @@ fn hosts_come_and_go() {
     assert_eq!(ward.detector.ejected(), 1);
     ward.done.insert(7, before);
     assert_eq!(ward.look(10).0, []);
+}
+
+#[test]
+fn who_is_degraded_is_so_for_longer_each_time_whoever_else_is() {
+    let mut ward = Ward::new(2, config());
+    ward.config.max_ejection_percent = 0;
+    let degrade = |ward: &mut Ward, host| {
+        let verdict = ward
+            .detector
+            .degrade(&ward.config, host, ward.now, &mut ward.rng);
+        match verdict {
+            Some(Verdict::Degraded { count, .. }) => Some(count),
+            None => None,
+            other => panic!("{other:?}"),
+        }
+    };
+    let said = [0, 0, 1].map(|host| degrade(&mut ward, host));
+    assert_eq!(said, [Some(1), None, Some(1)]);
+    assert_eq!(ward.detector.ejected(), 0);
+    assert_eq!(ward.look(29).1, [0_u64; 0]);
+    assert_eq!(ward.look(1).1, [0, 1]);
+    assert_eq!(degrade(&mut ward, 0), Some(2));
+    assert_eq!(ward.look(59).1, [0_u64; 0]);
+    assert_eq!(ward.look(1).1, [0]);
 }

@@ -72,6 +72,16 @@ impl Ward {
         let mut changed = false;
         for member in current.hosts.members() {
             let host = &member.host;
+            if host
+                .health()
+                .is_some_and(|health| health.take_said_degraded())
+            {
+                let now = self.born.elapsed();
+                let verdict = self
+                    .detector
+                    .degrade(&self.config, host.id, now, &mut self.rng);
+                changed |= verdict.is_some_and(|verdict| self.carry_out(host, verdict));
+            }
             let Some(streaks) = host.health().and_then(|health| health.streaks.as_ref()) else {
                 continue;
             };
@@ -111,7 +121,10 @@ impl Ward {
         let verdicts = self.detector.look(&self.config, of, now, &mut self.rng);
         let mut changed = false;
         for verdict in verdicts {
-            let (Verdict::Detected { host, .. } | Verdict::Returned { host, .. }) = verdict;
+            let (Verdict::Detected { host, .. }
+            | Verdict::Returned { host, .. }
+            | Verdict::Degraded { host, .. }
+            | Verdict::Recovered { host, .. }) = verdict;
             if let Some(member) = find(host) {
                 changed |= self.carry_out(&member.host, verdict);
             }
@@ -151,6 +164,15 @@ impl Ward {
                 (What::Returned { after }, Some(flags))
             }
             Verdict::Detected { kind, then, .. } => self.detected(host, kind, then),
+            Verdict::Degraded { count, .. } => {
+                self.stats.detected_degradation().inc();
+                let flags = health.flags().with(HealthFlags::ANSWERS_DEGRADED);
+                (What::AnsweredDegraded { count }, Some(flags))
+            }
+            Verdict::Recovered { after, .. } => {
+                let flags = health.flags().without(HealthFlags::ANSWERS_DEGRADED);
+                (What::NoLongerDegraded { after }, Some(flags))
+            }
         };
         tracing::info!(host = %host.label, ?what, "outlier detection");
         #[expect(
