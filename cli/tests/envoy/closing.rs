@@ -1,4 +1,7 @@
-//! How long the client of a connection that has said its last is waited for: `delayed_close_timeout`.
+//! How long the client of a connection that has said its last is waited for: `delayed_close_timeout`; and one
+//! that was told that its connection ends, and does not answer: `drain_timeout`.
+
+use std::time::Duration;
 
 use bench::peer::Admin;
 use serde_json::Value;
@@ -7,6 +10,7 @@ use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::breakers::of_both;
 use crate::identity::bootstrap;
@@ -143,4 +147,54 @@ async fn clients_are_waited_for_alike() {
     let twice = once.iter().map(|cut| 2 * cut).collect();
     assert_eq!(envoy, [once, twice]);
     assert_eq!(weir, envoy);
+}
+
+/// The first word of a connection's end (RFC 9113 section 6.8), without the stream in it.
+const GOAWAY: &[u8] = b"\0\0\x08\x07\0\0\0\0\0";
+
+/// How long the connection of a client that asks once and answers nothing lasts, and whether it was told.
+async fn unheard(port: u16) -> (Duration, bool) {
+    let stream = TcpStream::connect(("127.0.0.1", port)).await;
+    let mut stream = stream.expect("it listens");
+    let began = Instant::now();
+    stream.write_all(HTTP2).await.expect("it reads");
+    let mut came = Vec::new();
+    while let Ok(1..) = stream.read_buf(&mut came).await {}
+    assert!(find(&came, b"early").is_some(), "{came:?}");
+    (began.elapsed(), find(&came, GOAWAY).is_some())
+}
+
+/// A connection of HTTP/2 that does nothing for 0.2 s ends, whether its client answers or not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_do_not_answer_are_left_alike() {
+    if !envoy_is_there() {
+        return;
+    }
+    let ports = free_ports(2);
+    let drain = ["0.4s", "1.5s"];
+    let listeners = ports.iter().zip(drain).map(|(port, drain)| {
+        let mut listener = listener(port.number(), drain);
+        let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
+        manager["drain_timeout"] = drain.into();
+        manager["delayed_close_timeout"] = "0.1s".into();
+        manager["common_http_protocol_options"] = json!({"idle_timeout": "0.2s"});
+        listener
+    });
+    let text = bootstrap(&listeners.collect::<Vec<_>>(), &[]);
+    let look = |_| async {
+        let clients = (unheard(ports[0].number()), unheard(ports[1].number()));
+        let (first, second) = tokio::join!(clients.0, clients.1);
+        [first, second]
+    };
+    let (envoy, weir) = Box::pin(of_both(&text, &ports, look)).await;
+    for (who, seen) in [("Envoy", envoy), ("Weir", weir)] {
+        assert!(seen.iter().all(|(_, is_told)| *is_told), "{who}: {seen:?}");
+        let lasted: Vec<_> = seen
+            .iter()
+            .map(|(lasted, _)| lasted.as_secs_f64())
+            .collect();
+        // Not before their time, and not much after it beside a busy machine.
+        assert!((0.55..1.6).contains(&lasted[0]), "{who}: {lasted:?}");
+        assert!((1.65..2.7).contains(&lasted[1]), "{who}: {lasted:?}");
+    }
 }

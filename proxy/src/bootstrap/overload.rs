@@ -18,7 +18,6 @@ use xds_proto::pb::envoy::extensions::resource_monitors::cpu_utilization::v3::cp
 use xds_proto::pb::envoy::extensions::resource_monitors::downstream_connections::v3::DownstreamConnectionsConfig;
 use xds_proto::pb::envoy::extensions::resource_monitors::fixed_heap::v3::FixedHeapConfig;
 use xds_proto::pb::envoy::extensions::resource_monitors::injected_resource::v3::InjectedResourceConfig;
-use xds_proto::pb::envoy::r#type::v3::Percent;
 use xds_proto::pb::google::protobuf::Any;
 
 use crate::config::overload::Action;
@@ -294,13 +293,8 @@ fn timeout(context: &mut Context, scaled: ScaleTimer) -> Option<(Timeout, Least)
         Some(OverloadAdjust::MinTimeout(time)) => {
             Least::Time(value::duration(context, "min_timeout", Some(time))?)
         }
-        Some(OverloadAdjust::MinScale(Percent { value })) => {
-            context.field("min_scale", |context| {
-                if !(0.0..=100.0).contains(&value) {
-                    context.reject("value", "must be between 0 and 100");
-                }
-            });
-            Least::Part(value / 100.0)
+        Some(OverloadAdjust::MinScale(percent)) => {
+            Least::Part(context.field("min_scale", |context| value::share(context, percent))?)
         }
     };
     Some((timeout, least))

@@ -53,6 +53,10 @@ pub const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Until the peer of a connection that has said its last closes, too: Envoy's `delayed_close_timeout` default.
 pub const DELAYED_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Until the client of an HTTP/2 connection that ends has answered that it knows: Envoy's `drain_timeout`
+/// default.
+pub const HTTP2_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// No stream on a connection: Envoy's `idle_timeout` default.
 pub const CONNECTION_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 

@@ -82,6 +82,23 @@ impl Listener {
     }
 }
 
+/// A time that is longer by a random part, which is another one for each connection.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Jittered {
+    /// At least so long.
+    pub time: Duration,
+    /// At most so much longer: 1 is twice as long.
+    pub jitter: f64,
+}
+
+impl Jittered {
+    /// How long it is for a connection whose part, between 0 and 1, this is.
+    #[must_use]
+    pub fn of(self, part: f64) -> Duration {
+        self.time + self.time.mul_f64(self.jitter * part)
+    }
+}
+
 /// `HttpConnectionManager`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpConnectionManager {
@@ -123,6 +140,9 @@ pub struct HttpConnectionManager {
     pub stream_idle_timeout: Option<Duration>,
     /// From the last byte of a connection until its client has closed it, too; `None` does not wait.
     pub delayed_close_timeout: Option<Duration>,
+    /// How long a connection of HTTP/2 that is to end waits without a stream for its client to answer that it
+    /// has heard of it.
+    pub drain_timeout: Jittered,
     /// A connection without stream; `None` is no limit.
     pub idle_timeout: Option<Duration>,
     /// How long a request may take, all in all, when its route does not say; `None` is no limit.
@@ -130,7 +150,7 @@ pub struct HttpConnectionManager {
     /// Whose requests come from inside and may say how they are treated; none without it.
     pub internal_addresses: Option<Vec<IpPrefix>>,
     /// A connection's age at which it is drained.
-    pub max_connection_duration: Option<Duration>,
+    pub max_connection_duration: Option<Jittered>,
     /// Requests after which a connection is drained.
     pub max_requests_per_connection: Option<u32>,
     /// Largest request head, bytes.

@@ -190,6 +190,8 @@ pub struct Connection {
     cut_off: Cell<bool>,
     /// Bytes that had come when it was last looked at.
     seen: Cell<u64>,
+    /// Bytes either way, once it is closing.
+    moved: Cell<u64>,
     born: Instant,
     facts: Rc<IoFacts>,
     /// Bytes that the statistics know of.
@@ -283,6 +285,18 @@ impl Connection {
         self.cut_off.get()
     }
 
+    /// Its part, between 0 and 1, of what is another random time for each connection.
+    fn part(&self) -> f64 {
+        // Fibonacci hashing: ids that follow each other are far apart.
+        let hash = self
+            .downstream
+            .connection_id
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        #[expect(clippy::cast_precision_loss, reason = "a part of random times")]
+        let part = (hash >> 11) as f64 / (1_u64 << 53) as f64;
+        part
+    }
+
     /// How long to wait right now.
     fn reduced(&self, timeout: Timeout, max: Duration) -> Duration {
         if self.manager.allowance.ignores_overload {
@@ -347,6 +361,7 @@ pub async fn serve(
         shed: Cell::new(false),
         cut_off: Cell::new(false),
         seen: Cell::new(0),
+        moved: Cell::new(0),
         born,
         facts: Rc::clone(&facts),
         told: Cell::default(),
@@ -362,7 +377,7 @@ pub async fn serve(
         drain,
         asked: None,
         timer: LazyTimer::default(),
-        cut: None,
+        closing_since: None,
     };
     let options = &manager.options;
     let served = codec::serve((stream, first), protocol, options, facts, service, |cx| {
@@ -477,8 +492,8 @@ struct Control {
     /// When it was asked to go.
     asked: Option<Instant>,
     timer: LazyTimer,
-    /// When a closing connection is cut, whatever it still does.
-    cut: Option<Instant>,
+    /// Since when it is closing.
+    closing_since: Option<Instant>,
 }
 
 impl Control {
@@ -500,8 +515,11 @@ impl Control {
             self.connection.closing.set(true);
         }
         if self.connection.closing.get() {
-            let cut = self.cut();
-            let stop = if self.timer.poll_until(cut, cx).is_pending() {
+            let since = *self.closing_since.get_or_insert_with(Instant::now);
+            let cut = self.cut(since);
+            let stop = if self.is_unheard(since, cx) {
+                Stop::Now
+            } else if self.timer.poll_until(cut, cx).is_pending() {
                 Stop::Gracefully
             } else if self.has_last_word(cut, cx) {
                 Stop::LastWord
@@ -540,12 +558,31 @@ impl Control {
     }
 
     /// When it is cut: after the drain time, but before a certificate ends it stands on.
-    fn cut(&mut self) -> Instant {
-        let drain_time = self.connection.worker.drain_time();
-        let drained = self.cut.get_or_insert_with(|| Instant::now() + drain_time);
+    fn cut(&self, since: Instant) -> Instant {
+        let drained = since + self.connection.worker.drain_time();
         // It may be told while it goes for another reason.
         let told = self.drain.chain.deadline();
-        told.map_or(*drained, |told| told.min(*drained))
+        told.map_or(drained, |told| told.min(drained))
+    }
+
+    /// Whether it has been closing for long without a stream or a byte, and its client has not answered
+    /// that it knows: else it would be closed.
+    fn is_unheard(&mut self, since: Instant, cx: &mut Context<'_>) -> bool {
+        let connection = &self.connection;
+        if connection.protocol == Protocol::Http1 || connection.active.get() > 0 {
+            return false;
+        }
+        let moved = connection.facts.received.get() + connection.facts.sent.get();
+        if connection.moved.replace(moved) != moved {
+            connection.idle_since.set(Instant::now());
+        }
+        let patience = connection
+            .manager
+            .config
+            .drain_timeout
+            .of(connection.part());
+        let until = connection.idle_since.get().max(since) + patience;
+        self.timer.poll_until(until, cx).is_ready()
     }
 
     /// Whether it may still say goodbye.
@@ -587,6 +624,7 @@ impl Control {
             (connection.idle_since.get() + max, Cause::Idle)
         });
         let age = config.max_connection_duration.map(|max| {
+            let max = max.of(connection.part());
             let max = connection.reduced(Timeout::ConnectionMax, max);
             (connection.born + max, Cause::Age)
         });

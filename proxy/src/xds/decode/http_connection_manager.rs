@@ -26,6 +26,7 @@ use crate::config::limits;
 use crate::config::listener::Codec;
 use crate::config::listener::EscapedSlashes;
 use crate::config::listener::HttpConnectionManager;
+use crate::config::listener::Jittered;
 use crate::config::listener::RouteSource;
 use crate::config::listener::ServerHeader;
 use crate::config::listener::StripHostPort;
@@ -109,7 +110,7 @@ pub(crate) fn decode(
     // Tuning, observation, and headers that tell more.
     let add_user_agent = value::is_true(add_user_agent);
     unsupported!(context, warn: add_user_agent, tracing, http1_safe_max_connection_duration,
-        http3_protocol_options, stream_flush_timeout, drain_timeout_jitter,
+        http3_protocol_options, stream_flush_timeout,
         access_log_flush_interval, flush_access_log_on_new_request, access_log_options,
         proxy_100_continue,
         represent_ipv4_remote_address_as_ipv4_mapped_ipv6, request_id_extension,
@@ -121,7 +122,6 @@ pub(crate) fn decode(
         path_normalization_options, strip_trailing_host_dot, typed_header_validation_config,
         forward_proto_config);
     unsupported!(context, reject "is not supported, forward_client_cert_details is for all requests": forward_client_cert_matcher);
-    unsupported!(context, warn "the second GOAWAY follows the answer to a PING": drain_timeout);
     let client_certificate = client_certificate::decode(
         context,
         forward_client_cert_details,
@@ -190,6 +190,8 @@ pub(crate) fn decode(
         delayed_close_timeout,
         Some(limits::DELAYED_CLOSE_TIMEOUT),
     );
+    let drain_time = value::duration(context, "drain_timeout", drain_timeout);
+    let drain_jitter = context.optional("drain_timeout_jitter", drain_timeout_jitter, value::share);
     let request_headers_kb = value::number(
         context,
         "max_request_headers_kb",
@@ -217,8 +219,15 @@ pub(crate) fn decode(
         request_headers_timeout,
         stream_idle_timeout,
         delayed_close_timeout,
+        drain_timeout: Jittered {
+            time: drain_time.unwrap_or(limits::HTTP2_DRAIN_TIMEOUT),
+            jitter: drain_jitter.unwrap_or_default(),
+        },
         idle_timeout: common.idle_timeout(),
-        max_connection_duration: common.max_connection_duration,
+        max_connection_duration: common.max_connection_duration.map(|time| Jittered {
+            time,
+            jitter: common.max_connection_duration_jitter,
+        }),
         max_requests_per_connection: common.max_requests_per_connection,
         max_stream_duration: common.max_stream_duration,
         internal_addresses,

@@ -22,6 +22,8 @@ pub(crate) struct Common {
     pub(crate) idle_timeout: Option<Option<Duration>>,
     /// Absent and zero are no limit.
     pub(crate) max_connection_duration: Option<Duration>,
+    /// Downstream only; of 1.
+    pub(crate) max_connection_duration_jitter: f64,
     /// Downstream only.
     pub(crate) max_headers_count: Option<u32>,
     /// Absent and zero are no limit.
@@ -65,9 +67,9 @@ pub(crate) fn common(
         headers_with_underscores_action,
         max_requests_per_connection,
     } = options;
-    unsupported!(context, warn: max_connection_duration_jitter, max_response_headers_kb);
+    unsupported!(context, warn: max_response_headers_kb);
     if side == Side::Upstream {
-        unsupported!(context, warn: max_headers_count, headers_with_underscores_action,
+        unsupported!(context, warn: max_connection_duration_jitter, max_headers_count, headers_with_underscores_action,
             max_stream_duration);
     }
     let underscores = value::enumeration(
@@ -75,6 +77,8 @@ pub(crate) fn common(
         "headers_with_underscores_action",
         headers_with_underscores_action,
     )?;
+    let field = "max_connection_duration_jitter";
+    let jitter = context.optional(field, max_connection_duration_jitter, value::share);
     Some(Common {
         idle_timeout: idle_timeout
             .map(|idle_timeout| value::timeout(context, "idle_timeout", Some(idle_timeout), None)),
@@ -84,6 +88,7 @@ pub(crate) fn common(
             max_connection_duration,
             None,
         ),
+        max_connection_duration_jitter: jitter.unwrap_or_default(),
         max_headers_count: value::number(
             context,
             "max_headers_count",

@@ -51,7 +51,9 @@ fn decode(
         })
     });
     let weight_min = weight_min.map_or(Some(WEIGHT_MIN), |percent| {
-        context.field("min_weight_percent", |context| share(context, percent))
+        context.field("min_weight_percent", |context| {
+            value::share(context, percent)
+        })
     });
     let window = window.filter(|window| !window.is_zero());
     if window.is_none() {
@@ -74,12 +76,4 @@ fn aggression(context: &mut Context, aggression: RuntimeDouble) -> Option<f64> {
         return context.refuse("default_value", "must be a finite number above 0");
     }
     Some(default_value)
-}
-
-/// Of 1.
-fn share(context: &mut Context, Percent { value }: Percent) -> Option<f64> {
-    if (0.0..=100.0).contains(&value) {
-        return Some(value / 100.0);
-    }
-    context.refuse("value", format!("{value} is not within 0 and 100"))
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use xds_proto::pb::envoy::config::core::v3::BackoffStrategy;
 use xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3 as pb;
-use xds_proto::pb::envoy::r#type::v3::Percent;
 use xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3::UpstreamConnectMode;
 use xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
 use xds_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::TcpAccessLogOptions;
@@ -131,7 +130,7 @@ pub(crate) fn decode(context: &mut Context, proxy: pb::TcpProxy) -> Option<TcpPr
     let jitter = context.optional(
         "max_downstream_connection_duration_jitter_percentage",
         max_downstream_connection_duration_jitter_percentage,
-        share,
+        value::share,
     );
     let backoff = context.optional("backoff_options", backoff_options, backoff);
     let hash_source = hash_policy::tcp(context, hash_policy);
@@ -232,14 +231,6 @@ fn log_times(context: &mut Context, options: TcpAccessLogOptions) -> Option<LogT
         on_connected: flush_access_log_on_connected,
         interval: interval.map(|interval| interval.max(FLUSH_INTERVAL_MIN)),
     })
-}
-
-/// Of 1.
-fn share(context: &mut Context, Percent { value }: Percent) -> Option<f64> {
-    if (0.0..=100.0).contains(&value) {
-        return Some(value / 100.0);
-    }
-    context.refuse("value", format!("{value} is not within 0 and 100"))
 }
 
 fn backoff(context: &mut Context, strategy: BackoffStrategy) -> Option<Backoff> {

@@ -10,6 +10,7 @@ use xds_proto::pb::envoy::r#type::matcher::v3::RegexMatcher;
 use xds_proto::pb::envoy::r#type::matcher::v3::regex_matcher::EngineType;
 use xds_proto::pb::envoy::r#type::matcher::v3::regex_matcher::GoogleRe2;
 use xds_proto::pb::envoy::r#type::v3::FractionalPercent;
+use xds_proto::pb::envoy::r#type::v3::Percent;
 use xds_proto::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 use xds_proto::pb::google::protobuf::BoolValue;
 use xds_proto::pb::google::protobuf::Duration as PbDuration;
@@ -156,6 +157,14 @@ pub(crate) fn head_text(context: &mut Context, field: &str, text: String) -> Opt
         return context.refuse(field, "has characters no header may have");
     }
     Some(text.into_boxed_str())
+}
+
+/// A percentage, as a part of 1.
+pub(crate) fn share(context: &mut Context, Percent { value }: Percent) -> Option<f64> {
+    if (0.0..=100.0).contains(&value) {
+        return Some(value / 100.0);
+    }
+    context.refuse("value", format!("{value} is not within 0 and 100"))
 }
 
 /// A share of requests as numerator of a million; more than all counts as all.

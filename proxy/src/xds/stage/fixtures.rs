@@ -34,10 +34,12 @@ use crate::config::filter_chain::FilterChain;
 use crate::config::filter_chain::FilterChainMatch;
 use crate::config::filter_chain::NetworkFilter;
 use crate::config::filter_chain::TransportSocket;
+use crate::config::limits;
 use crate::config::listener::Codec;
 use crate::config::listener::EscapedSlashes;
 use crate::config::listener::HttpConnectionManager;
 use crate::config::listener::HttpFilter;
+use crate::config::listener::Jittered;
 use crate::config::listener::RouteSource;
 use crate::config::listener::ServerHeader;
 use crate::config::listener::StripHostPort;
@@ -110,7 +112,7 @@ pub(crate) fn cluster(name: &str, discovery: Discovery, mark: u64) -> Arc<Cluste
         max_requests_per_connection: None,
         http2: Http2Options::default(),
         health: crate::config::health::Health::default(),
-        buffer_bytes: crate::config::limits::CONNECTION_BUFFER_BYTES,
+        buffer_bytes: limits::CONNECTION_BUFFER_BYTES,
     })
 }
 
@@ -226,6 +228,10 @@ fn manager(routes: RouteSource) -> HttpConnectionManager {
         request_headers_timeout: None,
         stream_idle_timeout: None,
         delayed_close_timeout: None,
+        drain_timeout: Jittered {
+            time: limits::HTTP2_DRAIN_TIMEOUT,
+            jitter: 0.0,
+        },
         idle_timeout: None,
         max_connection_duration: None,
         max_stream_duration: None,

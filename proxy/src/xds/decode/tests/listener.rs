@@ -138,13 +138,21 @@ fn settings_of_the_manager() {
         "xff_num_trusted_hops": 2,
         "stream_idle_timeout": "0s",
         "delayed_close_timeout": "0s",
+        "drain_timeout": "3s",
+        "drain_timeout_jitter": {"value": 50},
         "max_request_headers_kb": 8,
-        "common_http_protocol_options": {"max_headers_count": 7, "headers_with_underscores_action": "REJECT_REQUEST"},
+        "common_http_protocol_options": {"max_connection_duration": "4s", "max_connection_duration_jitter": {"value": 25}, "max_headers_count": 7, "headers_with_underscores_action": "REJECT_REQUEST"},
         "http_protocol_options": {"accept_http_10": true},
         "http2_protocol_options": {"connection_keepalive": {"interval": "3s", "timeout": "1s"}},
         "strip_any_host_port": true,
     }));
     assert!(matches!(&manager.routes, RouteSource::Rds(name) if &**name == "r"));
+    let jittered = [Some(manager.drain_timeout), manager.max_connection_duration];
+    let longest = jittered.map(|time| time.map(|time| time.of(1.0)));
+    assert_eq!(
+        longest,
+        [4500, 5000].map(|ms| Some(Duration::from_millis(ms)))
+    );
     assert_eq!(
         (
             manager.codec,
