@@ -18,6 +18,7 @@
 //! | `overload` | what is refused when memory runs short |
 //! | `sockets` | what is set on listening sockets, and which listener a redirected connection gets |
 //! | `streams` | what becomes of TCP streams, and what is logged of them |
+//! | `untaken` | clients that take nothing of an answer |
 //! | `upgrades` | WebSockets |
 //! | `upstream` | how servers are met: transports, names, sessions |
 //! | `secrets` | certificates and trust by name, and their rotation |
@@ -42,6 +43,7 @@ mod secrets;
 mod setting;
 mod sockets;
 mod streams;
+mod untaken;
 mod upgrades;
 mod upstream;
 mod world;

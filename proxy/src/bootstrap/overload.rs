@@ -281,11 +281,7 @@ fn timeout(context: &mut Context, scaled: ScaleTimer) -> Option<(Timeout, Least)
         TimerType::HttpDownstreamConnectionMax => Timeout::ConnectionMax,
         TimerType::HttpDownstreamStreamIdle => Timeout::StreamIdle,
         TimerType::TransportSocketConnect => Timeout::TransportConnect,
-        TimerType::HttpDownstreamStreamFlush => {
-            let reason = "HTTP_DOWNSTREAM_STREAM_FLUSH is not supported: the idle timeout holds";
-            context.reject_unsupported("timer", reason);
-            return None;
-        }
+        TimerType::HttpDownstreamStreamFlush => Timeout::StreamFlush,
         TimerType::Unspecified => return context.missing("timer"),
     };
     let least = match overload_adjust {
@@ -526,10 +522,6 @@ mod tests {
         check(&reduced(""), factors);
         check(
             &reduced("{min_timeout: 1s}"),
-            &format!("{factors}[0].timer"),
-        );
-        check(
-            &reduced("{timer: HTTP_DOWNSTREAM_STREAM_FLUSH, min_timeout: 1s}"),
             &format!("{factors}[0].timer"),
         );
         check(

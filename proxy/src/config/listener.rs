@@ -138,6 +138,9 @@ pub struct HttpConnectionManager {
     pub request_headers_timeout: Option<Duration>,
     /// No byte on a stream; `None` is no limit.
     pub stream_idle_timeout: Option<Duration>,
+    /// No byte taken of an answer by a client of HTTP/2, whose rest may still be with the upstream, as little is
+    /// kept here (Envoy: which has come as a whole). Absent is the idle timeout; `Some(None)` is no limit.
+    pub stream_flush_timeout: Option<Option<Duration>>,
     /// From the last byte of a connection until its client has closed it, too; `None` does not wait.
     pub delayed_close_timeout: Option<Duration>,
     /// How long a connection of HTTP/2 that is to end waits without a stream for its client to answer that it

@@ -190,6 +190,8 @@ pub enum Timeout {
     ConnectionIdle,
     /// Of a client's connection, whatever it does.
     ConnectionMax,
+    /// Of a complete answer whose client takes nothing.
+    StreamFlush,
     /// Of a stream on which nothing moves.
     StreamIdle,
     /// Of a client's handshake, as it is when that begins.
@@ -198,9 +200,10 @@ pub enum Timeout {
 
 impl Timeout {
     /// All of them, in the order of [`Timeout::place`].
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::ConnectionIdle,
         Self::ConnectionMax,
+        Self::StreamFlush,
         Self::StreamIdle,
         Self::TransportConnect,
     ];

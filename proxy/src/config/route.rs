@@ -161,6 +161,8 @@ pub struct Forward {
     pub grpc_timeout: Option<GrpcTimeout>,
     /// No byte either way; overrides the connection manager's. `Some(None)` is no limit.
     pub idle_timeout: Option<Option<Duration>>,
+    /// Overrides the manager's `stream_flush_timeout`, or what holds in place of it; `Some(None)` is no limit.
+    pub flush_timeout: Option<Option<Duration>>,
     /// Replaces the matched prefix or path.
     pub prefix_rewrite: Option<Box<str>>,
     /// What becomes of the authority.

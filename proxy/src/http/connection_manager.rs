@@ -306,9 +306,10 @@ impl Connection {
     }
 
     /// What reduces timeouts of its streams, if anything ever does.
-    pub fn reducing(&self, timeout: Timeout) -> Option<Arc<Loads>> {
+    pub fn reducing(&self, timeouts: &[Timeout]) -> Option<Arc<Loads>> {
         let loads = self.worker.shared_loads();
-        let is_reduced = !self.manager.allowance.ignores_overload && loads.reduces(timeout);
+        let is_reduced = !self.manager.allowance.ignores_overload
+            && timeouts.iter().any(|timeout| loads.reduces(*timeout));
         is_reduced.then(|| Arc::clone(loads))
     }
 

@@ -211,6 +211,11 @@ impl Account {
         self.poll_given_up(direction, cx)
     }
 
+    /// Bytes that wait in this direction.
+    pub fn waiting(&self, direction: Direction) -> usize {
+        self.way(direction).waiting.get()
+    }
+
     /// What waited was taken.
     pub fn go_on(&self, direction: Direction) {
         if self.way(direction).waiting.replace(0) > 0 {

@@ -195,6 +195,7 @@ mod tests {
         let some = [
             Some(Least::Time(Duration::from_secs(2))),
             None,
+            None,
             Some(Least::Part(0.1)),
             None,
         ];

@@ -128,14 +128,14 @@ const STEPS: [(&str, [bool; 4]); 3] = [
 ];
 
 /// Envoy reads the file when another one takes its name.
-fn inject(directory: &Path, pressure: &str) {
+pub(crate) fn inject(directory: &Path, pressure: &str) {
     let new = directory.join("new");
     std::fs::write(&new, pressure).expect("a writable directory");
     std::fs::rename(new, directory.join("pressure")).expect("the same directory");
 }
 
 /// A manager that looks at that file often, by the name "file".
-fn watching(directory: &Path) -> Value {
+pub(crate) fn watching(directory: &Path) -> Value {
     let file = directory.join("pressure");
     let injected = typed(
         "extensions.resource_monitors.injected_resource.v3.InjectedResourceConfig",

@@ -312,7 +312,7 @@ impl Body for RequestBody {
 }
 
 impl Held for RequestBody {
-    fn poll_waiting(&mut self, bytes: usize, cx: &Context<'_>) -> Poll<Error> {
+    fn poll_waiting(&mut self, bytes: usize, cx: &mut Context<'_>) -> Poll<Error> {
         let given_up = match &mut self.0 {
             Outgoing::Relay(body, progress) => {
                 let account = progress.open_account();

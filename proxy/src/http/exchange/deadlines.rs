@@ -45,7 +45,11 @@ pub(super) struct Deadlines {
     request: Option<Duration>,
     route: Option<Duration>,
     idle: Option<Duration>,
-    /// What reduces it, if anything ever does.
+    /// Of a client of HTTP/2 that takes nothing of the response; none was asked for.
+    flush: Option<Option<Duration>>,
+    /// In place of that, once the response is complete.
+    idle_of_manager: Option<Duration>,
+    /// What reduces both, if anything ever does.
     reducing: Option<Arc<Loads>>,
     further: Option<FurtherLimits>,
     /// How far the request body has come; none if there is none.
@@ -162,6 +166,8 @@ impl Deadlines {
             request: config.request_timeout,
             route: None,
             idle: config.stream_idle_timeout,
+            flush: config.stream_flush_timeout,
+            idle_of_manager: config.stream_idle_timeout,
             reducing,
             further: all.map(|_| FurtherLimits {
                 all,
@@ -184,6 +190,9 @@ impl Deadlines {
         self.route = forward.timeout;
         if let Some(idle) = forward.idle_timeout {
             self.idle = idle;
+        }
+        if forward.flush_timeout.is_some() {
+            self.flush = forward.flush_timeout;
         }
         if let Some(duration) = &forward.stream_duration {
             self.route = None; // as with Envoy, there is but one of them
@@ -390,6 +399,28 @@ impl Deadlines {
 
     /// Ready when a deadline has passed, or that of the host, or when the stream is given up.
     pub(super) fn poll_passed(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
+        self.poll_ends(cx, false)
+    }
+
+    /// The same while a client of HTTP/2 takes nothing of the response, of which there is more.
+    pub(super) fn poll_untaken(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
+        self.poll_ends(cx, true)
+    }
+
+    /// The same of a response that is complete.
+    pub(super) fn poll_unflushed(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
+        let Some(max) = self.flush.unwrap_or(self.idle_of_manager) else {
+            return Poll::Pending;
+        };
+        if self.reducing.is_some() {
+            self.timer.heed_changes(cx);
+        }
+        let max = self.reduced(Timeout::StreamFlush, max);
+        let passed = self.timer.poll_until(self.moved.get() + max, cx);
+        passed.map(|()| Reason::StreamIdle)
+    }
+
+    fn poll_ends(&mut self, cx: &mut Context<'_>, is_untaken: bool) -> Poll<Reason> {
         if let Some(account) = self.account()
             && account.poll_given_up(Direction::Response, cx).is_ready()
         {
@@ -404,14 +435,14 @@ impl Deadlines {
             self.timer.heed_changes(cx);
         }
         loop {
-            let Some((deadline, limit)) = self.nearest() else {
+            let Some((deadline, limit)) = self.nearest(is_untaken) else {
                 return Poll::Pending;
             };
             self.wake_when_complete(cx.waker()); // the route's timeout begins then
             std::task::ready!(self.timer.poll_until(deadline, cx));
             // The other task may have moved bytes meanwhile.
             if self
-                .nearest()
+                .nearest(is_untaken)
                 .is_some_and(|(deadline, _)| deadline <= Instant::now())
             {
                 return Poll::Ready(limit.reason());
@@ -419,7 +450,14 @@ impl Deadlines {
         }
     }
 
-    fn nearest(&self) -> Option<(Instant, Limit)> {
+    fn reduced(&self, timeout: Timeout, max: Duration) -> Duration {
+        match &self.reducing {
+            Some(loads) => loads.reduced(timeout, max),
+            None => max,
+        }
+    }
+
+    fn nearest(&self, is_untaken: bool) -> Option<(Instant, Limit)> {
         let mut nearest = Nearest::default();
         let request_end = self.request_end();
         let moved = self.moved.get();
@@ -440,10 +478,12 @@ impl Deadlines {
         if let Some((end, limit)) = of_request {
             nearest.or(end, limit);
         }
-        if let Some(mut max) = self.idle {
-            if let Some(loads) = &self.reducing {
-                max = loads.reduced(Timeout::StreamIdle, max);
-            }
+        let idle = match self.flush {
+            Some(flush) if is_untaken => (flush, Timeout::StreamFlush),
+            _ => (self.idle, Timeout::StreamIdle),
+        };
+        if let (Some(max), timeout) = idle {
+            let max = self.reduced(timeout, max);
             nearest.or(moved.max(self.request_moved()) + max, silent);
         }
         nearest.0

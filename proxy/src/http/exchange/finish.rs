@@ -72,7 +72,7 @@ impl Exchange {
             .then(|| Rc::new(Progress::new(now, &connection.held)));
         let log =
             (!connection.manager.loggers.is_empty()).then(|| Box::new(LogFacts::new(request)));
-        let reducing = connection.reducing(Timeout::StreamIdle);
+        let reducing = connection.reducing(&[Timeout::StreamIdle, Timeout::StreamFlush]);
         let limits = (&*connection.manager.config, reducing);
         Self {
             deadlines: Deadlines::new(limits, progress, now),

@@ -262,6 +262,17 @@ impl Exchange {
         }
     }
 
+    /// Ready when the client has taken nothing of the response for too long. Once that is complete, a
+    /// connection of HTTP/1 looks after its client itself.
+    fn poll_untaken(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
+        match (self.connection.protocol, self.complete) {
+            (Protocol::Http1, false) => self.deadlines.poll_passed(cx),
+            (Protocol::Http1, true) => Poll::Pending,
+            (Protocol::Http2, false) => self.deadlines.poll_untaken(cx),
+            (Protocol::Http2, true) => self.deadlines.poll_unflushed(cx),
+        }
+    }
+
     /// The response was read to its end.
     fn end(&mut self) {
         self.complete = true;
@@ -390,18 +401,25 @@ impl Body for ExchangeBody {
 }
 
 impl Held for ExchangeBody {
-    fn poll_waiting(&mut self, bytes: usize, cx: &Context<'_>) -> Poll<Error> {
+    fn poll_waiting(&mut self, bytes: usize, cx: &mut Context<'_>) -> Poll<Error> {
         let exchange = &*self.exchange;
         let account = exchange.deadlines.open_account(&exchange.connection.held);
+        if account.waiting(Direction::Response) != bytes {
+            exchange.deadlines.touch(Instant::now()); // something moved
+        }
         let content = &mut self.content;
         let unread = || match content {
             Content::Relayed(body) => body.unread(),
             Content::GivenUp | Content::Local(_) | Content::Switched(_) => None,
         };
         let given_up = account.poll_waiting(Direction::Response, bytes, unread, cx);
-        std::task::ready!(given_up);
-        self.exchange.break_off(Reason::HeldTooMuch);
-        Poll::Ready(ErrorKind::Canceled.into())
+        if given_up.is_ready() {
+            self.exchange.break_off(Reason::HeldTooMuch);
+            return Poll::Ready(ErrorKind::Canceled.into());
+        }
+        let reason = std::task::ready!(self.exchange.poll_untaken(cx));
+        self.exchange.break_off(reason);
+        Poll::Ready(ErrorKind::Timeout.into())
     }
 
     fn is_given_up(&self) -> bool {

@@ -113,11 +113,11 @@ impl<B: Held> Transfer<B> {
         }
     }
 
-    /// The peer takes no more for now; ready if what waits for it is given up.
+    /// The peer takes no more for now; ready if what waits for it is given up, or waited for too long.
     fn poll_waiting(
         &mut self,
         out: &RefCell<Outgoing>,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Result<(), TransferError>> {
         let bytes = out.borrow().len();
         let given_up = self.body.poll_waiting(bytes, cx);

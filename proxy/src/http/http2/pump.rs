@@ -64,8 +64,8 @@ impl<B: Held> Pump<B> {
         }
     }
 
-    /// The peer takes no more for now; ready if what waits for it is given up.
-    fn poll_waiting(&mut self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
+    /// The peer takes no more for now; ready if what waits for it is given up, or waited for too long.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let error = std::task::ready!(self.body.poll_waiting(self.rest.len(), cx));
         self.stream.send_reset(Reason::INTERNAL_ERROR);
         Poll::Ready(Err(error))

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// A request is forgotten up to three percent of the window too early, and a look is cheap.
-const SLOTS: u64 = 32;
+const SLOTS: u8 = 32;
 
 /// The slots of one window.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl Recent {
         let now = self.now()?;
         let slots = self.slots.iter();
         let slots = slots.map(|slot| Slot::unpack(slot.load(Ordering::Relaxed)));
-        let counts = slots.filter(|slot| u64::from(now.wrapping_sub(slot.turn)) < SLOTS);
+        let counts = slots.filter(|slot| u64::from(now.wrapping_sub(slot.turn)) < u64::from(SLOTS));
         Some(counts.map(|slot| u64::from(slot.count)).sum())
     }
 
@@ -98,7 +98,7 @@ impl Recent {
     }
 
     fn slot(&self, turn: u32) -> Option<&AtomicU64> {
-        let place = usize::try_from(u64::from(turn) % SLOTS).ok()?;
+        let place = usize::try_from(u64::from(turn) % u64::from(SLOTS)).ok()?;
         self.slots.get(place)
     }
 }

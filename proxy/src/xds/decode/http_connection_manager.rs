@@ -110,7 +110,7 @@ pub(crate) fn decode(
     // Tuning, observation, and headers that tell more.
     let add_user_agent = value::is_true(add_user_agent);
     unsupported!(context, warn: add_user_agent, tracing, http1_safe_max_connection_duration,
-        http3_protocol_options, stream_flush_timeout,
+        http3_protocol_options,
         access_log_flush_interval, flush_access_log_on_new_request, access_log_options,
         proxy_100_continue,
         represent_ipv4_remote_address_as_ipv4_mapped_ipv6, request_id_extension,
@@ -184,6 +184,8 @@ pub(crate) fn decode(
         stream_idle_timeout,
         Some(limits::STREAM_IDLE_TIMEOUT),
     );
+    let stream_flush_timeout = stream_flush_timeout
+        .map(|given| value::timeout(context, "stream_flush_timeout", Some(given), None));
     let delayed_close_timeout = value::timeout(
         context,
         "delayed_close_timeout",
@@ -218,6 +220,7 @@ pub(crate) fn decode(
         request_timeout,
         request_headers_timeout,
         stream_idle_timeout,
+        stream_flush_timeout,
         delayed_close_timeout,
         drain_timeout: Jittered {
             time: drain_time.unwrap_or(limits::HTTP2_DRAIN_TIMEOUT),

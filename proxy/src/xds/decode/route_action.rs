@@ -106,7 +106,7 @@ fn forward(
         host_rewrite_specifier,
     } = action;
     // For mirrors and rate limits see the route table; the rest is tuning.
-    unsupported!(context, warn: append_x_forwarded_host, flush_timeout, early_data_policy,
+    unsupported!(context, warn: append_x_forwarded_host, early_data_policy,
         retry_policy_typed_config, request_mirror_policies, rate_limits,
         include_vh_rate_limits, max_internal_redirects);
     unsupported!(context, reject: regex_rewrite, path_rewrite_policy, path_rewrite,
@@ -127,6 +127,8 @@ fn forward(
     let timeout = value::timeout(context, "timeout", timeout, Some(limits::ROUTE_TIMEOUT));
     let idle_timeout = idle_timeout
         .map(|idle_timeout| value::timeout(context, "idle_timeout", Some(idle_timeout), None));
+    let flush_timeout =
+        flush_timeout.map(|given| value::timeout(context, "flush_timeout", Some(given), None));
     let stream_duration = context.optional(
         "max_stream_duration",
         max_stream_duration,
@@ -158,6 +160,7 @@ fn forward(
         stream_duration,
         grpc_timeout,
         idle_timeout,
+        flush_timeout,
         prefix_rewrite: prefix_rewrite.filter(|text| !text.is_empty()),
         host_rewrite: host_rewrite?,
         hash_policies,

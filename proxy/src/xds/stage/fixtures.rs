@@ -180,6 +180,7 @@ fn route(cluster: &str) -> Route {
             cluster_not_found: StatusCode::SERVICE_UNAVAILABLE,
             timeout: None,
             idle_timeout: None,
+            flush_timeout: None,
             prefix_rewrite: None,
             host_rewrite: HostRewrite::Keep,
             hash_policies: Vec::new(),
@@ -227,6 +228,7 @@ fn manager(routes: RouteSource) -> HttpConnectionManager {
         request_timeout: None,
         request_headers_timeout: None,
         stream_idle_timeout: None,
+        stream_flush_timeout: None,
         delayed_close_timeout: None,
         drain_timeout: Jittered {
             time: limits::HTTP2_DRAIN_TIMEOUT,

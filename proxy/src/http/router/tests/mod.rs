@@ -69,6 +69,7 @@ fn forward_to(cluster: ClusterSpecifier) -> Action {
         cluster_not_found: StatusCode::SERVICE_UNAVAILABLE,
         timeout: None,
         idle_timeout: None,
+        flush_timeout: None,
         prefix_rewrite: None,
         host_rewrite: HostRewrite::Keep,
         hash_policies: Vec::new(),
