@@ -1,5 +1,6 @@
-//! Clients of HTTP/2 that ask and take nothing of the answer: their streams are reset, after the same time.
+//! Clients that ask and take nothing of the answer: they are left after the same time.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +10,10 @@ use serde_json::Value;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio::time::timeout;
 
@@ -184,5 +188,120 @@ async fn whoever_takes_nothing_is_reset_sooner_under_load() {
     let (envoy, weir) = Box::pin(of_both(&text, &ports, look)).await;
     for (who, (took, _)) in [("Envoy", envoy), ("Weir", weir)] {
         assert!((0.8 - EARLY..0.8 + LATE).contains(&took), "{who}: {took}");
+    }
+}
+
+/// Paths of routes over HTTP/1.1, what they say, and when their upstream is left, whose answer never ends.
+const ENDLESS: [(&str, &str, Option<f64>); 4] = [
+    ("/idle", "", Some(0.4)),
+    ("/later", "1s", Some(1.0)),
+    ("/timed", "timeout", Some(0.7)),
+    ("/kept", "0s", None),
+];
+
+/// How long is waited for an end that does not come.
+const KEPT: Duration = Duration::from_secs(2);
+
+fn endless_listener(port: u16) -> Value {
+    let routes = ENDLESS.map(|(path, says, _)| {
+        let mut route = json!({"cluster": "c", "timeout": "0s"});
+        match says {
+            "" => {}
+            "timeout" => {
+                route["timeout"] = "0.7s".into();
+                route["idle_timeout"] = "0s".into();
+            }
+            idle => route["idle_timeout"] = idle.into(),
+        }
+        json!({"match": {"path": path}, "route": route})
+    });
+    let more = json!({"stream_idle_timeout": IDLE});
+    json!({
+        "name": "l",
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+        "filter_chains": [{"filters": [{
+            "name": "http", "typed_config": manager(&json!(routes), &more),
+        }]}],
+    })
+}
+
+/// Answers without end, and tells by path how long somebody took something of it, or at least had the
+/// connection open.
+async fn endless() -> (u16, mpsc::Receiver<(String, f64)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    let (told, tells) = mpsc::channel(ENDLESS.len() * 4);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let told = told.clone();
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    if !matches!(stream.read_buf(&mut head).await, Ok(1..)) {
+                        return;
+                    }
+                }
+                let began = Instant::now();
+                let answer = b"HTTP/1.1 200 OK\r\n\r\n";
+                let mut sent = stream.write_all(answer).await;
+                while sent.is_ok() {
+                    sent = stream.write_all(&[b'x'; 64 * 1024]).await;
+                }
+                let head = String::from_utf8_lossy(&head).into_owned();
+                let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+                let took = began.elapsed().as_secs_f64();
+                let _ = told.send((path, took)).await; // the test may be over
+            });
+        }
+    });
+    (port, tells)
+}
+
+/// Over HTTP/1.1 a client that reads nothing has as long as the route gives it, not more nor less.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_reads_nothing_has_the_time_of_its_route() {
+    if !envoy_is_there() {
+        return;
+    }
+    let (origin, tells) = endless().await;
+    let tells = Mutex::new(tells);
+    let ports = free_ports(1);
+    let text = bootstrap(
+        &[endless_listener(ports[0].number())],
+        &[cluster("c", origin)],
+    );
+    let look = || async {
+        let mut clients = Vec::new();
+        for (path, ..) in ENDLESS {
+            let stream = TcpStream::connect(ports[0].addr()).await;
+            let mut stream = stream.expect("it listens");
+            let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+            stream
+                .write_all(request.as_bytes())
+                .await
+                .expect("it reads");
+            clients.push(stream);
+        }
+        tokio::time::sleep(KEPT).await;
+        let mut seen = BTreeMap::new();
+        let mut tells = tells.lock().await;
+        while let Ok((path, after)) = tells.try_recv() {
+            seen.insert(path, after);
+        }
+        drop(clients);
+        let _kept = tells.recv().await; // it ends now, and is told of
+        seen
+    };
+    let (envoy, weir) = Box::pin(of_both(&text, &ports, look)).await;
+    for (who, seen) in [("Envoy", envoy), ("Weir", weir)] {
+        for (path, _, wanted) in ENDLESS {
+            let after = seen.get(path).copied();
+            let is_right = match (wanted, after) {
+                (Some(wanted), Some(after)) => (wanted - EARLY..wanted + LATE).contains(&after),
+                (None, None) => true,
+                _ => false,
+            };
+            assert!(is_right, "{who}: {path} after {after:?} of {wanted:?}");
+        }
     }
 }

@@ -11,6 +11,7 @@ use http::uri::PathAndQuery;
 use crate::config::Name;
 use crate::config::endpoint::Address;
 use crate::config::endpoint::Labels;
+use crate::config::matcher::ResponseMatch;
 use crate::config::matcher::StringMatch;
 use crate::config::route::HeaderEdit;
 use crate::net::proxy_protocol::Version;
@@ -188,6 +189,9 @@ pub struct OutlierDetection {
     /// A member whose answer, if it is not 5xx, has `x-envoy-degraded` takes load only where too few others
     /// do, for as long as an ejection would last.
     pub detects_degraded: bool,
+    /// What holds for an answer that is an error, and for no other one; without it those with 5xx are
+    /// (`HttpProtocolOptions.outlier_detection.error_matcher`).
+    pub errors: Option<ResponseMatch>,
 }
 
 /// How often, and whether it is acted on.

@@ -80,7 +80,22 @@ impl PartialEq for StringPattern {
     }
 }
 
-/// A predicate on one header of a request (`route.v3.HeaderMatcher`).
+/// A predicate on the head of a response (`matcher.v3.MatchPredicate`).
+#[derive(Clone, Debug, PartialEq)]
+pub enum ResponseMatch {
+    /// All of them hold.
+    All(Vec<Self>),
+    /// It always holds.
+    Always,
+    /// One of them holds.
+    Any(Vec<Self>),
+    /// All of them hold of its headers.
+    Headers(Vec<HeaderMatch>),
+    /// It does not hold.
+    Not(Box<Self>),
+}
+
+/// A predicate on one header (`route.v3.HeaderMatcher`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct HeaderMatch {
     /// Lower-case name; a pseudo header stands as `HeaderMatchName::Method` and so on.
@@ -106,6 +121,8 @@ pub enum HeaderMatchName {
     Path,
     /// `:scheme`.
     Scheme,
+    /// `:status` of a response.
+    Status,
 }
 
 /// The kinds of [`HeaderMatch`].

@@ -192,6 +192,8 @@ pub struct Connection {
     seen: Cell<u64>,
     /// Bytes either way, once it is closing.
     moved: Cell<u64>,
+    /// Its exchange looks after a client that takes nothing.
+    is_watched: Cell<bool>,
     born: Instant,
     facts: Rc<IoFacts>,
     /// Bytes that the statistics know of.
@@ -228,7 +230,13 @@ impl Connection {
     /// An exchange has ended.
     pub fn leave(&self, now: Instant) {
         self.active.set(self.active.get() - 1);
+        self.is_watched.set(false);
         self.idle_since.set(now);
+    }
+
+    /// Whether its exchange looks after its client of HTTP/1, which takes nothing; else it does itself.
+    pub fn watch(&self, is_watched: bool) {
+        self.is_watched.set(is_watched);
     }
 
     /// Whether a request for `authority` may come over it (security case T3).
@@ -363,6 +371,7 @@ pub async fn serve(
         cut_off: Cell::new(false),
         seen: Cell::new(0),
         moved: Cell::new(0),
+        is_watched: Cell::new(false),
         born,
         facts: Rc::clone(&facts),
         told: Cell::default(),
@@ -630,6 +639,7 @@ impl Control {
             (connection.born + max, Cause::Age)
         });
         let blocked = connection.facts.blocked_since.get();
+        let blocked = blocked.filter(|_| !connection.is_watched.get());
         let blocked = blocked
             .zip(config.stream_idle_timeout)
             .map(|(since, max)| (since + max, Cause::Blocked));

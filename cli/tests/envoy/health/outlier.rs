@@ -17,6 +17,7 @@ use super::member::Fault;
 use super::member::Member;
 use super::member::UP;
 use crate::identity::manager;
+use crate::identity::typed;
 use crate::setting::envoy_is_there;
 use crate::setting::until;
 
@@ -33,6 +34,8 @@ const GRPC: Fault = Fault::Answers(200, "content-type: application/grpc\r\ngrpc-
 const SAYS_DEGRADED: Fault = Fault::Answers(200, "x-envoy-degraded: false\r\n");
 const FOUR_SAYS_DEGRADED: Fault = Fault::Answers(404, "x-envoy-degraded: true\r\n");
 const FIVE_SAYS_DEGRADED: Fault = Fault::Answers(500, "x-envoy-degraded: true\r\n");
+
+const BAD: Fault = Fault::Answers(200, "x-bad: 1\r\n");
 
 /// A cluster of one member, what it does with so many requests each, and what is said of it then.
 struct Case {
@@ -60,7 +63,41 @@ fn cases() -> Vec<Case> {
         "consecutive_5xx": 3, "consecutive_local_origin_failure": 2,
         "split_external_local_origin_errors": true,
     });
+    let errors = json!({"http_response_headers_match": {"headers": [
+        {"name": "x-bad", "present_match": true},
+    ]}});
+    let missing = json!({"http_response_headers_match": {"headers": [
+        {"name": ":status", "string_match": {"exact": "404"}},
+    ]}});
+    let either = json!({"or_match": {"rules": [errors, missing]}});
+    let both = json!({"and_match": {"rules": [errors, missing]}});
+    let judged_by = |errors: Value| {
+        let mut config = fives.clone();
+        config["error_matcher"] = errors;
+        config
+    };
     vec![
+        case("bad", judged_by(errors.clone()), &[(BAD, 3)], EJECTED),
+        case("bad-five", judged_by(errors.clone()), &[(FIVE, 4)], FINE),
+        case("grpc-bad", judged_by(errors.clone()), &[(GRPC, 3)], EJECTED),
+        case(
+            "not-bad",
+            judged_by(json!({"not_match": errors})),
+            &[(BAD, 2), (UP, 3)],
+            EJECTED,
+        ),
+        case(
+            "either",
+            judged_by(either),
+            &[(BAD, 1), (Fault::Answers(404, ""), 2)],
+            EJECTED,
+        ),
+        case(
+            "both",
+            judged_by(both),
+            &[(BAD, 3), (Fault::Answers(404, ""), 3)],
+            FINE,
+        ),
         case(
             "fives",
             fives.clone(),
@@ -155,7 +192,20 @@ fn outlier(more: &Value) -> Value {
     for (name, value) in more.as_object().into_iter().flatten() {
         outlier[name] = value.clone();
     }
-    json!({ "outlier_detection": outlier })
+    let errors = outlier
+        .as_object_mut()
+        .and_then(|all| all.remove("error_matcher"));
+    let mut config = json!({ "outlier_detection": outlier });
+    if let Some(errors) = errors {
+        let name = "extensions.upstreams.http.v3.HttpProtocolOptions";
+        let options = json!({
+            "explicit_http_config": {"http_protocol_options": {}},
+            "outlier_detection": {"error_matcher": errors},
+        });
+        let options = typed(name, options);
+        config["typed_extension_protocol_options"] = json!({format!("envoy.{name}"): options});
+    }
+    config
 }
 
 /// Members are asked, besides.
@@ -187,7 +237,7 @@ fn listener(port: u16, names: &[&str]) -> Value {
 /// One request on a connection of its own.
 async fn get(target: SocketAddr, path: &str, id: &str) {
     let mut stream = TcpStream::connect(target).await.expect("it listens");
-    let kind = if path == "grpc" {
+    let kind = if path.starts_with("grpc") {
         "application/grpc"
     } else {
         "text/plain"

@@ -9,9 +9,11 @@ use http::response;
 use crate::config;
 use crate::http::codec::unfit;
 use crate::http::exchange::Exchange;
+use crate::http::router;
 use crate::telemetry::ResponseFlag;
 use crate::upstream::ClusterHandle;
 use crate::upstream::Host;
+use crate::upstream::health::HostHealth;
 use crate::upstream::health::outlier::Report;
 use crate::upstream::pool::Lease;
 
@@ -69,7 +71,7 @@ impl Exchange {
             health.say_unfit();
         }
         if let Some(judged) = &self.judged {
-            let status = self.status_told(head);
+            let status = self.status_told(health, head);
             self.report(judged, Report::Answered(status));
             if health.minds_degraded() && status < 500 && head.headers.contains_key(DEGRADED) {
                 health.say_degraded();
@@ -124,11 +126,19 @@ impl Exchange {
         request?.headers().get(REQUEST_ID)
     }
 
-    /// The status of a response, which for gRPC without a message is that of the call.
-    fn status_told(&self, head: &response::Parts) -> u16 {
+    /// The status of a response: for gRPC without a message that of the call, and what the cluster says is an
+    /// error, or none, has one that is or is none.
+    fn status_told(&self, health: &HostHealth, head: &response::Parts) -> u16 {
         let grpc = self.is_grpc.then(|| head.headers.get(GRPC_STATUS));
         let Some(grpc) = grpc.flatten() else {
-            return head.status.as_u16();
+            let status = head.status.as_u16();
+            let is_error = (health.errors())
+                .map(|errors| router::response_fits(errors, (head.status, &head.headers)));
+            return match is_error {
+                None => status,
+                Some(true) => status.max(500),
+                Some(false) => 200,
+            };
         };
         let number = grpc.to_str().ok().and_then(|text| text.parse().ok());
         let status = number.and_then(|number: usize| OF_GRPC.get(number));

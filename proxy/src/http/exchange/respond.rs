@@ -265,6 +265,7 @@ impl Exchange {
     /// Ready when the client has taken nothing of the response for too long. Once that is complete, a
     /// connection of HTTP/1 looks after its client itself.
     fn poll_untaken(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
+        self.connection.watch(!self.complete);
         match (self.connection.protocol, self.complete) {
             (Protocol::Http1, false) => self.deadlines.poll_passed(cx),
             (Protocol::Http1, true) => Poll::Pending,

@@ -148,6 +148,7 @@ fn header(
         HeaderMatchName::Method => once(request.method.as_str()),
         HeaderMatchName::Path => once(request.path_and_query),
         HeaderMatchName::Scheme => once(request.scheme),
+        HeaderMatchName::Status => None, // of responses only
         HeaderMatchName::Header(name) => {
             let values = request.headers.get_all(name).iter();
             let mut values = values.map(HeaderValue::as_bytes);

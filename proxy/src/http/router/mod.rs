@@ -48,6 +48,7 @@ use compiled::Host;
 use domains::Domains;
 pub use predicate::header_fits;
 pub use predicate::request_header_fits;
+pub use predicate::response_fits;
 pub use redirect::location;
 pub use rewrite::rewrite;
 

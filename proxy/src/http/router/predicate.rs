@@ -3,11 +3,13 @@
 //! It does not order routes and keeps no state.
 
 use http::HeaderMap;
+use http::StatusCode;
 use http::header::CONTENT_TYPE;
 
 use crate::config::matcher::HeaderMatch;
 use crate::config::matcher::HeaderMatchName;
 use crate::config::matcher::HeaderValueMatch;
+use crate::config::matcher::ResponseMatch;
 use crate::config::matcher::starts_with;
 use crate::config::route::CertificateMatch;
 use crate::config::route::PathMatch;
@@ -77,13 +79,32 @@ fn is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|rest| rest.first().is_none_or(|next| *next == b'+'))
 }
 
-/// True if the predicate holds for the headers of a response.
-pub fn header_fits(header: &HeaderMatch, headers: &HeaderMap) -> bool {
-    let HeaderMatchName::Header(name) = &header.name else {
-        return value_matches(header, std::iter::empty()); // of requests only
-    };
-    let values = headers.get_all(name).iter();
-    value_matches(header, values.map(http::HeaderValue::as_bytes))
+/// True if the predicate holds for the head of a response.
+pub fn header_fits(header: &HeaderMatch, (status, headers): (StatusCode, &HeaderMap)) -> bool {
+    match &header.name {
+        HeaderMatchName::Header(name) => {
+            let values = headers.get_all(name).iter();
+            value_matches(header, values.map(http::HeaderValue::as_bytes))
+        }
+        HeaderMatchName::Status => {
+            value_matches(header, std::iter::once(status.as_str().as_bytes()))
+        }
+        HeaderMatchName::Authority
+        | HeaderMatchName::Method
+        | HeaderMatchName::Path
+        | HeaderMatchName::Scheme => value_matches(header, std::iter::empty()), // of requests only
+    }
+}
+
+/// The same of a predicate with parts.
+pub fn response_fits(predicate: &ResponseMatch, head: (StatusCode, &HeaderMap)) -> bool {
+    match predicate {
+        ResponseMatch::All(parts) => parts.iter().all(|part| response_fits(part, head)),
+        ResponseMatch::Always => true,
+        ResponseMatch::Any(parts) => parts.iter().any(|part| response_fits(part, head)),
+        ResponseMatch::Headers(headers) => headers.iter().all(|header| header_fits(header, head)),
+        ResponseMatch::Not(part) => !response_fits(part, head),
+    }
 }
 
 /// True if the predicate holds for a request.
@@ -98,6 +119,7 @@ fn header_matches(header: &HeaderMatch, request: &RequestView<'_>) -> bool {
         HeaderMatchName::Method => once(request.method.as_str()),
         HeaderMatchName::Path => once(request.path_and_query),
         HeaderMatchName::Scheme => once(request.scheme),
+        HeaderMatchName::Status => value_matches(header, std::iter::empty()), // of responses only
         HeaderMatchName::Header(name) => {
             let values = request.headers.get_all(name).iter();
             value_matches(header, values.map(http::HeaderValue::as_bytes))

@@ -24,6 +24,7 @@ use crate::config;
 use crate::config::endpoint::Labels;
 use crate::config::health::EndpointCheck;
 use crate::config::health::OutlierDetection;
+use crate::config::matcher::ResponseMatch;
 use crate::telemetry::stats::HealthCheckStats;
 use crate::telemetry::stats::OutlierStats;
 use crate::upstream::transport::Transport;
@@ -151,6 +152,12 @@ impl HostHealth {
     /// How it is judged, if it is.
     pub(in crate::upstream) fn outlier(&self) -> Option<&OutlierDetection> {
         self.care.config.outlier.as_deref()
+    }
+
+    /// What holds for answers that are errors, if that is said.
+    #[must_use]
+    pub fn errors(&self) -> Option<&ResponseMatch> {
+        self.outlier()?.errors.as_ref()
     }
 
     /// Whether it matters that an answer says it is degraded.

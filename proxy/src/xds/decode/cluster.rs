@@ -118,7 +118,7 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
         transport_match,
     );
     network_filters(context, filters);
-    let health = Health {
+    let mut health = Health {
         closes_streams: close_connections_on_host_health_failure,
         ..health(
             context,
@@ -200,7 +200,16 @@ pub(crate) fn decode(context: &mut Context, cluster: pb::Cluster) -> Option<Clus
     } else {
         alt_stat_name.into()
     };
-    let http = http?;
+    let mut http = http?;
+    let errors = http.errors.take();
+    match health.outlier.as_mut().map(Arc::make_mut) {
+        Some(outlier) => outlier.errors = errors,
+        None if errors.is_some() => {
+            let reason = "error_matcher has no effect without outlier_detection";
+            context.warn("typed_extension_protocol_options", reason);
+        }
+        None => {}
+    }
     let transport = transport?;
     let announces = transport.proxy_protocol.is_some()
         || (transport_matches.iter()).any(|candidate| candidate.transport.proxy_protocol.is_some());

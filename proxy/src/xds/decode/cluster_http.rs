@@ -8,6 +8,7 @@ use xds_proto::pb::envoy::config::core::v3 as core;
 use xds_proto::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use xds_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::AutoHttpConfig;
 use xds_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::ExplicitHttpConfig;
+use xds_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::OutlierDetection;
 use xds_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::UpstreamProtocolOptions;
 use xds_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::UseDownstreamHttpConfig;
 use xds_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
@@ -17,6 +18,7 @@ use xds_proto::pb::google::protobuf::UInt32Value;
 use super::Context;
 use super::extension;
 use super::http_filter;
+use super::matcher;
 use super::protocol;
 use super::protocol::Common;
 use super::protocol::Side;
@@ -24,6 +26,7 @@ use super::value;
 use crate::config::cluster::AutoNames;
 use crate::config::cluster::Http2Options;
 use crate::config::cluster::UpstreamProtocol;
+use crate::config::matcher::ResponseMatch;
 
 /// All fields of a cluster that have a say.
 pub(crate) struct Sources {
@@ -45,6 +48,8 @@ pub(crate) struct Http {
     pub(crate) auto_names: AutoNames,
     pub(crate) common: Common,
     pub(crate) http2: Http2Options,
+    /// Answers that outlier detection takes for errors.
+    pub(crate) errors: Option<ResponseMatch>,
 }
 
 /// Reads them.
@@ -102,6 +107,7 @@ pub(crate) fn decode(context: &mut Context, sources: Sources) -> Option<Http> {
         auto_names: auto_names.unwrap_or_default(),
         common,
         http2: http2.unwrap_or_default(),
+        errors: None,
     })
 }
 
@@ -143,13 +149,21 @@ fn options(context: &mut Context, options: HttpProtocolOptions, has_tls: bool) -
         retry_policy,
         upstream_protocol_options,
     } = options;
-    unsupported!(context, warn: outlier_detection, request_mirror_policies, hash_policy, retry_policy);
+    unsupported!(context, warn: request_mirror_policies, hash_policy, retry_policy);
     unsupported!(context, reject: header_validation_config);
     http_filter::upstream(context, "http_filters", http_filters);
     let auto_names = context.optional(
         "upstream_http_protocol_options",
         upstream_http_protocol_options,
         |context, options| tls_options(context, options, has_tls),
+    );
+    let errors = context.optional(
+        "outlier_detection",
+        outlier_detection,
+        |context, options| {
+            let OutlierDetection { error_matcher } = options;
+            context.optional("error_matcher", error_matcher, matcher::response)
+        },
     );
     let common = context
         .optional(
@@ -176,6 +190,7 @@ fn options(context: &mut Context, options: HttpProtocolOptions, has_tls: bool) -
         auto_names: auto_names.unwrap_or_default(),
         common,
         http2,
+        errors,
     })
 }
 

@@ -1,5 +1,8 @@
 //! String, header and query predicates.
 
+use xds_proto::pb::envoy::config::common::matcher::v3 as common;
+use xds_proto::pb::envoy::config::common::matcher::v3::match_predicate::MatchSet;
+use xds_proto::pb::envoy::config::common::matcher::v3::match_predicate::Rule;
 use xds_proto::pb::envoy::config::route::v3 as route;
 use xds_proto::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
 use xds_proto::pb::envoy::config::route::v3::query_parameter_matcher::QueryParameterMatchSpecifier;
@@ -12,6 +15,7 @@ use super::value;
 use crate::config::matcher::HeaderMatch;
 use crate::config::matcher::HeaderMatchName;
 use crate::config::matcher::HeaderValueMatch;
+use crate::config::matcher::ResponseMatch;
 use crate::config::matcher::StringMatch;
 use crate::config::matcher::StringPattern;
 use crate::config::route::QueryMatch;
@@ -81,6 +85,57 @@ pub(crate) fn header(context: &mut Context, matcher: route::HeaderMatcher) -> Op
     })
 }
 
+/// Reads a predicate on the head of a response.
+pub(crate) fn response(
+    context: &mut Context,
+    predicate: common::MatchPredicate,
+) -> Option<ResponseMatch> {
+    let common::MatchPredicate { rule } = predicate;
+    let only = "not supported: of a response, only its head is looked at";
+    match rule {
+        None => context.missing("http_response_headers_match"),
+        Some(Rule::OrMatch(set)) => set_of(context, "or_match", set).map(ResponseMatch::Any),
+        Some(Rule::AndMatch(set)) => set_of(context, "and_match", set).map(ResponseMatch::All),
+        Some(Rule::NotMatch(inner)) => {
+            let inner = context.field("not_match", |context| response(context, *inner))?;
+            Some(ResponseMatch::Not(Box::new(inner)))
+        }
+        Some(Rule::AnyMatch(true)) => Some(ResponseMatch::Always),
+        Some(Rule::AnyMatch(false)) => context.refuse("any_match", "must be true"),
+        Some(Rule::HttpResponseHeadersMatch(common::HttpHeadersMatch { headers })) => {
+            let field = "http_response_headers_match";
+            let headers = context.field(field, |context| context.each("headers", headers, header));
+            Some(ResponseMatch::Headers(headers))
+        }
+        Some(Rule::HttpRequestHeadersMatch(_)) => {
+            context.unsupported("http_request_headers_match", only)
+        }
+        Some(Rule::HttpRequestTrailersMatch(_)) => {
+            context.unsupported("http_request_trailers_match", only)
+        }
+        Some(Rule::HttpResponseTrailersMatch(_)) => {
+            context.unsupported("http_response_trailers_match", only)
+        }
+        Some(Rule::HttpRequestGenericBodyMatch(_)) => {
+            context.unsupported("http_request_generic_body_match", only)
+        }
+        Some(Rule::HttpResponseGenericBodyMatch(_)) => {
+            context.unsupported("http_response_generic_body_match", only)
+        }
+    }
+}
+
+fn set_of(context: &mut Context, field: &str, set: MatchSet) -> Option<Vec<ResponseMatch>> {
+    let MatchSet { rules } = set;
+    context.field(field, |context| {
+        // Envoy's bound.
+        if rules.len() < 2 {
+            return context.refuse("rules", "needs two rules at least");
+        }
+        Some(context.each("rules", rules, response))
+    })
+}
+
 /// Reads the name of a header, or of a part of a request that Envoy calls one.
 pub(crate) fn header_name(
     context: &mut Context,
@@ -92,6 +147,7 @@ pub(crate) fn header_name(
         ":method" => HeaderMatchName::Method,
         ":path" => HeaderMatchName::Path,
         ":scheme" => HeaderMatchName::Scheme,
+        ":status" => HeaderMatchName::Status,
         // The request's Host is its authority on every protocol.
         name if name.eq_ignore_ascii_case("host") => HeaderMatchName::Authority,
         name => HeaderMatchName::Header(value::header_name(context, field, name)?),

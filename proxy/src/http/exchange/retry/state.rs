@@ -99,15 +99,15 @@ impl State {
             || (self.on.has(RetryOn::GATEWAY_ERROR) && (502..=504).contains(&code))
             || (self.on.has(RetryOn::RETRIABLE_4XX) && status == StatusCode::CONFLICT)
             || (self.on.has(RetryOn::RETRIABLE_STATUS_CODES) && is_listed())
-            || (self.on.has(RetryOn::RETRIABLE_HEADERS) && self.has_listed(headers))
+            || (self.on.has(RetryOn::RETRIABLE_HEADERS) && self.has_listed((status, headers)))
             || self.minds_grpc(headers)
     }
 
-    fn has_listed(&self, headers: &HeaderMap) -> bool {
+    fn has_listed(&self, head: (StatusCode, &HeaderMap)) -> bool {
         let mut listed = self.policy.headers.iter();
-        let has = |name: &HeaderName| headers.contains_key(name);
+        let has = |name: &HeaderName| head.1.contains_key(name);
         let asked = self.listed.as_ref();
-        listed.any(|header| router::header_fits(header, headers))
+        listed.any(|header| router::header_fits(header, head))
             || asked.is_some_and(|asked| asked.header_names.iter().any(has))
     }
 

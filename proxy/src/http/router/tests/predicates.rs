@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
 use http::HeaderName;
+use http::HeaderValue;
+use http::StatusCode;
 use regex::bytes::Regex;
 
 use super::Request;
@@ -14,12 +17,14 @@ use super::taken;
 use crate::config::matcher::HeaderMatch;
 use crate::config::matcher::HeaderMatchName;
 use crate::config::matcher::HeaderValueMatch;
+use crate::config::matcher::ResponseMatch;
 use crate::config::matcher::StringMatch;
 use crate::config::matcher::StringPattern;
 use crate::config::route::CertificateMatch;
 use crate::config::route::PathMatch;
 use crate::config::route::QueryMatch;
 use crate::config::route::RouteMatch;
+use crate::http::router::response_fits;
 use crate::net::tls::Facts;
 use crate::net::tls::facts::Presented;
 use crate::tls::fixtures::LEAF;
@@ -137,6 +142,37 @@ fn pseudo_header_predicates() {
     check(HeaderMatchName::Path, "/p?q", true);
     check(HeaderMatchName::Authority, "example.com", true);
     check(HeaderMatchName::Scheme, "http", true);
+}
+
+#[test]
+fn predicates_of_responses() {
+    let header = |name, text: &str| {
+        ResponseMatch::Headers(vec![HeaderMatch {
+            name,
+            value: HeaderValueMatch::String(StringMatch {
+                pattern: StringPattern::Exact(text.into()),
+                ignore_case: false,
+            }),
+            invert: false,
+            treat_missing_as_empty: false,
+        }])
+    };
+    let status = || header(HeaderMatchName::Status, "503");
+    let named = |text| header(HeaderMatchName::Header("x".parse().expect("a name")), text);
+    let headers = HeaderMap::from_iter([("x".parse().expect("a name"), HeaderValue::from(7))]);
+    let fits = |predicate: ResponseMatch| {
+        response_fits(&predicate, (StatusCode::SERVICE_UNAVAILABLE, &headers))
+    };
+    assert!(fits(status()) && fits(named("7")) && !fits(named("8")));
+    assert!(
+        !fits(header(HeaderMatchName::Method, "GET")),
+        "of requests only"
+    );
+    assert!(fits(ResponseMatch::All(vec![status(), named("7")])));
+    assert!(!fits(ResponseMatch::All(vec![status(), named("8")])));
+    assert!(fits(ResponseMatch::Any(vec![named("8"), status()])));
+    assert!(!fits(ResponseMatch::Not(Box::new(status()))));
+    assert!(fits(ResponseMatch::Always));
 }
 
 #[test]

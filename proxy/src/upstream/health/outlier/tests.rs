@@ -50,6 +50,7 @@ fn config() -> OutlierDetection {
             enforcing_local_origin: 0,
         },
         detects_degraded: true,
+        errors: None,
     }
 }
 

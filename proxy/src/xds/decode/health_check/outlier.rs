@@ -124,6 +124,7 @@ pub(in crate::xds::decode) fn decode(
         max_ejection_percent: max_ejection_percent?,
         always_ejects_one: value::is_true(always_eject_one_host),
         splits_local_origin: split_external_local_origin_errors,
+        errors: None, // another field says it
         detects_degraded: value::is_true(detect_degraded_hosts),
         check_unejects: !value::is_false(successful_active_health_check_uneject_host),
         consecutive_5xx: rule(consecutive_5xx, enforcing_5xx?),

@@ -14,6 +14,7 @@ use crate::config::health::HealthCheck;
 use crate::config::health::HttpProbe;
 use crate::config::health::Probe;
 use crate::config::health::Rule;
+use crate::config::matcher::ResponseMatch;
 
 fn check(change: Value) -> Value {
     let base = json!({
@@ -209,5 +210,46 @@ fn outlier_detection_is_refused_by_its_path() {
         let expected = format!("outlier_detection.{field}");
         let change = json!({ "outlier_detection": change });
         check_table(&cluster, &decode, &[(change, &expected)]);
+    }
+}
+
+/// HTTP options whose errors these are.
+fn judged_by(errors: &Value) -> Value {
+    json!({
+        "outlier_detection": {},
+        "typed_extension_protocol_options": {"http": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": {"http_protocol_options": {}},
+            "outlier_detection": {"error_matcher": errors},
+        }},
+    })
+}
+
+#[test]
+fn what_is_an_error_is_said_of_the_head() {
+    let header = json!({"http_response_headers_match": {"headers": [
+        {"name": ":status", "string_match": {"prefix": "4"}},
+    ]}});
+    let both = json!({"and_match": {"rules": [header, {"not_match": {"any_match": true}}]}});
+    let found = valid(judged_by(&both)).health.outlier;
+    let errors = found.and_then(|outlier| outlier.errors.clone());
+    let Some(ResponseMatch::All(parts)) = &errors else {
+        panic!("{errors:?}");
+    };
+    assert!(matches!(&parts[0], ResponseMatch::Headers(headers) if headers.len() == 1));
+    let always = Box::new(ResponseMatch::Always);
+    assert_eq!(parts[1], ResponseMatch::Not(always));
+    for (errors, field) in [
+        (json!({}), "http_response_headers_match"),
+        (json!({"or_match": {"rules": [header]}}), "or_match.rules"),
+        (json!({"any_match": false}), "any_match"),
+        (
+            json!({"http_response_trailers_match": {"headers": []}}),
+            "http_response_trailers_match",
+        ),
+    ] {
+        let options = "typed_extension_protocol_options[\"http\"].outlier_detection";
+        let expected = format!("{options}.error_matcher.{field}");
+        check_table(&cluster, &decode, &[(judged_by(&errors), &expected)]);
     }
 }

@@ -56,6 +56,10 @@ pub(super) fn base(message: &str) -> Value {
             monitor["name"] = "m".into();
             json!({"resource_monitors": [monitor]})
         }
+        "MatchPredicate" => json!({
+            "http_response_headers_match": {"headers": [{"name": "a", "present_match": true}]},
+        }),
+        "MatchSet" => json!({"rules": [{"any_match": true}, {"any_match": true}]}),
         "LoadShedPoint" => json!({
             "name": "envoy.load_shed_points.tcp_listener_accept",
             "triggers": [base("Trigger")],
