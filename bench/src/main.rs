@@ -113,6 +113,9 @@ struct GatesArguments {
     /// Write what is measured in place of comparing with it.
     #[arg(long)]
     record: bool,
+    /// Only these gates.
+    #[arg(long, value_delimiter = ',', value_name = "GATE,...")]
+    only: Vec<String>,
     /// Where the recorded values stand.
     #[arg(long, value_name = "FILE", default_value = "bench/gates.json")]
     file: PathBuf,
@@ -214,6 +217,7 @@ fn main() -> ExitCode {
         Action::Gates(arguments) => compare::gates(&GateOptions {
             file: arguments.file,
             record: arguments.record,
+            only: arguments.only,
             weir: arguments.weir,
         }),
         Action::Rotation(arguments) => compare::rotation(&RotationOptions {

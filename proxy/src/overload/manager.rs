@@ -126,9 +126,7 @@ impl Manager {
         }
         for (rule, stats) in &self.points {
             let strength = strength(&rule.triggers, pressures);
-            if let Some(point) = self.loads.points.get(rule.point.place()) {
-                point.strength.set(strength);
-            }
+            self.loads.shed(rule.point, strength);
             stats.scale_percent().set(percent(strength));
         }
         self.loads.is_full(Action::ShrinkHeap)

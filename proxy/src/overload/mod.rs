@@ -40,6 +40,8 @@ const FULL: u32 = 1 << 16;
 #[derive(Debug)]
 pub struct Loads {
     actions: [Strength; Action::ALL.len()],
+    /// A bit for each point where load is shed now: the usual answer takes one look.
+    shedding: AtomicU32,
     points: [Point; ShedPoint::ALL.len()],
     /// What is left of timeouts, if they are ever reduced.
     timeouts: OnceLock<[Option<Least>; Timeout::ALL.len()]>,
@@ -60,6 +62,7 @@ impl Default for Loads {
     fn default() -> Self {
         Self {
             actions: Default::default(),
+            shedding: AtomicU32::new(0),
             points: Default::default(),
             timeouts: OnceLock::new(),
             held_max: AtomicUsize::new(limits::HELD_BYTES_TOTAL),
@@ -95,8 +98,31 @@ impl Loads {
     /// Whether load is shed here in this case, which is counted then.
     #[inline]
     pub fn sheds(&self, point: ShedPoint) -> bool {
+        self.may_shed(point) && self.does_shed(point)
+    }
+
+    /// Whether load is shed here in some cases.
+    #[inline]
+    pub fn may_shed(&self, point: ShedPoint) -> bool {
+        self.shedding.load(Ordering::Relaxed) & bit(point) != 0
+    }
+
+    #[cold]
+    fn does_shed(&self, point: ShedPoint) -> bool {
         let point = self.points.get(point.place());
         point.is_some_and(|point| point.strength.hits() && point.count())
+    }
+
+    /// Sheds there so strongly from now on.
+    fn shed(&self, point: ShedPoint, strength: f64) {
+        if let Some(known) = self.points.get(point.place()) {
+            known.strength.set(strength);
+        }
+        if strength > 0.0 {
+            self.shedding.fetch_or(bit(point), Ordering::Relaxed);
+        } else {
+            self.shedding.fetch_and(!bit(point), Ordering::Relaxed);
+        }
     }
 
     /// What is left of a timeout right now.
@@ -114,15 +140,18 @@ impl Loads {
         least.map_or(max, |least| least.of(max, strength))
     }
 
-    /// Whether the timeout is reduced at times: who waits for its end is to be woken when it changes.
-    pub fn reduces(&self, timeout: Timeout) -> bool {
-        let all = self.timeouts.get();
-        all.is_some_and(|all| all.get(timeout.place()).is_some_and(Option::is_some))
+    /// Whether timeouts are reduced at times: who waits for the end of one is to be woken when they change.
+    pub fn reduces_timeouts(&self) -> bool {
+        self.timeouts.get().is_some()
     }
 
     fn action(&self, action: Action) -> Option<&Strength> {
         self.actions.get(action.place())
     }
+}
+
+const fn bit(point: ShedPoint) -> u32 {
+    1 << point.place()
 }
 
 impl Strength {
@@ -204,6 +233,6 @@ mod tests {
         // 2 s + 598 s / 4, and 60 s + 540 s / 4.
         assert_eq!(reduced(0.75), (151.5, 1.0, 195.0, 600.0));
         assert_eq!(reduced(1.0), (2.0, 1.0, 60.0, 600.0));
-        assert!(loads.reduces(Timeout::StreamIdle) && !loads.reduces(Timeout::ConnectionMax));
+        assert!(loads.reduces_timeouts());
     }
 }

@@ -57,7 +57,7 @@ const fn gate(name: &'static str, scenario: &'static str, unit: Unit) -> Gate {
 const TRIES: usize = 3;
 
 /// Recorded is the middle one of so many counts, so that later ones lie on both sides of it.
-const RECORDINGS: usize = 5;
+const RECORDINGS: usize = 3;
 
 const GATES: [Gate; 10] = [
     gate("instructions-http1", "http1-small", Unit::Instructions),
@@ -85,6 +85,7 @@ const GATES: [Gate; 10] = [
 pub(crate) struct GateOptions {
     pub(crate) file: PathBuf,
     pub(crate) record: bool,
+    pub(crate) only: Vec<String>,
     pub(crate) weir: Option<PathBuf>,
 }
 
@@ -115,7 +116,7 @@ fn run(options: &GateOptions) -> Result<bool, String> {
         .build()
         .map_err(|error| format!("no runtime: {error}"))?;
     let mut passed = true;
-    for gate in &GATES {
+    for gate in asked(&options.only)? {
         let scenario = scenario(gate)?;
         let measure = || runtime.block_on(measure::measure(gate, scenario, &weir));
         if options.record {
@@ -147,6 +148,21 @@ fn run(options: &GateOptions) -> Result<bool, String> {
         );
     }
     Ok(passed)
+}
+
+/// Those with these names; all if none is named.
+fn asked(names: &[String]) -> Result<Vec<&'static Gate>, String> {
+    let find = |name: &String| {
+        let found = GATES.iter().find(|gate| gate.name == name.as_str());
+        found.ok_or_else(|| {
+            let known = GATES.map(|gate| gate.name).join(", ");
+            format!("there is no gate {name:?}; known are {known}")
+        })
+    };
+    if names.is_empty() {
+        return Ok(GATES.iter().collect());
+    }
+    names.iter().map(find).collect()
 }
 
 fn scenario(gate: &Gate) -> Result<&'static Scenario, String> {
@@ -191,6 +207,21 @@ mod tests {
         for gate in &GATES {
             assert!(scenario(gate).is_ok(), "{}", gate.name);
         }
+    }
+
+    #[test]
+    fn gates_are_asked_for_by_name() {
+        let names = |asked: &[&str]| {
+            let asked: Vec<String> = asked.iter().map(|name| (*name).to_owned()).collect();
+            super::asked(&asked).map(|gates| gates.len())
+        };
+        assert_eq!(names(&[]), Ok(GATES.len()));
+        assert_eq!(names(&["system-calls-tls", "instructions-tls"]), Ok(2));
+        let refused = names(&["tls"]).unwrap_err();
+        assert!(
+            refused.contains("known are instructions-http1, "),
+            "{refused}"
+        );
     }
 
     #[test]

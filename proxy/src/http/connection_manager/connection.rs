@@ -58,6 +58,8 @@ pub struct Connection {
     reach: Option<Box<dyn Reach>>,
     /// What its streams hold.
     pub held: Rc<OfConnection>,
+    /// What reduces its timeouts, if anything ever does.
+    pub reducing: Option<Arc<Loads>>,
     pub(super) active: Cell<u32>,
     pub(super) served: Cell<u32>,
     pub(super) idle_since: Cell<Instant>,
@@ -86,7 +88,11 @@ impl Connection {
         protocol: Protocol,
         (born, facts): (Instant, &Rc<IoFacts>),
     ) -> Rc<Self> {
+        let loads = worker.shared_loads();
+        let is_reduced = !manager.allowance.ignores_overload && loads.reduces_timeouts();
+        let reducing = is_reduced.then(|| Arc::clone(loads));
         Rc::new(Self {
+            reducing,
             peer: peer_of(&downstream),
             worker,
             downstream,
@@ -177,7 +183,8 @@ impl Connection {
 
     /// Whether load is shed here because of overload.
     pub fn sheds(&self, point: ShedPoint) -> bool {
-        !self.manager.allowance.ignores_overload && self.worker.loads().sheds(point)
+        let loads = self.worker.loads(); // first, because it mostly is the answer
+        loads.may_shed(point) && !self.manager.allowance.ignores_overload && loads.sheds(point)
     }
 
     /// Whether it ends at once because it brought a request: over HTTP/1 that is looked at before the
@@ -191,12 +198,11 @@ impl Connection {
 
     /// Whether it ends at once because it brought something since it was last asked.
     pub(super) fn is_cut_off_now(&self) -> bool {
-        let received = self.facts.received.get();
-        if self.seen.replace(received) != received
-            && self.protocol == Protocol::Http2
-            && self.sheds(ShedPoint::GoAwayAndClose)
-        {
-            self.cut_off.set(true);
+        if self.protocol == Protocol::Http2 {
+            let received = self.facts.received.get();
+            if self.seen.replace(received) != received && self.sheds(ShedPoint::GoAwayAndClose) {
+                self.cut_off.set(true);
+            }
         }
         self.cut_off.get()
     }
@@ -215,18 +221,10 @@ impl Connection {
 
     /// How long to wait right now.
     pub(super) fn reduced(&self, timeout: Timeout, max: Duration) -> Duration {
-        if self.manager.allowance.ignores_overload {
-            return max;
+        match &self.reducing {
+            Some(loads) => loads.reduced(timeout, max),
+            None => max,
         }
-        self.worker.loads().reduced(timeout, max)
-    }
-
-    /// What reduces timeouts of its streams, if anything ever does.
-    pub fn reducing(&self, timeouts: &[Timeout]) -> Option<Arc<Loads>> {
-        let loads = self.worker.shared_loads();
-        let is_reduced = !self.manager.allowance.ignores_overload
-            && timeouts.iter().any(|timeout| loads.reduces(*timeout));
-        is_reduced.then(|| Arc::clone(loads))
     }
 
     /// Closes the connection once its exchanges have ended.

@@ -70,7 +70,9 @@ impl Control {
             };
             return Poll::Ready(stop);
         }
-        self.heed_changes(cx);
+        if self.connection.reducing.is_some() {
+            self.timer.heed_changes(cx);
+        }
         let Some((deadline, cause)) = self.deadline() else {
             return Poll::Pending;
         };
@@ -88,15 +90,6 @@ impl Control {
         } else {
             Stop::Gracefully
         })
-    }
-
-    /// Has it look again when timeouts change that hold for it.
-    fn heed_changes(&mut self, cx: &Context<'_>) {
-        let loads = self.connection.worker.loads();
-        let reduces = |timeout| loads.reduces(timeout);
-        if reduces(Timeout::ConnectionIdle) || reduces(Timeout::ConnectionMax) {
-            self.timer.heed_changes(cx);
-        }
     }
 
     /// When it is cut: after the drain time, but before a certificate ends it stands on.

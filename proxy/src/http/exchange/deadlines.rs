@@ -45,10 +45,6 @@ pub(super) struct Deadlines {
     request: Option<Duration>,
     route: Option<Duration>,
     idle: Option<Duration>,
-    /// Of a client of HTTP/2 that takes nothing of the response; none was asked for.
-    flush: Option<Option<Duration>>,
-    /// In place of that, once the response is complete.
-    idle_of_manager: Option<Duration>,
     /// What reduces both, if anything ever does.
     reducing: Option<Arc<Loads>>,
     further: Option<FurtherLimits>,
@@ -166,8 +162,6 @@ impl Deadlines {
             request: config.request_timeout,
             route: None,
             idle: config.stream_idle_timeout,
-            flush: config.stream_flush_timeout,
-            idle_of_manager: config.stream_idle_timeout,
             reducing,
             further: all.map(|_| FurtherLimits {
                 all,
@@ -190,9 +184,6 @@ impl Deadlines {
         self.route = forward.timeout;
         if let Some(idle) = forward.idle_timeout {
             self.idle = idle;
-        }
-        if forward.flush_timeout.is_some() {
-            self.flush = forward.flush_timeout;
         }
         if let Some(duration) = &forward.stream_duration {
             self.route = None; // as with Envoy, there is but one of them
@@ -399,17 +390,16 @@ impl Deadlines {
 
     /// Ready when a deadline has passed, or that of the host, or when the stream is given up.
     pub(super) fn poll_passed(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
-        self.poll_ends(cx, false)
+        self.poll_untaken(None, cx)
     }
 
-    /// The same while a client of HTTP/2 takes nothing of the response, of which there is more.
-    pub(super) fn poll_untaken(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
-        self.poll_ends(cx, true)
-    }
-
-    /// The same of a response that is complete.
-    pub(super) fn poll_unflushed(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
-        let Some(max) = self.flush.unwrap_or(self.idle_of_manager) else {
+    /// Ready when a client of HTTP/2 has taken nothing for so long of a response that is complete.
+    pub(super) fn poll_unflushed(
+        &mut self,
+        max: Option<Duration>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Reason> {
+        let Some(max) = max else {
             return Poll::Pending;
         };
         if self.reducing.is_some() {
@@ -420,7 +410,13 @@ impl Deadlines {
         passed.map(|()| Reason::StreamIdle)
     }
 
-    fn poll_ends(&mut self, cx: &mut Context<'_>, is_untaken: bool) -> Poll<Reason> {
+    /// The same while a client takes nothing of a response, of which there is more. `flush` is how long it may,
+    /// if that is another time than the stream may be silent.
+    pub(super) fn poll_untaken(
+        &mut self,
+        flush: Option<Option<Duration>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Reason> {
         if let Some(account) = self.account()
             && account.poll_given_up(Direction::Response, cx).is_ready()
         {
@@ -435,14 +431,14 @@ impl Deadlines {
             self.timer.heed_changes(cx);
         }
         loop {
-            let Some((deadline, limit)) = self.nearest(is_untaken) else {
+            let Some((deadline, limit)) = self.nearest(flush) else {
                 return Poll::Pending;
             };
             self.wake_when_complete(cx.waker()); // the route's timeout begins then
             std::task::ready!(self.timer.poll_until(deadline, cx));
             // The other task may have moved bytes meanwhile.
             if self
-                .nearest(is_untaken)
+                .nearest(flush)
                 .is_some_and(|(deadline, _)| deadline <= Instant::now())
             {
                 return Poll::Ready(limit.reason());
@@ -457,7 +453,7 @@ impl Deadlines {
         }
     }
 
-    fn nearest(&self, is_untaken: bool) -> Option<(Instant, Limit)> {
+    fn nearest(&self, flush: Option<Option<Duration>>) -> Option<(Instant, Limit)> {
         let mut nearest = Nearest::default();
         let request_end = self.request_end();
         let moved = self.moved.get();
@@ -478,9 +474,9 @@ impl Deadlines {
         if let Some((end, limit)) = of_request {
             nearest.or(end, limit);
         }
-        let idle = match self.flush {
-            Some(flush) if is_untaken => (flush, Timeout::StreamFlush),
-            _ => (self.idle, Timeout::StreamIdle),
+        let idle = match flush {
+            Some(flush) => (flush, Timeout::StreamFlush),
+            None => (self.idle, Timeout::StreamIdle),
         };
         if let (Some(max), timeout) = idle {
             let max = self.reduced(timeout, max);

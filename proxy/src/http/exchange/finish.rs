@@ -19,7 +19,6 @@ use crate::config::access_log::Template;
 use crate::config::access_log::TemplatePart;
 use crate::config::circuit_breakers::Priority;
 use crate::config::filter_state::StateValue;
-use crate::config::overload::Timeout;
 use crate::error::Reason;
 use crate::given_state::GivenState;
 use crate::http::codec::Incoming;
@@ -72,7 +71,7 @@ impl Exchange {
             .then(|| Rc::new(Progress::new(now, &connection.held)));
         let log =
             (!connection.manager.loggers.is_empty()).then(|| Box::new(LogFacts::new(request)));
-        let reducing = connection.reducing(&[Timeout::StreamIdle, Timeout::StreamFlush]);
+        let reducing = connection.reducing.clone();
         let limits = (&*connection.manager.config, reducing);
         Self {
             deadlines: Deadlines::new(limits, progress, now),

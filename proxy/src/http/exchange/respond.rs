@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -19,6 +20,7 @@ use http_body::Frame;
 use http_body::SizeHint;
 use tokio::time::Instant;
 
+use crate::config::route::Action;
 use crate::error::ProxyError;
 use crate::error::Reason;
 use crate::error::Side;
@@ -269,9 +271,26 @@ impl Exchange {
         match (self.connection.protocol, self.complete) {
             (Protocol::Http1, false) => self.deadlines.poll_passed(cx),
             (Protocol::Http1, true) => Poll::Pending,
-            (Protocol::Http2, false) => self.deadlines.poll_untaken(cx),
-            (Protocol::Http2, true) => self.deadlines.poll_unflushed(cx),
+            (Protocol::Http2, false) => {
+                let flush = self.flush_timeout();
+                self.deadlines.poll_untaken(flush, cx)
+            }
+            (Protocol::Http2, true) => {
+                let idle = self.connection.manager.config.stream_idle_timeout;
+                let flush = self.flush_timeout().unwrap_or(idle);
+                self.deadlines.poll_unflushed(flush, cx)
+            }
         }
+    }
+
+    /// The route's or the manager's, if one of them says it.
+    fn flush_timeout(&self) -> Option<Option<Duration>> {
+        let found = (self.route.as_ref()).and_then(|(table, place)| table.at(*place));
+        let of_route = match found.map(|found| &found.route.action) {
+            Some(Action::Forward(forward)) => forward.flush_timeout,
+            _ => None,
+        };
+        of_route.or(self.connection.manager.config.stream_flush_timeout)
     }
 
     /// The response was read to its end.
