@@ -21,6 +21,7 @@ use crate::identity::free_ports;
 use crate::identity::manager;
 use crate::identity::of_both;
 use crate::identity::typed;
+use crate::setting::PATIENCE;
 use crate::setting::envoy_is_there;
 use crate::setting::until;
 
@@ -35,24 +36,44 @@ const POINTS: [&str; 8] = [
     "connection_pool_new_connection",
 ];
 
-/// After so long without a byte nothing more comes; pressure is looked at more often, too.
+/// After so long without a byte nothing more comes, once an answer has come.
 const SILENCE: Duration = Duration::from_millis(250);
+
+/// Pressure is looked at much more often, beside a busy machine, too.
+const NOTICED: Duration = Duration::from_millis(700);
 
 /// A connection of HTTP/2 that brings a request for `/`: preface, SETTINGS, HEADERS of stream 1.
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
     \0\0\0\x04\0\0\0\0\0\
     \0\0\x06\x01\x05\0\0\0\x01\x82\x84\x86\x41\x01a";
 
-/// What came, and whether the connection has ended.
-async fn rest(stream: &mut TcpStream) -> (Vec<u8>, bool) {
+/// What came, and whether the connection has ended. It does not go on without an answer or an end.
+async fn rest(stream: &mut TcpStream, is_answer: impl Fn(&[u8]) -> bool) -> (Vec<u8>, bool) {
     let mut come = Vec::new();
     loop {
-        match timeout(SILENCE, stream.read_buf(&mut come)).await {
+        let patience = if is_answer(&come) { SILENCE } else { PATIENCE };
+        match timeout(patience, stream.read_buf(&mut come)).await {
             Err(_) => return (come, false),
             Ok(Ok(0) | Err(_)) => return (come, true),
             Ok(Ok(_)) => {}
         }
     }
+}
+
+/// Kinds of frames (RFC 9113 section 6).
+const HEADERS: u8 = 1;
+const GOAWAY: u8 = 7;
+
+/// Whether a frame of this kind has begun.
+fn has_frame(mut come: &[u8], wanted: u8) -> bool {
+    while let [a, b, c, kind, _, _, _, _, _, after @ ..] = come {
+        if *kind == wanted {
+            return true;
+        }
+        let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
+        come = after.get(length..).unwrap_or_default();
+    }
+    false
 }
 
 /// The status of the answer, and whether it says that it is the last; nothing but the end is an end.
@@ -61,7 +82,7 @@ async fn ask(stream: &mut TcpStream) -> String {
     if asked.is_err() {
         return "closed".to_owned();
     }
-    let (come, has_ended) = rest(stream).await;
+    let (come, has_ended) = rest(stream, |come| !come.is_empty()).await;
     let come = String::from_utf8_lossy(&come).to_lowercase();
     let status = come.split(' ').nth(1).unwrap_or("nothing");
     let is_last = has_ended || come.contains("\r\nconnection: close");
@@ -77,15 +98,8 @@ async fn ask_http2(address: SocketAddr) -> String {
     if stream.write_all(HTTP2).await.is_err() {
         return "closed".to_owned();
     }
-    let (come, has_ended) = rest(&mut stream).await;
-    let (mut answered, mut told) = (false, false);
-    let mut left = come.as_slice();
-    while let [a, b, c, kind, _, _, _, _, _, after @ ..] = left {
-        answered |= *kind == 1;
-        told |= *kind == 7;
-        let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
-        left = after.get(length..).unwrap_or_default();
-    }
+    let (come, has_ended) = rest(&mut stream, |come| has_frame(come, HEADERS)).await;
+    let (answered, told) = (has_frame(&come, HEADERS), has_frame(&come, GOAWAY));
     format!("answered {answered}, told {told}, ended {has_ended}")
 }
 
@@ -122,7 +136,7 @@ async fn look(
         seen.push(format!("before: {}", ask(&mut old).await));
     }
     inject(directory, "1");
-    tokio::time::sleep(SILENCE).await;
+    tokio::time::sleep(NOTICED).await;
     seen.push(format!("old: {}", ask(&mut old).await));
     let new = match TcpStream::connect(address).await {
         Ok(mut stream) => ask(&mut stream).await,

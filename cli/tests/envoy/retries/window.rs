@@ -27,17 +27,17 @@ use crate::setting::envoy_is_there;
 const FAILING: usize = 10;
 
 /// How long the origin takes to fail: all of them are in progress before the first one has failed.
-const FAILS_AFTER: Duration = Duration::from_millis(300);
+const FAILS_AFTER: Duration = Duration::from_millis(600);
 
 /// How long slow requests last: longer than all the others.
-const SLOW: Duration = Duration::from_secs(2);
+const SLOW: Duration = Duration::from_secs(3);
 
 /// A window, what goes before (requests that are over, requests that go on), how long that is ago, and how
 /// many of the failing requests are tried again with a budget of 20 %.
 type Case = (&'static str, (usize, usize), Duration, usize);
 
 const MOMENT: Duration = Duration::from_millis(100);
-const LONG: Duration = Duration::from_millis(900);
+const LONG: Duration = Duration::from_millis(1200);
 
 const CASES: [Case; 4] = [
     // A fifth of the ten themselves.
@@ -45,7 +45,7 @@ const CASES: [Case; 4] = [
     // A fifth of fifty, though forty of them are over.
     ("5s", (40, 0), MOMENT, FAILING),
     // Those before are forgotten.
-    ("0.7s", (40, 0), LONG, 2),
+    ("1.5s", (40, 0), LONG, 2),
     // Nobody has begun for as long as it takes to fail, though forty go on.
     ("0.2s", (0, 40), LONG, 0),
 ];
