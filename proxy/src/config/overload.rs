@@ -232,7 +232,9 @@ impl Least {
             Self::Part(part) => max.mul_f64(part),
             Self::Time(time) => time.min(max),
         };
-        max - (max - least).mul_f64(strength)
+        // The product of a long time is rounded, and may be a little more than all of it.
+        let less = max.saturating_sub(least).mul_f64(strength);
+        max.saturating_sub(less)
     }
 }
 
@@ -273,6 +275,28 @@ impl Level {
         match self {
             Self::From(value) => f64::from(u8::from(pressure >= value)),
             Self::Between(begin, full) => ((pressure - begin) / (full - begin)).clamp(0.0, 1.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::Duration;
+    use super::Least;
+
+    proptest! {
+        #[test]
+        fn what_is_left_is_never_more_than_there_was(
+            (secs, nanos) in (0_u64..400_000_000_000, 0_u32..1_000_000_000),
+            part in prop_oneof![Just(1.0), 0.0..=1.0_f64],
+            strength in prop_oneof![Just(1.0), 0.0..=1.0_f64],
+        ) {
+            let max = Duration::new(secs, nanos);
+            for least in [Least::Part(part), Least::Time(max.mul_f64(part))] {
+                prop_assert!(least.of(max, strength) <= max);
+            }
         }
     }
 }
