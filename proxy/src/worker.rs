@@ -28,9 +28,9 @@ use crate::net::BoundSocket;
 use crate::overload::Loads;
 use crate::overload::held;
 use crate::overload::held::Order;
-use crate::overload::waits;
 use crate::overload::watchdog::Beat;
 use crate::telemetry::stats::worker;
+use crate::timer::waits;
 use crate::upstream::pool::Pools;
 use crate::upstream::transport::Transport;
 

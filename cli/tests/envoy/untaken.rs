@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use bench::origin::Origin;
@@ -22,9 +21,8 @@ use crate::identity::cluster;
 use crate::identity::free_ports;
 use crate::identity::manager;
 use crate::identity::of_both;
-use crate::identity::typed;
 use crate::overload::inject;
-use crate::overload::watching;
+use crate::overload::reducing;
 use crate::setting::PATIENCE;
 use crate::setting::envoy_is_there;
 
@@ -153,21 +151,6 @@ async fn whoever_takes_nothing_is_reset_alike() {
     }
 }
 
-fn reducing(directory: &Path) -> Value {
-    let timer = json!({"timer": "HTTP_DOWNSTREAM_STREAM_FLUSH", "min_scale": {"value": 50.0}});
-    let config = typed(
-        "config.overload.v3.ScaleTimersOverloadActionConfig",
-        json!({"timer_scale_factors": [timer]}),
-    );
-    let mut manager = watching(directory);
-    manager["actions"] = json!([{
-        "name": "envoy.overload_actions.reduce_timeouts",
-        "triggers": [{"name": "file", "threshold": {"value": 0.5}}],
-        "typed_config": config,
-    }]);
-    manager
-}
-
 /// Half of the flush timeout is left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_takes_nothing_is_reset_sooner_under_load() {
@@ -180,7 +163,10 @@ async fn whoever_takes_nothing_is_reset_sooner_under_load() {
     let ports = free_ports(1);
     let listener = listener(ports[0].number(), Some("3.2s"));
     let text = bootstrap(&[listener], &[cluster("c", 1)]);
-    let text = format!("{text}overload_manager: {}\n", reducing(directory));
+    let timer = json!({"timer": "HTTP_DOWNSTREAM_STREAM_FLUSH", "min_scale": {"value": 50.0}});
+    let at = json!({"threshold": {"value": 0.5}});
+    let manager = reducing(directory, &json!([timer]), &at);
+    let text = format!("{text}overload_manager: {manager}\n");
     let look = || async {
         tokio::time::sleep(Duration::from_millis(700)).await; // the file is read by then
         until_reset(ports[0].addr(), "/direct").await

@@ -9,13 +9,11 @@
 //! | `held` | bytes held for clients, and who gives them back first |
 //! | `manager` | from pressure to action |
 //! | `monitor` | how much of a resource is used |
-//! | `waits` | tasks to be woken when timeouts change |
 //! | `watchdog` | workers that do not answer |
 
 pub mod held;
 mod manager;
 mod monitor;
-pub mod waits;
 pub mod watchdog;
 
 use std::sync::Arc;

@@ -4,6 +4,8 @@
 //! sleep where it is while the deadline only moves later, and looks again when it fires. Sleeps are
 //! kept per worker and used again by the next exchange.
 
+pub mod waits;
+
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::task::Context;
@@ -12,7 +14,7 @@ use std::task::Poll;
 use tokio::time::Instant;
 use tokio::time::Sleep;
 
-use crate::overload::waits::Wait;
+use waits::Wait;
 
 /// Sleeps kept per worker: as many as exchanges that usually run at once; the rest is freed.
 const SPARE_MAX: usize = 256;

@@ -55,13 +55,13 @@ impl Wait {
 impl Drop for Wait {
     fn drop(&mut self) {
         // At the end of the thread there may be no list any more.
-        let _ = WAITS.try_with(|waits| {
+        let waker = WAITS.try_with(|waits| {
             let mut waits = waits.borrow_mut();
-            if let Some(place) = waits.place(self.0) {
-                *place = None;
-                waits.free.push(self.0);
-            }
+            let waker = waits.place(self.0).and_then(Option::take);
+            waits.free.push(self.0);
+            waker
         });
+        drop(waker); // once nothing is borrowed: it may be the last that holds its task
     }
 }
 

@@ -135,7 +135,7 @@ pub(crate) fn inject(directory: &Path, pressure: &str) {
 }
 
 /// A manager that looks at that file often, by the name "file".
-pub(crate) fn watching(directory: &Path) -> Value {
+fn watching(directory: &Path) -> Value {
     let file = directory.join("pressure");
     let injected = typed(
         "extensions.resource_monitors.injected_resource.v3.InjectedResourceConfig",
@@ -145,6 +145,23 @@ pub(crate) fn watching(directory: &Path) -> Value {
         "refresh_interval": "0.05s",
         "resource_monitors": [{"name": "file", "typed_config": injected}],
     })
+}
+
+/// The same, which reduces these timers as far as the file says, by a trigger of this kind.
+pub(crate) fn reducing(directory: &Path, timers: &Value, kind: &Value) -> Value {
+    let config = typed(
+        "config.overload.v3.ScaleTimersOverloadActionConfig",
+        json!({"timer_scale_factors": timers}),
+    );
+    let mut trigger = kind.clone();
+    trigger["name"] = "file".into();
+    let mut manager = watching(directory);
+    manager["actions"] = json!([{
+        "name": "envoy.overload_actions.reduce_timeouts",
+        "triggers": [trigger],
+        "typed_config": config,
+    }]);
+    manager
 }
 
 fn resets(directory: &Path) -> Value {

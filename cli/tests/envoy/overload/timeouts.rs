@@ -8,19 +8,17 @@ use serde_json::Value;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio::time::timeout;
 
 use super::inject;
-use super::watching;
+use super::silent;
 use crate::identity::bootstrap;
 use crate::identity::cluster;
 use crate::identity::free_ports;
 use crate::identity::manager;
 use crate::identity::of_both;
-use crate::identity::typed;
 use crate::setting::envoy_is_there;
 
 /// As configured.
@@ -28,19 +26,6 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What is left of it in full force; of half a force there is the middle, which is far away.
 const LEAST: Duration = Duration::from_secs(1);
-
-/// Somebody who takes whatever comes and never answers.
-async fn silent() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let port = listener.local_addr().expect("it is bound").port();
-    tokio::spawn(async move {
-        let mut open = Vec::new();
-        while let Ok((stream, _)) = listener.accept().await {
-            open.push(stream);
-        }
-    });
-    port
-}
 
 fn listener(port: u16, age: bool) -> Value {
     let routes = json!([
@@ -73,18 +58,8 @@ fn reducing(directory: &Path) -> Value {
     ];
     let least = format!("{}s", LEAST.as_secs());
     let timers = timers.map(|timer| json!({"timer": timer, "min_timeout": least}));
-    let config = typed(
-        "config.overload.v3.ScaleTimersOverloadActionConfig",
-        json!({"timer_scale_factors": timers}),
-    );
     let scaled = json!({"scaling_threshold": 0.5, "saturation_threshold": 1.0});
-    let mut manager = watching(directory);
-    manager["actions"] = json!([{
-        "name": "envoy.overload_actions.reduce_timeouts",
-        "triggers": [{"name": "file", "scaled": scaled}],
-        "typed_config": config,
-    }]);
-    manager
+    super::reducing(directory, &json!(timers), &json!({"scaled": scaled}))
 }
 
 /// Sends a request for `path` on a new connection.
@@ -128,7 +103,7 @@ async fn timeouts_are_reduced_alike_while_they_run() {
     let ports = free_ports(2);
     let listeners = [(&ports[0], false), (&ports[1], true)];
     let listeners = listeners.map(|(port, age)| listener(port.number(), age));
-    let statics = bootstrap(&listeners, &[cluster("c", silent().await)]);
+    let statics = bootstrap(&listeners, &[cluster("c", silent().await.0)]);
     let text = format!("{statics}overload_manager: {}\n", reducing(directory));
     let look = || async {
         inject(directory, "0");

@@ -122,19 +122,24 @@ fn header_predicates() {
     check_takes(header(suffix, false, false), &with("d"), false);
 }
 
+/// Its value is this.
+fn exactly(name: HeaderMatchName, text: &str) -> HeaderMatch {
+    HeaderMatch {
+        name,
+        value: HeaderValueMatch::String(StringMatch {
+            pattern: StringPattern::Exact(text.into()),
+            ignore_case: false,
+        }),
+        invert: false,
+        treat_missing_as_empty: false,
+    }
+}
+
 #[test]
 fn pseudo_header_predicates() {
     let check = |name, text: &str, expected| {
         let mut m = prefix("/");
-        m.headers.push(HeaderMatch {
-            name,
-            value: HeaderValueMatch::String(StringMatch {
-                pattern: StringPattern::Exact(text.into()),
-                ignore_case: false,
-            }),
-            invert: false,
-            treat_missing_as_empty: false,
-        });
+        m.headers.push(exactly(name, text));
         check_takes(m, &Request::new("/p?q"), expected);
     };
     check(HeaderMatchName::Method, "GET", true);
@@ -146,17 +151,7 @@ fn pseudo_header_predicates() {
 
 #[test]
 fn predicates_of_responses() {
-    let header = |name, text: &str| {
-        ResponseMatch::Headers(vec![HeaderMatch {
-            name,
-            value: HeaderValueMatch::String(StringMatch {
-                pattern: StringPattern::Exact(text.into()),
-                ignore_case: false,
-            }),
-            invert: false,
-            treat_missing_as_empty: false,
-        }])
-    };
+    let header = |name, text: &str| ResponseMatch::Headers(vec![exactly(name, text)]);
     let status = || header(HeaderMatchName::Status, "503");
     let named = |text| header(HeaderMatchName::Header("x".parse().expect("a name")), text);
     let headers = HeaderMap::from_iter([("x".parse().expect("a name"), HeaderValue::from(7))]);
